@@ -1,0 +1,44 @@
+//! EtcdGuardian backs up etcd when it matters and proves that every backup restores.
+//!
+//! The rooms, from the outermost in; a room uses those below it, never those above:
+//!
+//! | room | its one job |
+//! | --- | --- |
+//! | [`cli`] | words in, words out: verbs, tables, progress, exit codes |
+//! | [`standalone`] | the main loop with a folder of YAML in place of the API server |
+//! | [`serve`] | metrics, health, status page |
+//! | [`alert`] | outcome → message → Slack, email, webhook |
+//! | [`schedule`] | the core: when a backup is worth taking, and why |
+//! | [`signals`] | Prometheus, etcd sampler, trace files → one series |
+//! | [`pipeline`] | snapshot → verify → seal → store → retain |
+//! | [`restore`] | a backup → data directories that boot |
+//! | [`verify`] | evidence → verdict, level by level |
+//! | [`retain`] | catalogue + policy + now → kept and dropped, with reasons |
+//! | [`repository`] | what lies in the bucket: keys, manifest, catalogue |
+//! | [`seal`] | compression and encryption envelopes |
+//! | [`etcd`] | connections, snapshot stream, status, HashKV |
+//! | [`snapshot`] | the file format: pages, rows, data directories |
+//! | [`secrets`] | where credentials come from |
+//! | [`api`] | what users write: resources, config, defaults, validation |
+
+pub mod alert;
+pub mod api;
+pub mod cli;
+pub mod etcd;
+pub mod pipeline;
+pub mod repository;
+pub mod restore;
+pub mod retain;
+pub mod schedule;
+pub mod seal;
+pub mod secrets;
+pub mod serve;
+pub mod signals;
+pub mod snapshot;
+pub mod standalone;
+pub mod verify;
+
+/// Installs the one TLS provider (ring) for the process; call it before any client is built. Idempotent.
+pub fn init_tls() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+}
