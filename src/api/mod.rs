@@ -1,5 +1,36 @@
 //! What users write and what every room agrees on: resources, config, defaults, validation. Pure.
 
+mod backup;
+mod config;
+mod document;
+mod duration;
 mod error_class;
+mod hooks;
+mod location_url;
+mod restore;
+mod schedule;
+mod storage;
+mod validate;
 
+#[cfg(test)]
+mod tests;
+
+pub use backup::*;
+pub use config::*;
+pub use document::{DocumentError, Resource, parse_config, parse_resources};
+pub use duration::{DurationError, HumanDuration};
 pub use error_class::ErrorClass;
+pub use hooks::*;
+pub use location_url::LocationUrlError;
+pub use restore::*;
+pub use schedule::*;
+pub use storage::*;
+pub use validate::{FieldError, validate_backup, validate_config, validate_schedule};
+
+fn default_true() -> bool {
+    true
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}

@@ -1,0 +1,192 @@
+//! Tables for what users write: durations, URLs, unknown fields, rules.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use super::*;
+
+#[test]
+fn durations_read_and_print() {
+    for (text, seconds, printed) in [
+        ("90s", 90, "1m30s"),
+        ("1h30m", 5400, "1h30m"),
+        ("720h", 2_592_000, "30d"),
+        ("2w", 1_209_600, "14d"),
+        ("0s", 0, "0s"),
+    ] {
+        let duration: HumanDuration = text.parse().unwrap();
+        assert_eq!(duration.as_std().as_secs(), seconds, "{text}");
+        assert_eq!(duration.to_string(), printed);
+        assert_eq!(printed.parse::<HumanDuration>().unwrap(), duration);
+    }
+    for wrong in [
+        "",
+        "5",
+        "h",
+        "1.5h",
+        "-1h",
+        "1y",
+        "99999999999999999999s",
+        "1000000w",
+        "1h 3m",
+    ] {
+        assert!(wrong.parse::<HumanDuration>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn store_urls_read_and_print() {
+    let location: StorageLocation =
+        "s3://backups/prod/eu?region=eu-west-1&endpoint=http://127.0.0.1:9000&addressing=path"
+            .parse()
+            .unwrap();
+    assert_eq!(location.bucket, "backups");
+    assert_eq!(location.prefix, "prod/eu");
+    assert_eq!(location.region.as_deref(), Some("eu-west-1"));
+    assert_eq!(location.addressing, Some(Addressing::Path));
+    assert_eq!(location.to_string(), "s3://backups/prod/eu");
+    let local: StorageLocation = "file:///var/backups/".parse().unwrap();
+    assert_eq!(local.bucket, "/var/backups");
+    for wrong in [
+        "backups",
+        "ftp://x",
+        "s3:///x",
+        "file://relative/dir",
+        "s3://b?color=red",
+    ] {
+        assert!(wrong.parse::<StorageLocation>().is_err(), "{wrong}");
+    }
+}
+
+const SCHEDULE: &str = "
+apiVersion: etcdguardian.io/v1alpha1
+kind: EtcdBackupSchedule
+metadata: {name: hourly}
+spec:
+  schedule: '0 * * * *'
+  backupTemplate:
+    spec:
+      backupMode: Full
+      storageLocation: {provider: Local, bucket: /backups}
+";
+
+fn first_error(text: &str) -> String {
+    parse_resources(text, "test.yaml", None)
+        .unwrap_err()
+        .to_string()
+}
+
+#[test]
+fn a_schedule_gets_the_documented_defaults() {
+    let resources = parse_resources(SCHEDULE, "test.yaml", None).unwrap();
+    let [Resource::Schedule(schedule)] = resources.as_slice() else {
+        panic!("{resources:?}")
+    };
+    let ai = &schedule.spec.ai_optimization;
+    assert!(!ai.enabled && ai.replan);
+    assert_eq!(ai.min_interval.to_string(), "1h");
+    assert_eq!(ai.max_interval.to_string(), "6h");
+    assert_eq!(ai.exposure_target_percent, 100);
+    let spec = &schedule.spec.backup_template.spec;
+    assert!(spec.validation.enabled && spec.validation.consistency_check);
+    assert_eq!(spec.active_deadline_seconds, 3600);
+    assert_eq!(spec.compression, Compression::Zstd);
+}
+
+#[test]
+fn wrong_documents_name_the_field_and_the_remedy() {
+    let cases = [
+        (
+            SCHEDULE.replace("  schedule:", "  shedule:"),
+            "spec.shedule: unknown field, did you mean 'schedule'?",
+        ),
+        (SCHEDULE.replace("Local", "FTP"), "provider"),
+        (
+            format!("{SCHEDULE}  aiOptimization: {{enabled: true, minInterval: 7h}}\n"),
+            "minInterval: 7h is longer than maxInterval 6h",
+        ),
+        (
+            SCHEDULE.replace("EtcdBackupSchedule", "EtcdBackupShedule"),
+            "is not known",
+        ),
+        (
+            SCHEDULE.replace("/backups", "backups"),
+            "must be an absolute directory",
+        ),
+        (
+            SCHEDULE.replace("{name: hourly}", "{}"),
+            "metadata.name: is required",
+        ),
+        (
+            SCHEDULE.replace("backupMode: Full", "backupMode: ["),
+            "is not valid YAML",
+        ),
+        (
+            format!("{SCHEDULE}      encryption: {{enabled: true}}\n"),
+            "exactly one of kmsKeyID and encryptionSecret",
+        ),
+    ];
+    for (text, expected) in cases {
+        let message = first_error(&text);
+        assert!(message.contains(expected), "{message}\nwanted: {expected}");
+        assert!(message.contains("test.yaml"), "{message}");
+    }
+}
+
+#[test]
+fn a_missing_store_is_taken_from_the_config() {
+    let text = SCHEDULE.replace(
+        "      storageLocation: {provider: Local, bucket: /backups}\n",
+        "",
+    );
+    assert!(first_error(&text).contains("storageLocation"));
+    let store = "s3://default".parse().unwrap();
+    let resources = parse_resources(&text, "test.yaml", Some(&store)).unwrap();
+    let [Resource::Schedule(schedule)] = resources.as_slice() else {
+        panic!("{resources:?}")
+    };
+    assert_eq!(
+        schedule.spec.backup_template.spec.storage_location.bucket,
+        "default"
+    );
+}
+
+#[test]
+fn configs_are_checked() {
+    let good = "
+cluster: {name: prod, endpoints: ['https://10.0.0.1:2379']}
+alerts:
+  channels:
+    - name: ops
+      slack: {webhookURLFile: /etc/slack}
+  routes: [{channels: [ops], severities: [critical]}]
+";
+    let config = parse_config(good, "guardian.yaml").unwrap();
+    assert!(config.alerts.resolve);
+    assert_eq!(config.serve.listen, "127.0.0.1:9180");
+    for (from, to, expected) in [
+        (
+            "channels: [ops]",
+            "channels: [oops]",
+            "'oops' is not the name of a channel",
+        ),
+        (
+            "webhookURLFile",
+            "webhookUrlFile",
+            "did you mean 'webhookURLFile'?",
+        ),
+        (
+            "https://10.0.0.1:2379",
+            "10.0.0.1:2379",
+            "is not a URL such as",
+        ),
+        (
+            "cluster:",
+            "clutser:",
+            "clutser: unknown field, did you mean 'cluster'?",
+        ),
+    ] {
+        let message = parse_config(&good.replace(from, to), "guardian.yaml")
+            .unwrap_err()
+            .to_string();
+        assert!(message.contains(expected), "{message}\nwanted: {expected}");
+    }
+}

@@ -1,0 +1,348 @@
+//! Rules that a resource or config must keep, beyond its types: each breach names the field's path.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{
+    EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider, SmtpTls,
+    StorageLocation,
+};
+
+/// One wrong field: where, and what to write instead.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldError {
+    /// Path of the field, as `spec.aiOptimization.minInterval`.
+    pub path: String,
+    /// What is wrong and what to write.
+    pub message: String,
+}
+
+impl fmt::Display for FieldError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+struct Findings(Vec<FieldError>);
+
+impl Findings {
+    fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+        self.0.push(FieldError {
+            path: path.into(),
+            message: message.into(),
+        });
+    }
+}
+
+/// The rules of an EtcdBackup.
+pub fn validate_backup(backup: &EtcdBackup) -> Vec<FieldError> {
+    let mut found = Findings(Vec::new());
+    backup_spec(&mut found, "spec", &backup.spec);
+    found.0
+}
+
+/// The rules of an EtcdBackupSchedule. The cron expression and zone are checked by the schedule room.
+pub fn validate_schedule(schedule: &EtcdBackupSchedule) -> Vec<FieldError> {
+    let mut found = Findings(Vec::new());
+    let ai = &schedule.spec.ai_optimization;
+    if ai.min_interval > ai.max_interval {
+        found.push(
+            "spec.aiOptimization.minInterval",
+            format!(
+                "{} is longer than maxInterval {}: lower minInterval or raise maxInterval",
+                ai.min_interval, ai.max_interval
+            ),
+        );
+    }
+    if ai.min_interval.as_std().is_zero() {
+        found.push(
+            "spec.aiOptimization.minInterval",
+            "must be longer than zero, for example 15m",
+        );
+    }
+    if !(10..=1000).contains(&ai.exposure_target_percent) {
+        found.push(
+            "spec.aiOptimization.exposureTargetPercent",
+            "must be between 10 and 1000",
+        );
+    }
+    if ai.max_unprotected_writes.is_some_and(|writes| writes < 1) {
+        found.push(
+            "spec.aiOptimization.maxUnprotectedWrites",
+            "must be at least 1",
+        );
+    }
+    for (prefix, weight) in &ai.significance {
+        if !(0..=1_000_000).contains(weight) {
+            found.push(
+                format!("spec.aiOptimization.significance[{prefix}]"),
+                "must be a percentage between 0 and 1000000",
+            );
+        }
+    }
+    backup_spec(
+        &mut found,
+        "spec.backupTemplate.spec",
+        &schedule.spec.backup_template.spec,
+    );
+    found.0
+}
+
+fn backup_spec(found: &mut Findings, path: &str, spec: &EtcdBackupSpec) {
+    for (index, endpoint) in spec.etcd_endpoints.iter().enumerate() {
+        etcd_endpoint(found, format!("{path}.etcdEndpoints[{index}]"), endpoint);
+    }
+    storage(
+        found,
+        &format!("{path}.storageLocation"),
+        &spec.storage_location,
+    );
+    if let Some(encryption) = &spec.encryption
+        && encryption.enabled
+        && encryption.kms_key_id.is_some() == encryption.encryption_secret.is_some()
+    {
+        found.push(
+            format!("{path}.encryption"),
+            "enabled needs exactly one of kmsKeyID and encryptionSecret",
+        );
+    }
+    if let Some(policy) = &spec.retention_policy {
+        let counts = [
+            ("maxBackups", policy.max_backups),
+            ("keepHourly", policy.keep_hourly),
+            ("keepDaily", policy.keep_daily),
+            ("keepWeekly", policy.keep_weekly),
+            ("keepMonthly", policy.keep_monthly),
+        ];
+        for (name, count) in counts {
+            if count.is_some_and(|count| count < 1) {
+                found.push(
+                    format!("{path}.retentionPolicy.{name}"),
+                    "must be at least 1",
+                );
+            }
+        }
+    }
+    if spec.active_deadline_seconds < 1 {
+        found.push(
+            format!("{path}.activeDeadlineSeconds"),
+            "must be at least 1",
+        );
+    }
+    let hooks = spec.hooks.iter().flat_map(|hooks| {
+        [
+            ("preBackup", &hooks.pre_backup),
+            ("postBackup", &hooks.post_backup),
+        ]
+    });
+    for (stage, list) in hooks {
+        for (index, hook) in list.iter().enumerate() {
+            let at = format!("{path}.hooks.{stage}[{index}]");
+            match hook.kind {
+                super::HookKind::Exec if hook.exec.is_none() => {
+                    found.push(at, "type Exec needs the field exec");
+                }
+                super::HookKind::HTTP if hook.http.is_none() => {
+                    found.push(at, "type HTTP needs the field http");
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn etcd_endpoint(found: &mut Findings, path: String, endpoint: &str) {
+    let valid = url::Url::parse(endpoint)
+        .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+    if !valid {
+        found.push(
+            path,
+            format!("'{endpoint}' is not a URL such as https://10.0.0.1:2379"),
+        );
+    }
+}
+
+fn storage(found: &mut Findings, path: &str, location: &StorageLocation) {
+    if location.bucket.is_empty() {
+        found.push(format!("{path}.bucket"), "must not be empty");
+    }
+    if location.provider == Provider::Local && !location.bucket.starts_with('/') {
+        found.push(
+            format!("{path}.bucket"),
+            "must be an absolute directory for provider Local",
+        );
+    }
+    let dotted = location
+        .prefix
+        .split('/')
+        .any(|part| part == ".." || part == ".");
+    if dotted || location.prefix.contains('\\') {
+        found.push(
+            format!("{path}.prefix"),
+            "must not contain '.', '..' or backslashes",
+        );
+    }
+    if let Some(endpoint) = &location.endpoint {
+        let valid = url::Url::parse(endpoint)
+            .is_ok_and(|url| matches!(url.scheme(), "http" | "https") && url.host_str().is_some());
+        if !valid {
+            found.push(
+                format!("{path}.endpoint"),
+                format!("'{endpoint}' is not a URL such as https://minio.example.com"),
+            );
+        }
+    }
+}
+
+/// The rules of a config file.
+pub fn validate_config(config: &EtcdGuardianConfig) -> Vec<FieldError> {
+    let mut found = Findings(Vec::new());
+    if config
+        .kind
+        .as_deref()
+        .is_some_and(|kind| kind != "EtcdGuardianConfig")
+    {
+        found.push("kind", "must be EtcdGuardianConfig");
+    }
+    if config
+        .api_version
+        .as_deref()
+        .is_some_and(|version| version != "etcdguardian.io/v1alpha1")
+    {
+        found.push("apiVersion", "must be etcdguardian.io/v1alpha1");
+    }
+    for (index, endpoint) in config
+        .cluster
+        .iter()
+        .flat_map(|cluster| cluster.endpoints.iter())
+        .enumerate()
+    {
+        etcd_endpoint(&mut found, format!("cluster.endpoints[{index}]"), endpoint);
+    }
+    if let Some(store) = &config.store {
+        storage(&mut found, "store", store);
+    }
+    alert_channels(&mut found, config);
+    found.0
+}
+
+fn alert_channels(found: &mut Findings, config: &EtcdGuardianConfig) {
+    let mut names = std::collections::BTreeSet::new();
+    for (index, channel) in config.alerts.channels.iter().enumerate() {
+        let path = format!("alerts.channels[{index}]");
+        if !names.insert(channel.name.as_str()) {
+            found.push(
+                format!("{path}.name"),
+                format!("'{}' is used twice", channel.name),
+            );
+        }
+        let kinds = usize::from(channel.slack.is_some())
+            + usize::from(channel.email.is_some())
+            + usize::from(channel.webhook.is_some());
+        if kinds != 1 {
+            found.push(&path, "needs exactly one of slack, email and webhook");
+        }
+        if let Some(slack) = &channel.slack {
+            if slack.webhook_url_file.is_some() == slack.token_file.is_some() {
+                let at = format!("{path}.slack");
+                found.push(at, "needs exactly one of webhookURLFile and tokenFile");
+            }
+            if slack.token_file.is_some() && slack.channel.is_none() {
+                found.push(
+                    format!("{path}.slack.channel"),
+                    "is required with tokenFile",
+                );
+            }
+        }
+        if let Some(email) = &channel.email {
+            if email.to.is_empty() {
+                found.push(format!("{path}.email.to"), "needs at least one recipient");
+            }
+            let smtp = &email.smtp;
+            if smtp.username_file.is_some() != smtp.password_file.is_some() {
+                let at = format!("{path}.email.smtp");
+                found.push(
+                    at,
+                    "needs both of usernameFile and passwordFile, or neither",
+                );
+            }
+            if smtp.tls == SmtpTls::None && smtp.password_file.is_some() {
+                let at = format!("{path}.email.smtp.tls");
+                found.push(
+                    at,
+                    "None would send the password in clear: use StartTLS or Implicit",
+                );
+            }
+        }
+    }
+    for (index, route) in config.alerts.routes.iter().enumerate() {
+        for name in &route.channels {
+            if !names.contains(name.as_str()) {
+                let at = format!("alerts.routes[{index}].channels");
+                found.push(at, format!("'{name}' is not the name of a channel"));
+            }
+        }
+    }
+}
+
+/// Fields of `document` that `schema` does not know, each with the nearest known name.
+pub(super) fn unknown_fields(document: &Value, schema: &Value) -> Vec<FieldError> {
+    let mut found = Findings(Vec::new());
+    walk(&mut found, "", document, schema);
+    found.0
+}
+
+fn walk(found: &mut Findings, path: &str, value: &Value, schema: &Value) {
+    // Optional nested types are written as anyOf [schema, null].
+    let schema = schema
+        .get("anyOf")
+        .and_then(Value::as_array)
+        .and_then(|options| {
+            options
+                .iter()
+                .find(|option| option.get("properties").is_some())
+        })
+        .unwrap_or(schema);
+    match value {
+        Value::Object(fields) => {
+            let Some(known) = schema.get("properties").and_then(Value::as_object) else {
+                return;
+            };
+            for (name, child) in fields {
+                let at = if path.is_empty() {
+                    name.clone()
+                } else {
+                    format!("{path}.{name}")
+                };
+                match known.get(name) {
+                    Some(child_schema) => walk(found, &at, child, child_schema),
+                    None if path.is_empty()
+                        && matches!(name.as_str(), "apiVersion" | "kind" | "metadata") => {}
+                    None => found.push(at, unknown_message(name, known.keys())),
+                }
+            }
+        }
+        Value::Array(items) => {
+            if let Some(item_schema) = schema.get("items") {
+                for (index, item) in items.iter().enumerate() {
+                    walk(found, &format!("{path}[{index}]"), item, item_schema);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn unknown_message<'a>(name: &str, known: impl Iterator<Item = &'a String>) -> String {
+    let nearest = known
+        .map(|candidate| (strsim::jaro_winkler(name, candidate), candidate))
+        .max_by(|a, b| a.0.total_cmp(&b.0));
+    match nearest {
+        Some((likeness, candidate)) if likeness > 0.7 => {
+            format!("unknown field, did you mean '{candidate}'?")
+        }
+        _ => "unknown field: remove it".to_owned(),
+    }
+}
