@@ -1,1 +1,86 @@
-//! cli: being built.
+//! Words in, words out: parses the command line, calls the rooms, prints results, chooses the exit code.
+
+mod args;
+mod completions;
+mod crd;
+mod error;
+mod output;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use error::CliError;
+pub use output::Format;
+
+/// Backs up etcd when it matters and proves that every backup restores.
+#[derive(Debug, Parser)]
+#[command(
+    name = "etcdguardian",
+    version,
+    propagate_version = true,
+    max_term_width = 110
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: args::Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the CustomResourceDefinitions.
+    Crd(crd::Crd),
+    /// Print a completion script for a shell.
+    Completions(completions::Completions),
+    /// Print the manual page.
+    Man,
+    /// Print the version.
+    Version,
+}
+
+/// Runs the process's command line and returns its exit code.
+pub fn main() -> ExitCode {
+    crate::init_tls();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout with code 0, mistakes to stderr with code 2; clap knows which.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let format = cli.global.output;
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            report(format, &error);
+            ExitCode::from(error.class.exit_code())
+        }
+    }
+}
+
+fn report(format: Format, error: &CliError) {
+    if format == Format::Json {
+        let body = serde_json::json!({ "error": error });
+        output::say(body.to_string());
+    } else if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        output::say(format!("\x1b[1;31merror:\x1b[0m {error}"));
+    } else {
+        output::say(format!("error: {error}"));
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
+    let global = cli.global;
+    match cli.command {
+        Command::Crd(verb) => verb.run(&global),
+        Command::Completions(verb) => verb.run(),
+        Command::Man => completions::man(),
+        Command::Version => crd::version(&global),
+    }
+    .map(|()| ExitCode::SUCCESS)
+}

@@ -1,0 +1,71 @@
+//! What a failed command says: what happened, to which object, what to type next; and its exit code.
+
+use std::error::Error;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::api::ErrorClass;
+
+/// A failure as the user sees it.
+#[derive(Debug, Serialize)]
+pub struct CliError {
+    /// Chooses the exit code.
+    pub class: ErrorClass,
+    /// What happened, to which object, and the next step.
+    pub message: String,
+}
+
+impl CliError {
+    /// An error of a class, in words.
+    pub fn new(class: ErrorClass, message: impl Into<String>) -> Self {
+        Self {
+            class,
+            message: message.into(),
+        }
+    }
+
+    /// An error of a class from a room's error: its own words, then those of its sources that add something.
+    pub fn from_error(class: ErrorClass, error: &dyn Error) -> Self {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let words = cause.to_string();
+            if !words.is_empty() && !message.contains(&words) {
+                message.push_str(": ");
+                message.push_str(&words);
+            }
+            source = cause.source();
+        }
+        Self { class, message }
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Converts errors of rooms, which know their class, into what the user sees.
+macro_rules! from_room_errors {
+    ($($error:path),* $(,)?) => {
+        $(impl From<$error> for CliError {
+            fn from(error: $error) -> Self {
+                Self::from_error(error.class(), &error)
+            }
+        })*
+    };
+}
+
+from_room_errors!(
+    crate::api::DocumentError,
+    crate::api::LocationUrlError,
+    crate::secrets::SecretError,
+);
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::from_error(ErrorClass::Failed, &error)
+    }
+}
