@@ -2,11 +2,11 @@
 
 mod args;
 mod completions;
+mod context;
 mod crd;
 mod error;
 mod output;
 
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -67,7 +67,7 @@ fn report(format: Format, error: &CliError) {
     if format == Format::Json {
         let body = serde_json::json!({ "error": error });
         output::say(body.to_string());
-    } else if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+    } else if output::colours() {
         output::say(format!("\x1b[1;31merror:\x1b[0m {error}"));
     } else {
         output::say(format!("error: {error}"));

@@ -55,6 +55,11 @@ pub fn say(words: impl AsRef<str>) {
     let _ = writeln!(err, "{}", words.as_ref());
 }
 
+/// Whether stderr is a terminal that wants colours.
+pub fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
 /// A table with aligned columns; rows shorter than the header are padded.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|name| name.chars().count()).collect();
