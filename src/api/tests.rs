@@ -190,3 +190,55 @@ alerts:
         assert!(message.contains(expected), "{message}\nwanted: {expected}");
     }
 }
+
+#[test]
+fn the_founding_manifests_apply_unchanged() {
+    let text = include_str!("../../tests/samples/founding.yaml");
+    let resources = parse_resources(text, "founding.yaml", None).unwrap();
+    assert_eq!(resources.len(), 5);
+    let schedules = resources.iter().filter(|r| matches!(r, Resource::Schedule(_))).count();
+    let restores = resources.iter().filter(|r| matches!(r, Resource::Restore(_))).count();
+    assert_eq!((schedules, restores), (1, 1));
+}
+
+#[test]
+fn further_founding_shapes_apply() {
+    let backup = "
+apiVersion: etcdguardian.io/v1alpha1
+kind: EtcdBackup
+metadata: {name: shapes}
+spec:
+  backupMode: Full
+  storageLocation:
+    provider: S3
+    bucket: b
+    region: us-east-1
+    endpoint: https://minio.example.com
+    credentialsSecret: s3-creds
+  encryption: ENCRYPTION
+";
+    for encryption in [
+        "{enabled: true, kmsKeyID: 'arn:aws:kms:us-west-2:1:key/a'}",
+        "{enabled: true, kmsKeyID: 'acs:kms:cn-hangzhou:1:key/a'}",
+        "{enabled: true, encryptionSecret: my-encryption-key}",
+    ] {
+        let text = backup.replace("ENCRYPTION", encryption);
+        assert_eq!(parse_resources(&text, "shapes.yaml", None).unwrap().len(), 1);
+    }
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_the_parsers_panic(text in ".{0,200}") {
+        let _ = parse_resources(&text, "any.yaml", None);
+        let _ = parse_config(&text, "any.yaml");
+        let _ = text.parse::<StorageLocation>();
+        let _ = text.parse::<HumanDuration>();
+    }
+
+    #[test]
+    fn printed_durations_read_back(milliseconds in 0u64..3_000_000_000_000) {
+        let duration = HumanDuration::from(std::time::Duration::from_millis(milliseconds));
+        proptest::prop_assert_eq!(duration.to_string().parse::<HumanDuration>().unwrap(), duration);
+    }
+}
