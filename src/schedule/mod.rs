@@ -1,1 +1,27 @@
-//! schedule: being built.
+//! The core: when a backup is worth taking, and why. Pure: series and state in, decisions out.
+//!
+//! Read [`plan`] first, it is the rule of every tick; [`calibrate`] is the daily loop that sets its knobs; [`decide`] puts
+//! both together for one schedule. The formulas and scores are in `docs/explanation/scheduling.md`.
+
+pub mod advance;
+pub mod backtest;
+pub mod calibrate;
+pub mod cron;
+pub mod decide;
+pub mod dp;
+pub mod drift;
+pub mod explain;
+pub mod exposure;
+pub mod features;
+pub mod fit;
+pub mod forecast;
+pub mod guard;
+pub mod history;
+pub mod model;
+pub mod plan;
+pub mod policy;
+pub mod shadow;
+pub mod simulate;
+pub mod slots;
+pub mod state;
+pub mod timescale;

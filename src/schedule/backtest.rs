@@ -1,0 +1,227 @@
+//! The rule of every tick, replayed over the last days for a given mode and κ, on forecasts that were made without
+//! knowing what came after.
+
+use super::forecast::OutlookView;
+use super::history::History;
+use super::model::Model;
+use super::plan::{self, Mode, Situation};
+use super::policy::Policy;
+use super::shadow::Levels;
+use super::timescale::Timescale;
+
+/// How a forecast is made from a model at a cell: appended to the buffer, `None` when there is none.
+pub type Predict = fn(&Model, &History, usize, &mut Vec<f64>) -> Option<()>;
+
+/// Forecasts by cell, each by the model that was in force then.
+#[derive(Debug, Clone, Default)]
+pub struct Archive {
+    first: usize,
+    horizons: usize,
+    rates: Vec<f64>,
+    /// Set only to study what a broken forecast can do.
+    predict: Option<Predict>,
+}
+
+impl Archive {
+    /// An archive whose forecasts are made by `predict` in place of the model's own way: the broken-model study.
+    #[must_use]
+    pub fn with_predict(predict: Predict) -> Self {
+        Self {
+            predict: Some(predict),
+            ..Self::default()
+        }
+    }
+
+    /// The forecast of `model` at cell `now`, appended to `rates`.
+    pub fn predict(
+        &self,
+        model: &Model,
+        history: &History,
+        now: usize,
+        rates: &mut Vec<f64>,
+    ) -> Option<()> {
+        self.predict.unwrap_or(Model::forecast_into)(model, history, now, rates)
+    }
+
+    /// Extends the archive to `to`, dropping what lies before `from`. `models` are in order of their creation.
+    /// Gives the same forecasts when it is built anew, so it need not be kept across a restart.
+    pub fn cover(&mut self, history: &History, models: &[Model], from: usize, to: usize) {
+        let horizons = models.first().map_or(0, |model| model.horizons.len());
+        let end = self.first + self.rates.len().checked_div(self.horizons).unwrap_or(0);
+        if horizons == 0 || self.horizons != horizons || end < from || from < self.first {
+            *self = Self {
+                first: from,
+                horizons,
+                rates: Vec::new(),
+                predict: self.predict,
+            };
+        } else {
+            self.rates.drain(..(from - self.first) * horizons);
+            self.first = from;
+        }
+        if horizons == 0 {
+            return;
+        }
+        for now in (self.first + self.rates.len() / horizons)..to {
+            let wanted = (now + 1 - self.first) * horizons;
+            let at = history.time_of(now);
+            let model = models
+                .iter()
+                .rev()
+                .find(|m| super::history::seconds_of(m.created_at) <= at + 0.5);
+            let made = model
+                .filter(|model| model.horizons.len() == horizons)
+                .and_then(|model| {
+                    let mut made = Vec::with_capacity(horizons);
+                    self.predict(model, history, now, &mut made)?;
+                    self.rates.extend_from_slice(&made);
+                    Some(())
+                });
+            if made.is_none() {
+                self.rates.truncate(wanted - horizons);
+                self.rates.resize(wanted, f64::NAN);
+            }
+        }
+    }
+
+    /// The forecast made at cell `now`, if there was one.
+    fn get(&self, now: usize) -> Option<&[f64]> {
+        let index = now.checked_sub(self.first)? * self.horizons;
+        self.rates
+            .get(index..index + self.horizons)
+            .filter(|rates| rates.first().is_some_and(|rate| rate.is_finite()))
+    }
+}
+
+/// One stretch of history made ready to be replayed many times.
+#[derive(Debug)]
+pub struct Bench<'a> {
+    history: &'a History,
+    scale: &'a Timescale,
+    archive: &'a Archive,
+    from: usize,
+    /// Gapless rates from `from` on.
+    rates: Vec<f64>,
+    /// K at κ = 1.
+    budgets: Vec<f64>,
+    recent: Vec<Option<f64>>,
+    limits: Limits,
+}
+
+/// The policy's numbers that a replay needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The shortest interval, seconds.
+    pub min: f64,
+    /// The longest interval, seconds.
+    pub max: f64,
+    /// The cron's mean period, seconds.
+    pub period: f64,
+    /// The hard limit on u.
+    pub guardrail: f64,
+    /// The width of a forecast bin.
+    pub bin: f64,
+}
+
+impl Limits {
+    /// A policy's numbers, with the guardrail in force.
+    #[must_use]
+    pub fn new(policy: &Policy, scale: &Timescale, guardrail: f64) -> Self {
+        Self {
+            min: policy.min_seconds(),
+            max: policy.max_seconds(),
+            period: policy.period_seconds(),
+            guardrail,
+            bin: scale.bin,
+        }
+    }
+}
+
+/// What a replay came to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Outcome {
+    /// Backups taken.
+    pub backups: u32,
+    /// The exposure over the stretch.
+    pub levels: Levels,
+}
+
+impl<'a> Bench<'a> {
+    /// Prepares the cells `from..to`.
+    #[must_use]
+    pub fn new(
+        history: &'a History,
+        scale: &'a Timescale,
+        archive: &'a Archive,
+        (from, to): (usize, usize),
+        limits: Limits,
+    ) -> Self {
+        let half_square = 0.5 * limits.period * limits.period;
+        Self {
+            history,
+            scale,
+            archive,
+            from,
+            rates: history.gapless(from, to),
+            budgets: (from..to)
+                .map(|now| history.mean_rate(now, scale.day).unwrap_or(0.0) * half_square)
+                .collect(),
+            recent: (from..to)
+                .map(|now| history.mean_back(now, scale.recent))
+                .collect(),
+            limits,
+        }
+    }
+
+    /// The gapless rates of the stretch.
+    #[must_use]
+    pub fn rates(&self) -> &[f64] {
+        &self.rates
+    }
+
+    /// Replays the stretch from a backup at its beginning.
+    #[must_use]
+    pub fn run(&self, mode: Mode, kappa: f64) -> Outcome {
+        let step = self.history.step();
+        let (mut changes, mut area, mut elapsed) = (0.0, 0.0, 0.0);
+        let mut backups = 0;
+        let mut samples = Vec::with_capacity(self.rates.len());
+        for (index, rate) in self.rates.iter().enumerate() {
+            let cell = self.from + index;
+            let now = self.history.time_of(cell);
+            let outlook = self.archive.get(cell).filter(|_| mode == Mode::Forecast);
+            let situation = Situation {
+                now,
+                elapsed,
+                changes,
+                area,
+                budget: kappa * self.budgets.get(index).copied().unwrap_or(0.0),
+                recent_rate: self.recent.get(index).copied().flatten(),
+                outlook: outlook.map(|rates| OutlookView {
+                    made_at: now,
+                    bin: self.limits.bin,
+                    rates,
+                }),
+                guardrail: self.limits.guardrail,
+                min: self.limits.min,
+                max: self.limits.max,
+                period: self.limits.period,
+                mode,
+                planned: None,
+                busy: false,
+            };
+            if plan::choose(&situation, self.scale).backup {
+                backups += 1;
+                (changes, area, elapsed) = (0.0, 0.0, 0.0);
+            }
+            area += changes * step + 0.5 * rate * step * step;
+            changes += rate * step;
+            elapsed += step;
+            samples.push(changes);
+        }
+        Outcome {
+            backups,
+            levels: Levels::of(&mut samples),
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! The daily control loop, which earns the trust: replay the last fourteen days with each mode, find the κ that saves
+//! most at no more exposure than the shadow cron's, and put the mode in force that needs fewest backups.
+
+use serde::{Deserialize, Serialize};
+
+use super::backtest::{Archive, Bench, Limits};
+use super::history::History;
+use super::plan::Mode;
+use super::policy::Policy;
+use super::shadow::{self, Levels};
+use super::timescale::Timescale;
+
+/// The range of κ that is searched.
+const KAPPA: (f64, f64) = (0.4, 2.5);
+/// Halvings of that range: ln(2.5/0.4)/2⁷ ≈ 1.4 % resolution.
+const HALVINGS: u32 = 7;
+/// The forecast must save this much more than the incumbent rule, percent points, to replace it.
+const HYSTERESIS: f64 = 1.0;
+/// How many days back a replay goes.
+const DAYS: f64 = 14.0;
+
+/// How a mode did in the replay, at its best κ.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Score {
+    /// The κ.
+    pub kappa: f64,
+    /// Backups saved against the cron, percent.
+    pub saved_percent: f64,
+    /// Mean exposure over the cron's.
+    pub mean_ratio: f64,
+    /// p99 exposure over the cron's.
+    pub p99_ratio: f64,
+}
+
+/// What the last run of the loop found.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Calibration {
+    /// When, Unix seconds.
+    pub at: f64,
+    /// The mode put in force.
+    pub mode: Mode,
+    /// The reactive rule's replay.
+    pub reactive: Option<Score>,
+    /// The forecast's.
+    pub forecast: Option<Score>,
+    /// The 99.9 % quantile of the changes in one cron period: more at risk than that is a guardrail.
+    pub guardrail: Option<f64>,
+    /// V = Var(√λ)/E\[λ\]: how uneven the cluster is, hence what can be saved.
+    pub potential: Option<f64>,
+    /// The saving that V predicts, percent.
+    pub predicted_percent: Option<f64>,
+}
+
+impl Calibration {
+    /// What is in force before anything is known: the cron.
+    #[must_use]
+    pub fn cold(at: f64) -> Self {
+        Self {
+            at,
+            mode: Mode::Cron,
+            reactive: None,
+            forecast: None,
+            guardrail: None,
+            potential: None,
+            predicted_percent: None,
+        }
+    }
+
+    /// κ of a mode; 1, which reproduces the cron on a flat trace, until a replay says otherwise.
+    #[must_use]
+    pub fn kappa(&self, mode: Mode) -> f64 {
+        let score = match mode {
+            Mode::Cron => None,
+            Mode::Reactive => self.reactive,
+            Mode::Forecast => self.forecast.or(self.reactive),
+        };
+        score.map_or(1.0, |score| score.kappa)
+    }
+}
+
+/// The data of one run.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    /// The past.
+    pub history: &'a History,
+    /// How many cells of it are known.
+    pub now: usize,
+    /// Forecasts made back then; must cover the last fourteen days when a model exists.
+    pub archive: &'a Archive,
+    /// Whether there is a model at all.
+    pub has_model: bool,
+}
+
+/// Runs the loop once.
+#[must_use]
+pub fn calibrate(
+    evidence: &Evidence<'_>,
+    policy: &Policy,
+    scale: &Timescale,
+    before: &Calibration,
+) -> Calibration {
+    let Evidence { history, now, .. } = *evidence;
+    let from = window_start(history, now, scale);
+    let known_days = history.known(0, now) as f64 * history.step() / scale.day;
+    let mut next = Calibration::cold(history.time_of(now));
+    if known_days < 1.0 {
+        return next;
+    }
+    next.guardrail = guardrail(history, from, now, policy.period_seconds());
+    next.potential = potential(history, from, now, policy.period_seconds());
+    next.predicted_percent = next.potential.map(|potential| predicted(potential, policy));
+    next.mode = Mode::Reactive;
+    // Before day three a replay sees too little to move κ from 1 (scheduling.md §4, cold start).
+    if known_days < 3.0 {
+        return next;
+    }
+    let limits = Limits::new(policy, scale, next.guardrail.unwrap_or(f64::INFINITY));
+    let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
+    let trial = Trial::new(&bench, policy, history.step());
+    next.reactive = Some(trial.best(Mode::Reactive));
+    next.forecast = evidence.has_model.then(|| trial.best(Mode::Forecast));
+    next.mode = select(before.mode, next.reactive, next.forecast);
+    next
+}
+
+/// Where the replay begins.
+#[must_use]
+pub fn window_start(history: &History, now: usize, scale: &Timescale) -> usize {
+    now.saturating_sub(history.cells(DAYS * scale.day))
+}
+
+/// The mode with fewest backups; a change to or from the forecast needs to be worth a percent.
+fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>) -> Mode {
+    let saved = |score: Option<Score>| score.map_or(f64::NEG_INFINITY, |score| score.saved_percent);
+    let (reactive, forecast) = (saved(reactive), saved(forecast));
+    let needed = if incumbent == Mode::Forecast {
+        0.0
+    } else {
+        HYSTERESIS
+    };
+    if reactive.max(forecast) < 0.0 {
+        Mode::Cron
+    } else if forecast >= reactive + needed {
+        Mode::Forecast
+    } else {
+        Mode::Reactive
+    }
+}
+
+/// One replay window with the cron's levels on it.
+struct Trial<'a> {
+    bench: &'a Bench<'a>,
+    cron: Levels,
+    cron_backups: f64,
+    target: f64,
+}
+
+impl<'a> Trial<'a> {
+    fn new(bench: &'a Bench<'a>, policy: &Policy, step: f64) -> Self {
+        let period = ((policy.period_seconds() / step).round() as usize).max(1);
+        let rates = bench.rates();
+        Self {
+            bench,
+            cron: shadow::reference(rates, period.min(rates.len()), rates.len(), period, step),
+            cron_backups: rates.len() as f64 / period as f64,
+            target: policy.target_ratio(),
+        }
+    }
+
+    fn score(&self, mode: Mode, kappa: f64) -> Score {
+        let outcome = self.bench.run(mode, kappa);
+        let ratios = outcome.levels.over(&self.cron);
+        Score {
+            kappa,
+            saved_percent: 100.0 * (1.0 - f64::from(outcome.backups) / self.cron_backups),
+            mean_ratio: ratios.mean,
+            p99_ratio: ratios.p99,
+        }
+    }
+
+    /// The largest κ within the limits, found by halving on the log scale.
+    fn best(&self, mode: Mode) -> Score {
+        let within = |score: &Score| {
+            score.mean_ratio <= self.target && score.p99_ratio <= self.target.max(1.0)
+        };
+        let (mut low, mut high) = (KAPPA.0.ln(), KAPPA.1.ln());
+        let mut best = None;
+        for _ in 0..HALVINGS {
+            let middle = 0.5 * (low + high);
+            let score = self.score(mode, middle.exp());
+            if within(&score) {
+                low = middle;
+                best = Some(score);
+            } else {
+                high = middle;
+            }
+        }
+        best.unwrap_or_else(|| self.score(mode, KAPPA.0))
+    }
+}
+
+/// The 99.9 % quantile of the changes in one period, over the window; `None` on idle clusters.
+fn guardrail(history: &History, from: usize, now: usize, period: f64) -> Option<f64> {
+    let cells = history.cells(period);
+    let mut sums: Vec<f64> = ((from + cells)..=now)
+        .filter_map(|end| history.mean(end - cells, end))
+        .map(|rate| rate * period)
+        .collect();
+    if sums.is_empty() {
+        return None;
+    }
+    let index = ((sums.len() as f64 * 0.999) as usize).min(sums.len() - 1);
+    let limit = *sums.select_nth_unstable_by(index, f64::total_cmp).1;
+    (limit > 0.0).then_some(limit)
+}
+
+/// V = Var(√λ)/E\[λ\] on bins of a quarter of the period (30 minutes at 2 h).
+#[must_use]
+pub fn potential(history: &History, from: usize, now: usize, period: f64) -> Option<f64> {
+    let width = history.cells(period / 4.0);
+    let bins: Vec<f64> = (from..now)
+        .step_by(width)
+        .filter_map(|at| history.mean(at, (at + width).min(now)))
+        .collect();
+    let count = bins.len() as f64;
+    let mean = bins.iter().sum::<f64>() / count;
+    let root = bins.iter().map(|rate| rate.sqrt()).sum::<f64>() / count;
+    (mean > 0.0).then(|| (mean - root * root) / mean)
+}
+
+/// The saving that V predicts (0.84·V + 0.4 points, at most what maxInterval allows), percent.
+fn predicted(potential: f64, policy: &Policy) -> f64 {
+    let most = 1.0 - policy.period_seconds() / policy.max_seconds();
+    100.0 * (0.84 * potential + 0.004).min(most.max(0.0))
+}

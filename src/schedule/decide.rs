@@ -1,0 +1,389 @@
+//! One decision for one schedule: now, or planned for when, and why. Pure; the live loop, `schedule explain` and the
+//! simulator all call it.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::forecast::Contribution;
+use super::guard;
+use super::history::{History, instant_of, seconds_of};
+use super::plan::{self, Choice, ETA, Mode, Reason, Situation};
+use super::policy::Policy;
+use super::shadow::Comparison;
+use super::slots;
+use super::state::State;
+use super::timescale::Timescale;
+
+/// What is known from outside the series at the time of a decision.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Observation {
+    /// The exact number of changes since the last good backup, where a revision tells it.
+    pub exact_changes: Option<f64>,
+    /// Whether etcd is unhealthy, so that a snapshot would hurt or fail.
+    pub etcd_unhealthy: bool,
+    /// How often decisions are made, seconds; the series' step when `None`.
+    pub cadence: Option<f64>,
+}
+
+/// What to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Action {
+    /// Take a backup now.
+    Backup,
+    /// Not yet.
+    Wait,
+}
+
+/// Which part of the core decided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Source {
+    /// The cron expression, because AI optimisation is off.
+    Cron,
+    /// The first-order rule on the recent rate.
+    Reactive,
+    /// The forecast and the dynamic programme.
+    Model,
+    /// A bound or limit outside the model.
+    Guard,
+    /// The cron expression, because nothing better is trusted.
+    Fallback,
+}
+
+/// A decision with everything that it rests on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// Now or not.
+    pub action: Action,
+    /// Which part decided.
+    pub source: Source,
+    /// The word for it.
+    pub reason: Reason,
+    /// When the backup is planned; now when the action is `Backup`.
+    pub at: Timestamp,
+    /// From the last good backup (or the first sight of the schedule) to `at`, seconds.
+    pub interval_seconds: i64,
+    /// Sentences, most important first; the same in events, logs and `schedule explain`.
+    pub reasons: Vec<String>,
+    /// The rule in force.
+    pub mode: Mode,
+    /// u: changes at risk now.
+    pub exposure: f64,
+    /// u expected at `at`.
+    pub exposure_at_plan: f64,
+    /// The changes that are worth a backup: those of one cron period at the running mean rate, scaled by κ.
+    pub budget: f64,
+    /// A: the area under u, change-seconds.
+    pub area: f64,
+    /// K: the area that a backup is worth, change-seconds.
+    pub area_budget: f64,
+    /// κ, the calibrated factor in K.
+    pub kappa: f64,
+    /// η: the band is [K/η, ηK].
+    pub eta: f64,
+    /// The model in force.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The coming rates, while a forecast stands.
+    pub forecast: Vec<ForecastBin>,
+    /// What moves the forecast.
+    pub features: Vec<Contribution>,
+    /// When the plain cron would run next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub would_have: Option<Timestamp>,
+    /// Backups saved against the cron over 28 days, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub saved_percent: Option<f64>,
+    /// Mean exposure against the cron's over 28 days, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exposure_ratio_percent: Option<f64>,
+    /// The saving that the cluster's unevenness allows, percent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub potential_percent: Option<f64>,
+}
+
+/// One bin of the published forecast.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ForecastBin {
+    /// When it begins.
+    pub at: Timestamp,
+    /// The mean rate, changes a second.
+    pub rate: f64,
+}
+
+/// Decides for `now`, on a state that was advanced to `now`.
+#[must_use]
+pub fn decide(
+    policy: &Policy,
+    state: &State,
+    history: &History,
+    observation: &Observation,
+    now: Timestamp,
+) -> Decision {
+    let view = View::new(policy, state, history, observation, now);
+    let (choice, source) = view.outcome();
+    let at = if choice.backup {
+        now
+    } else {
+        view.planned_at(choice)
+    };
+    view.publish(choice, source, at)
+}
+
+/// As [`decide`], the verdict only: what a simulation needs at every tick.
+#[must_use]
+pub fn verdict(
+    policy: &Policy,
+    state: &State,
+    history: &History,
+    observation: &Observation,
+    now: Timestamp,
+) -> (Choice, Source) {
+    View::new(policy, state, history, observation, now).outcome()
+}
+
+/// The comparison with the cron that is published.
+fn published(state: &State) -> Option<Comparison> {
+    state.shadow.over(28)
+}
+
+/// Everything that one decision looks at.
+struct View<'a> {
+    policy: &'a Policy,
+    state: &'a State,
+    history: &'a History,
+    observation: &'a Observation,
+    scale: Timescale,
+    now: Timestamp,
+    known: usize,
+    /// The mode after the ladder: what the signal allows.
+    mode: Mode,
+    situation: Situation<'a>,
+    kappa: f64,
+}
+
+impl<'a> View<'a> {
+    fn new(
+        policy: &'a Policy,
+        state: &'a State,
+        history: &'a History,
+        observation: &'a Observation,
+        now: Timestamp,
+    ) -> Self {
+        let cadence = observation.cadence.unwrap_or(history.step());
+        let scale = Timescale::new(policy, history.step(), cadence);
+        let at = seconds_of(now);
+        let known = history.known_at(at);
+        let signal = guard::signal(state, history, known, at, &scale);
+        let mode = guard::ladder(policy, state, &signal, at);
+        let kappa = state.calibration.kappa(mode);
+        let mut exposure = state.exposure;
+        if let Some(exact) = observation.exact_changes {
+            exposure.until = exposure.until.max(at);
+            exposure.correct(exact);
+        }
+        let rate = history.mean_rate(known, scale.day).unwrap_or(0.0);
+        let period = policy.period_seconds();
+        let situation = Situation {
+            now: at,
+            elapsed: exposure.elapsed(at),
+            changes: exposure.changes,
+            area: exposure.area,
+            budget: kappa * guard::trim(policy, state) * rate * 0.5 * period * period,
+            recent_rate: signal.recent_rate,
+            outlook: signal.outlook,
+            guardrail: guard::limit(policy, state),
+            min: policy.min_seconds(),
+            max: policy.max_seconds(),
+            period,
+            mode,
+            planned: state
+                .planned
+                .filter(|_| !policy.replan && mode != Mode::Cron),
+            busy: policy.avoid_load && guard::busy(history, known, &scale),
+        };
+        Self {
+            policy,
+            state,
+            history,
+            observation,
+            scale,
+            now,
+            known,
+            mode,
+            situation,
+            kappa,
+        }
+    }
+
+    fn outcome(&self) -> (Choice, Source) {
+        let wait = |reason| {
+            (
+                Choice {
+                    backup: false,
+                    reason,
+                },
+                Source::Guard,
+            )
+        };
+        if self.policy.suspend {
+            return wait(Reason::Suspended);
+        }
+        if slots::retry_at(self.policy, self.state).is_some_and(|at| self.now < at) {
+            return wait(Reason::BackoffAfterFailure);
+        }
+        if self.policy.immediate && self.state.last_success.is_none() {
+            return (
+                Choice {
+                    backup: true,
+                    reason: Reason::Immediate,
+                },
+                Source::Guard,
+            );
+        }
+        if !self.policy.ai_enabled {
+            return (self.by_slots(), Source::Cron);
+        }
+        let mut choice = plan::choose(&self.situation, &self.scale);
+        if self.mode == Mode::Cron
+            && matches!(
+                choice.reason,
+                Reason::AreaUpper | Reason::AreaLower | Reason::Cron | Reason::Idle
+            )
+        {
+            choice = self.by_slots();
+        }
+        (choice, self.source(choice.reason))
+    }
+
+    fn by_slots(&self) -> Choice {
+        match slots::due(self.policy, self.state, self.now).run {
+            Some(slots::Run::OnTime(_)) => Choice {
+                backup: true,
+                reason: Reason::Cron,
+            },
+            Some(slots::Run::Late(_)) => Choice {
+                backup: true,
+                reason: Reason::MissedSlot,
+            },
+            None => Choice {
+                backup: false,
+                reason: Reason::Cron,
+            },
+        }
+    }
+
+    fn source(&self, reason: Reason) -> Source {
+        match reason {
+            Reason::MaxInterval | Reason::Guardrail | Reason::AreaUpper => Source::Guard,
+            Reason::SignalLost => Source::Fallback,
+            _ => match self.mode {
+                Mode::Cron => Source::Fallback,
+                Mode::Reactive => Source::Reactive,
+                Mode::Forecast => Source::Model,
+            },
+        }
+    }
+
+    fn planned_at(&self, choice: Choice) -> Timestamp {
+        let slot = || slots::next(self.policy, self.state, self.now);
+        match choice.reason {
+            Reason::Suspended => Timestamp::MAX,
+            Reason::BackoffAfterFailure => {
+                slots::retry_at(self.policy, self.state).unwrap_or(self.now)
+            }
+            _ if !self.policy.ai_enabled => slot().unwrap_or(Timestamp::MAX),
+            _ => {
+                let wait = plan::expected_wait(&self.situation, &self.scale);
+                let soonest = seconds_of(self.now) + wait.max(self.scale.cadence);
+                let last =
+                    seconds_of(self.now) + (self.situation.max - self.situation.elapsed).max(0.0);
+                let at = match (self.mode, slot()) {
+                    (Mode::Cron, Some(slot)) => seconds_of(slot),
+                    _ => soonest,
+                };
+                instant_of(at.min(last).max(seconds_of(self.now)))
+            }
+        }
+    }
+
+    fn publish(&self, choice: Choice, source: Source, at: Timestamp) -> Decision {
+        let s = &self.situation;
+        let comparison = published(self.state);
+        let since = instant_of(s.now - s.elapsed);
+        let ahead = (seconds_of(at) - s.now).clamp(0.0, s.max);
+        let coming = match (s.outlook, s.recent_rate) {
+            (Some(outlook), _) => outlook.changes(s.now, s.now + ahead),
+            (None, rate) => rate.unwrap_or(0.0) * ahead,
+        };
+        let model = self.state.model().filter(|_| self.mode == Mode::Forecast);
+        let mut decision = Decision {
+            action: if choice.backup {
+                Action::Backup
+            } else {
+                Action::Wait
+            },
+            source,
+            reason: choice.reason,
+            at,
+            interval_seconds: at.duration_since(since).as_secs().max(0),
+            reasons: Vec::new(),
+            mode: self.mode,
+            exposure: s.changes,
+            exposure_at_plan: s.changes + coming,
+            budget: 2.0 * s.budget / s.period,
+            area: s.area,
+            area_budget: s.budget,
+            kappa: self.kappa,
+            eta: ETA,
+            model: model.map(|model| model.id.clone()),
+            forecast: s.outlook.map(forecast_bins).unwrap_or_default(),
+            features: model
+                .map(|model| model.contributions(self.history, self.known, 5))
+                .unwrap_or_default(),
+            would_have: self.policy.cron.next_after(self.now),
+            saved_percent: comparison.map(|comparison| comparison.saved_percent),
+            exposure_ratio_percent: comparison.map(|comparison| 100.0 * comparison.mean_ratio),
+            potential_percent: self.state.calibration.predicted_percent,
+        };
+        decision.reasons = super::explain::reasons(&decision, self.policy, self.state);
+        if self.observation.etcd_unhealthy && choice.backup {
+            decision
+                .reasons
+                .push("etcd reports itself unhealthy; a failed try will back off".to_owned());
+        }
+        decision
+    }
+}
+
+fn forecast_bins(outlook: super::forecast::OutlookView<'_>) -> Vec<ForecastBin> {
+    outlook
+        .rates
+        .iter()
+        .enumerate()
+        .map(|(bin, rate)| ForecastBin {
+            at: instant_of(outlook.made_at + bin as f64 * outlook.bin),
+            rate: *rate,
+        })
+        .collect()
+}
+
+/// Fixes the next interval when a backup was just taken, in planned-ahead mode (`replan: false`).
+pub fn fix_interval(policy: &Policy, state: &mut State, history: &History, now: Timestamp) {
+    if policy.replan || !policy.ai_enabled {
+        return;
+    }
+    state.planned = None;
+    let observation = Observation::default();
+    let view = View::new(policy, state, history, &observation, now);
+    let fixed = (view.mode != Mode::Cron)
+        .then(|| view.situation.elapsed + plan::expected_wait(&view.situation, &view.scale));
+    state.planned = fixed.filter(|interval| interval.is_finite());
+}
+
+/// The time until `at`, never negative.
+#[must_use]
+pub fn time_until(at: Timestamp, now: Timestamp) -> SignedDuration {
+    at.duration_since(now).max(SignedDuration::ZERO)
+}

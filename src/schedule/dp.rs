@@ -1,0 +1,149 @@
+//! The dynamic programme: the cheapest way to place backups over the coming hours, given a forecast.
+//!
+//! Cost is K for each backup plus the area under the exposure. Between backups at grid points i < j the area is
+//! `S(j) − S(i) − R(i)·(j − i)` with R the changes summed up to a point and S the sum of R, so each pair costs O(1). That area
+//! has the Monge property, hence the best next backup never moves earlier as i grows and the search stays short.
+
+use super::forecast::OutlookView;
+use super::timescale::Timescale;
+
+/// What the programme is asked.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The forecast.
+    pub outlook: OutlookView<'a>,
+    /// Unix seconds.
+    pub now: f64,
+    /// Changes at risk now.
+    pub changes: f64,
+    /// Seconds since the last good backup.
+    pub elapsed: f64,
+    /// K: the area that a backup is worth.
+    pub budget: f64,
+    /// The shortest interval, seconds.
+    pub min: f64,
+    /// The longest interval, seconds.
+    pub max: f64,
+}
+
+/// What it answers.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer {
+    /// The cost of a backup now and the best plan after it.
+    pub cost_now: f64,
+    /// The cost of the best plan that waits.
+    pub cost_wait: f64,
+    /// How long that plan waits, seconds.
+    pub best_wait: f64,
+}
+
+/// Prices a backup now against the best later one.
+#[must_use]
+pub fn solve(question: &Question<'_>, scale: &Timescale) -> Answer {
+    let grid = Grid::new(question, scale);
+    let tail = grid.tail_costs();
+    let first_tail = tail.first().copied().unwrap_or(0.0);
+    let mut answer = Answer {
+        cost_now: question.budget + first_tail,
+        cost_wait: f64::INFINITY,
+        best_wait: grid.step,
+    };
+    let earliest = ((question.min - question.elapsed) / grid.step)
+        .ceil()
+        .max(1.0) as usize;
+    let latest = (((question.max - question.elapsed) / grid.step).floor() as usize).max(earliest);
+    for point in earliest..=latest.min(grid.last()) {
+        let ahead = point as f64 * grid.step;
+        let cost = question.changes * ahead + grid.areas[point] + question.budget + tail[point];
+        if cost < answer.cost_wait {
+            answer.cost_wait = cost;
+            answer.best_wait = ahead;
+        }
+    }
+    answer
+}
+
+/// The forecast on the programme's grid.
+struct Grid {
+    step: f64,
+    shortest: usize,
+    longest: usize,
+    budget: f64,
+    /// R: changes from now to each point.
+    changes: Vec<f64>,
+    /// S: the area under R.
+    areas: Vec<f64>,
+}
+
+impl Grid {
+    fn new(question: &Question<'_>, scale: &Timescale) -> Self {
+        let step = scale.plan_step;
+        let points = (scale.plan_horizon / step).ceil().max(2.0) as usize;
+        let mut changes = Vec::with_capacity(points + 1);
+        let mut areas = Vec::with_capacity(points + 1);
+        let (mut sum, mut area) = (0.0, 0.0);
+        for point in 0..=points {
+            changes.push(sum);
+            areas.push(area);
+            let rate = question
+                .outlook
+                .rate_at(question.now + (point as f64 + 0.5) * step);
+            area += (sum + 0.5 * rate * step) * step;
+            sum += rate * step;
+        }
+        let shortest = (question.min / step).ceil().max(1.0) as usize;
+        let longest = ((question.max / step).floor() as usize).max(shortest);
+        Self {
+            step,
+            shortest,
+            longest,
+            budget: question.budget,
+            changes,
+            areas,
+        }
+    }
+
+    fn last(&self) -> usize {
+        self.changes.len() - 1
+    }
+
+    /// The area of an interval between two points.
+    fn area(&self, from: usize, to: usize) -> f64 {
+        let ahead = (to - from) as f64 * self.step;
+        self.areas[to] - self.areas[from] - self.changes[from] * ahead
+    }
+
+    /// For each point, the least cost from a backup there to the end (that backup itself not counted).
+    fn tail_costs(&self) -> Vec<f64> {
+        let end = self.last();
+        let rate = self.changes[end] / (end as f64 * self.step);
+        let mut cost = vec![0.0; end + 1];
+        let mut best_next = end;
+        for from in (0..end).rev() {
+            let mut best = f64::INFINITY;
+            let mut next = end;
+            if end - from <= self.longest {
+                best = self.area(from, end) + self.open_end((end - from) as f64 * self.step, rate);
+            }
+            for to in (from + self.shortest)..=(from + self.longest).min(best_next).min(end - 1) {
+                let candidate = self.area(from, to) + self.budget + cost[to];
+                if candidate < best {
+                    best = candidate;
+                    next = to;
+                }
+            }
+            best_next = next;
+            cost[from] = best;
+        }
+        cost
+    }
+
+    /// What an interval still open at the end owes: the relative value of its age at a constant rate λ,
+    /// √(2Kλ)·x − λx²/2 up to the best interval √(2K/λ), where it is K.
+    fn open_end(&self, age: f64, rate: f64) -> f64 {
+        if rate <= 0.0 || age >= (2.0 * self.budget / rate).sqrt() {
+            return if rate <= 0.0 { 0.0 } else { self.budget };
+        }
+        (2.0 * self.budget * rate).sqrt() * age - 0.5 * rate * age * age
+    }
+}

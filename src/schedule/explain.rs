@@ -1,0 +1,206 @@
+//! A decision in sentences: the same words for `schedule explain`, events, logs and the status page.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::decide::{Action, Decision};
+use super::plan::{Mode, Reason};
+use super::policy::Policy;
+use super::state::State;
+
+/// The reasons of a decision, most important first.
+#[must_use]
+pub fn reasons(decision: &Decision, policy: &Policy, state: &State) -> Vec<String> {
+    let mut lines = vec![headline(decision, policy, state)];
+    if policy.ai_enabled && decision.reason != Reason::Suspended {
+        lines.push(exposure(decision));
+        lines.push(mode(decision, state));
+    }
+    if let Some(line) = features(decision) {
+        lines.push(line);
+    }
+    if let (Some(saved), Some(ratio)) = (decision.saved_percent, decision.exposure_ratio_percent) {
+        lines.push(format!(
+            "over the last 28 days {saved:.0} % fewer backups than the cron at {ratio:.0} % of its mean exposure"
+        ));
+    }
+    lines
+}
+
+/// The decision as text for a terminal: headline, reasons, forecast, advice.
+#[must_use]
+pub fn render(decision: &Decision, policy: &Policy, now: Timestamp) -> Vec<String> {
+    let mut lines = Vec::new();
+    let what = match decision.action {
+        Action::Backup => "back up now".to_owned(),
+        Action::Wait if decision.reason == Reason::Suspended => "no backup is planned".to_owned(),
+        Action::Wait => {
+            let wait = rounded(decision.at.duration_since(now));
+            format!(
+                "next backup at {} (in {wait:#})",
+                whole_seconds(decision.at)
+            )
+        }
+    };
+    lines.push(format!(
+        "{what}: decided by {:?}, {:?}",
+        decision.source, decision.reason
+    ));
+    lines.extend(
+        decision
+            .reasons
+            .iter()
+            .map(|reason| format!("  - {reason}")),
+    );
+    if let Some(slot) = decision.would_have {
+        lines.push(format!(
+            "  cron {} would run at {slot}",
+            policy.cron.describe()
+        ));
+    }
+    if !decision.forecast.is_empty() {
+        lines.push("  forecast, changes a second:".to_owned());
+        let row: Vec<String> = decision
+            .forecast
+            .iter()
+            .map(|bin| format!("{} {:.3}", bin.at.strftime("%H:%M"), bin.rate))
+            .collect();
+        lines.extend(
+            row.chunks(6)
+                .map(|chunk| format!("    {}", chunk.join("  "))),
+        );
+    }
+    lines.extend(
+        policy
+            .advice()
+            .into_iter()
+            .map(|advice| format!("  advice: {}", advice.message)),
+    );
+    lines
+}
+
+fn headline(decision: &Decision, policy: &Policy, state: &State) -> String {
+    let elapsed = rounded(SignedDuration::from_secs(decision.interval_seconds));
+    match decision.reason {
+        Reason::MinInterval => format!(
+            "less than minInterval ({:#}) since the last good backup",
+            policy.min_interval
+        ),
+        Reason::MaxInterval => {
+            format!("maxInterval ({:#}) is over since the last good backup", policy.max_interval)
+        }
+        Reason::Guardrail => format!(
+            "{:.0} changes at risk reach the hard limit of {:.0}",
+            decision.exposure,
+            super::guard::limit(policy, state)
+        ),
+        Reason::AreaUpper => {
+            "the accumulated exposure reached the upper edge of the band, whatever the forecast says"
+                .to_owned()
+        }
+        Reason::AreaLower => {
+            "the accumulated exposure is still below the lower edge of the band".to_owned()
+        }
+        Reason::PlanOptimal if decision.action == Action::Backup => {
+            "a backup now costs less than any later one, given the forecast".to_owned()
+        }
+        Reason::PlanOptimal => "waiting costs less than a backup now, given the forecast".to_owned(),
+        Reason::MarginalRule if decision.action == Action::Backup => {
+            "at the recent change rate the best interval is over".to_owned()
+        }
+        Reason::MarginalRule => {
+            "at the recent change rate the best interval is not over yet".to_owned()
+        }
+        Reason::Cron if decision.action == Action::Backup => "the cron's slot has come".to_owned(),
+        Reason::Cron => "waiting for the cron's next slot".to_owned(),
+        Reason::Idle => "nothing changed since the last good backup".to_owned(),
+        Reason::LoadGate => "put off while etcd is busy".to_owned(),
+        Reason::Planned => format!("the interval was fixed at {elapsed:#} when the last backup was taken"),
+        Reason::SignalLost => {
+            "the change rate is unknown and no forecast reaches this far: the cron's interval holds"
+                .to_owned()
+        }
+        Reason::BackoffAfterFailure => format!(
+            "the last {} failed; the next try waits",
+            match state.failures.map_or(1, |failures| failures.count) {
+                1 => "try".to_owned(),
+                count => format!("{count} tries"),
+            }
+        ),
+        Reason::Immediate => "the first backup is taken at once, as asked".to_owned(),
+        Reason::MissedSlot => "a cron slot passed unanswered and is made up once".to_owned(),
+        Reason::Suspended => "the schedule is suspended; set spec.suspend to false to go on".to_owned(),
+    }
+}
+
+fn exposure(decision: &Decision) -> String {
+    if decision.area_budget <= 0.0 {
+        return format!("{:.0} changes at risk; no budget yet", decision.exposure);
+    }
+    format!(
+        "{:.0} changes at risk ({:.0} at the planned time, {:.0} is par); area {:.0} % of K, band {:.0}-{:.0} %, κ {:.2}",
+        decision.exposure,
+        decision.exposure_at_plan,
+        decision.budget,
+        100.0 * decision.area / decision.area_budget,
+        100.0 / decision.eta,
+        100.0 * decision.eta,
+        decision.kappa
+    )
+}
+
+fn mode(decision: &Decision, state: &State) -> String {
+    let found = &state.calibration;
+    match (decision.mode, found.mode) {
+        (Mode::Cron, Mode::Cron) if found.reactive.is_some() => {
+            "in the last 14 days nothing beat the cron, so the cron rules".to_owned()
+        }
+        (Mode::Cron, Mode::Cron) => {
+            "less than a day of samples is known, so the cron rules".to_owned()
+        }
+        (Mode::Cron, _) => "the signal is gone, so the cron rules".to_owned(),
+        (Mode::Reactive, Mode::Forecast) => {
+            "the forecast is distrusted for now, so the reactive rule decides".to_owned()
+        }
+        (Mode::Reactive, _) => match found.reactive {
+            Some(score) => format!(
+                "the reactive rule is in force: replayed over 14 days it saves {:.0} % at {:.0} % of the cron's exposure",
+                score.saved_percent,
+                100.0 * score.mean_ratio
+            ),
+            None => {
+                "the reactive rule is in force until three days of samples are known".to_owned()
+            }
+        },
+        (Mode::Forecast, _) => match found.forecast {
+            Some(score) => format!(
+                "the forecast is in force: replayed over 14 days it saves {:.0} % at {:.0} % of the cron's exposure",
+                score.saved_percent,
+                100.0 * score.mean_ratio
+            ),
+            None => "the forecast bridges a hole in the signal".to_owned(),
+        },
+    }
+}
+
+fn features(decision: &Decision) -> Option<String> {
+    let parts: Vec<String> = decision
+        .features
+        .iter()
+        .take(3)
+        .map(|part| format!("{} {:+.0}", part.feature, part.changes))
+        .collect();
+    (!parts.is_empty()).then(|| {
+        format!(
+            "what moves the next six hours most, in changes: {}",
+            parts.join(", ")
+        )
+    })
+}
+
+fn rounded(duration: SignedDuration) -> SignedDuration {
+    SignedDuration::from_secs(duration.as_secs().max(0))
+}
+
+fn whole_seconds(at: Timestamp) -> Timestamp {
+    Timestamp::from_second(at.as_second()).unwrap_or(at)
+}

@@ -1,0 +1,250 @@
+//! The rule of every tick, in the order of scheduling.md §4: bounds, guardrail, area band, then the mode's own rule.
+//! It decides for the live loop and for the back-test alike.
+
+use serde::{Deserialize, Serialize};
+
+use super::dp::{self, Question};
+use super::forecast::OutlookView;
+use super::timescale::Timescale;
+
+/// The width of the band [K/η, ηK] inside which the mode may choose. Whatever a forecast says, the cost stays within
+/// 1 + η times the best possible (scheduling.md §3).
+pub const ETA: f64 = 2.0;
+
+/// Which rule is in force; each falls back to the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Mode {
+    /// The cron's slots.
+    Cron,
+    /// The first-order rule on the recent rate; no model.
+    Reactive,
+    /// The forecast and the dynamic programme.
+    Forecast,
+}
+
+/// Why a tick ended as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// Too soon after the last good backup.
+    MinInterval,
+    /// The longest interval is over.
+    MaxInterval,
+    /// More changes at risk than the hard limit.
+    Guardrail,
+    /// The area under the exposure reached ηK.
+    AreaUpper,
+    /// The area is still under K/η.
+    AreaLower,
+    /// The dynamic programme.
+    PlanOptimal,
+    /// The first-order rule.
+    MarginalRule,
+    /// A cron slot, or waiting for one.
+    Cron,
+    /// Nothing changed since the last backup.
+    Idle,
+    /// Put off while etcd is busy.
+    LoadGate,
+    /// The interval fixed at the last backup.
+    Planned,
+    /// The signal is gone and no forecast covers the hole.
+    SignalLost,
+    /// Waiting before another try after a failure.
+    BackoffAfterFailure,
+    /// The first backup, at once.
+    Immediate,
+    /// A cron slot that passed while nobody watched, made up once.
+    MissedSlot,
+    /// The schedule is suspended.
+    Suspended,
+}
+
+/// Everything that a tick's choice depends on. Times in seconds, areas in change-seconds.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    /// Unix time.
+    pub now: f64,
+    /// Since the last good backup.
+    pub elapsed: f64,
+    /// u: changes since then.
+    pub changes: f64,
+    /// A: the area under u since then.
+    pub area: f64,
+    /// K: the area that a backup is worth.
+    pub budget: f64,
+    /// The mean rate of the last quarter of an hour; `None` when the signal is gone.
+    pub recent_rate: Option<f64>,
+    /// The forecast, when the mode may use one.
+    pub outlook: Option<OutlookView<'a>>,
+    /// The hard limit on u; infinite when there is none.
+    pub guardrail: f64,
+    /// The shortest interval.
+    pub min: f64,
+    /// The longest interval.
+    pub max: f64,
+    /// The cron's mean period.
+    pub period: f64,
+    /// The rule in force.
+    pub mode: Mode,
+    /// A fixed interval, in planned-ahead mode.
+    pub planned: Option<f64>,
+    /// Whether to stay off etcd for the moment.
+    pub busy: bool,
+}
+
+/// A tick's outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choice {
+    /// Back up now.
+    pub backup: bool,
+    /// Why, or why not.
+    pub reason: Reason,
+}
+
+impl Choice {
+    fn now(reason: Reason) -> Self {
+        Self {
+            backup: true,
+            reason,
+        }
+    }
+
+    fn wait(reason: Reason) -> Self {
+        Self {
+            backup: false,
+            reason,
+        }
+    }
+}
+
+/// Chooses for one tick in which the interval may be adapted.
+#[must_use]
+pub fn choose(situation: &Situation<'_>, scale: &Timescale) -> Choice {
+    let s = situation;
+    if s.elapsed < s.min {
+        return Choice::wait(Reason::MinInterval);
+    }
+    // Half a cadence early rather than half a cadence late: the bound is a promise.
+    if s.elapsed + 0.5 * scale.cadence.min(s.min) >= s.max {
+        return Choice::now(Reason::MaxInterval);
+    }
+    if s.changes >= s.guardrail && s.changes > 0.0 {
+        return Choice::now(Reason::Guardrail);
+    }
+    if let Some(planned) = s.planned {
+        return if s.elapsed + 1e-6 >= planned {
+            Choice::now(Reason::Planned)
+        } else {
+            Choice::wait(Reason::Planned)
+        };
+    }
+    if s.changes <= 0.0 {
+        return Choice::wait(Reason::Idle);
+    }
+    if s.area >= ETA * s.budget {
+        return Choice::now(Reason::AreaUpper);
+    }
+    if s.area < s.budget / ETA {
+        return Choice::wait(Reason::AreaLower);
+    }
+    let choice = by_mode(s, scale);
+    if choice.backup && s.busy && s.area < 1.25 * s.budget {
+        return Choice::wait(Reason::LoadGate);
+    }
+    choice
+}
+
+fn by_mode(s: &Situation<'_>, scale: &Timescale) -> Choice {
+    match (s.mode, s.outlook, s.recent_rate) {
+        (Mode::Forecast, Some(outlook), _) => {
+            let answer = dp::solve(&question(s, outlook), scale);
+            // Ties wait: an idle hour must not be filled with backups at minInterval.
+            Choice {
+                backup: answer.cost_now < answer.cost_wait - 1e-9 * s.budget,
+                reason: Reason::PlanOptimal,
+            }
+        }
+        (Mode::Cron, ..) => Choice {
+            backup: s.elapsed >= s.period,
+            reason: Reason::Cron,
+        },
+        (_, _, Some(rate)) => Choice {
+            backup: s.changes >= marginal(s, rate),
+            reason: Reason::MarginalRule,
+        },
+        // No signal and nothing that bridges the hole: the cron's interval.
+        (_, _, None) => Choice {
+            backup: s.elapsed >= s.period,
+            reason: Reason::SignalLost,
+        },
+    }
+}
+
+/// The changes at which the first-order rule backs up: those of the best interval √(2K/r) at the recent rate r.
+fn marginal(s: &Situation<'_>, rate: f64) -> f64 {
+    rate * square_root_interval(s, rate)
+}
+
+/// √(2K/r) within the bounds.
+#[must_use]
+pub fn square_root_interval(s: &Situation<'_>, rate: f64) -> f64 {
+    if rate <= 0.0 {
+        s.max
+    } else {
+        (2.0 * s.budget / rate).sqrt().clamp(s.min, s.max)
+    }
+}
+
+/// When the next backup is expected as things stand, seconds from now; what is published, and revised at every tick.
+#[must_use]
+pub fn expected_wait(s: &Situation<'_>, scale: &Timescale) -> f64 {
+    let soonest = (s.min - s.elapsed).max(0.0);
+    let latest = (s.max - s.elapsed).max(0.0);
+    let wait = match (s.planned, s.mode, s.outlook, s.recent_rate) {
+        (Some(planned), ..) => planned - s.elapsed,
+        (_, Mode::Forecast, Some(outlook), _) => {
+            let answer = dp::solve(&question(s, outlook), scale);
+            if answer.cost_now < answer.cost_wait - 1e-9 * s.budget && s.changes > 0.0 {
+                0.0
+            } else {
+                answer.best_wait
+            }
+        }
+        (_, Mode::Cron, ..) | (_, _, _, None) => s.period - s.elapsed,
+        (_, _, _, Some(rate)) => constant_rate_wait(s, rate),
+    };
+    wait.clamp(soonest, latest)
+}
+
+/// The wait of the first-order rule if the recent rate r goes on: until u + r·t reaches the marginal u, inside the band.
+fn constant_rate_wait(s: &Situation<'_>, rate: f64) -> f64 {
+    if rate <= 0.0 {
+        return if s.changes > 0.0 && s.area >= s.budget / ETA {
+            0.0
+        } else {
+            s.max
+        };
+    }
+    let rule = (marginal(s, rate) - s.changes) / rate;
+    // Area after t: A + u·t + r·t²/2, solved for K/η and ηK.
+    let until = |area: f64| {
+        let missing = area - s.area;
+        if missing <= 0.0 {
+            return 0.0;
+        }
+        ((s.changes * s.changes + 2.0 * rate * missing).sqrt() - s.changes) / rate
+    };
+    rule.clamp(until(s.budget / ETA), until(ETA * s.budget))
+}
+
+fn question<'a>(s: &Situation<'_>, outlook: OutlookView<'a>) -> Question<'a> {
+    Question {
+        outlook,
+        now: s.now,
+        changes: s.changes,
+        elapsed: s.elapsed,
+        budget: s.budget,
+        min: s.min,
+        max: s.max,
+    }
+}

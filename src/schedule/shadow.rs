@@ -1,0 +1,238 @@
+//! The shadow cron: what the plain cron would have had at risk on the same writes, averaged over its phases.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+/// Days of tallies that are kept.
+const KEPT_DAYS: usize = 28;
+
+/// Exposure under the cron at cell `now` for each phase: the changes since the slot `offset` cells ago,
+/// for offsets of 1..=period cells.
+pub fn phases(
+    history: &[f64],
+    now: usize,
+    period_cells: usize,
+    step: f64,
+    mut each: impl FnMut(f64),
+) {
+    let mut changes = 0.0;
+    for offset in 1..=period_cells {
+        let Some(rate) = now.checked_sub(offset).and_then(|index| history.get(index)) else {
+            each(changes);
+            continue;
+        };
+        changes += rate * step;
+        each(changes);
+    }
+}
+
+/// Mean and 99 % quantile of the exposure, per phase pooled over `from..to`, of the cron on gapless `rates`.
+#[must_use]
+pub fn reference(rates: &[f64], from: usize, to: usize, period_cells: usize, step: f64) -> Levels {
+    let mut samples = Vec::with_capacity((to - from) * period_cells);
+    for now in (from + 1)..=to {
+        phases(rates, now, period_cells, step, |changes| {
+            samples.push(changes)
+        });
+    }
+    Levels::of(&mut samples)
+}
+
+/// The mean and the 99 % quantile of an exposure over time, changes.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Levels {
+    /// The mean over time.
+    pub mean: f64,
+    /// What it stays under 99 % of the time.
+    pub p99: f64,
+}
+
+impl Levels {
+    /// The levels of samples equally spaced in time; reorders them.
+    #[must_use]
+    pub fn of(samples: &mut [f64]) -> Self {
+        if samples.is_empty() {
+            return Self::default();
+        }
+        let mean = samples.iter().sum::<f64>() / samples.len() as f64;
+        let index = ((samples.len() as f64 * 0.99) as usize).min(samples.len() - 1);
+        let p99 = *samples.select_nth_unstable_by(index, f64::total_cmp).1;
+        Self { mean, p99 }
+    }
+
+    /// These levels over the cron's; 1 where the cron has nothing at risk.
+    #[must_use]
+    pub fn over(&self, cron: &Self) -> Self {
+        let ratio = |own: f64, cron: f64| if cron > 0.0 { own / cron } else { 1.0 };
+        Self {
+            mean: ratio(self.mean, cron.mean),
+            p99: ratio(self.p99, cron.p99),
+        }
+    }
+}
+
+/// The live comparison: real and shadow exposure, day by day, for 28 days.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Shadow {
+    days: Vec<Tally>,
+}
+
+/// One control day of both.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Tally {
+    day: i64,
+    seconds: f64,
+    backups: u32,
+    cron_backups: f64,
+    area: f64,
+    cron_area: f64,
+    /// Seconds spent at each level, in steps of 5 %.
+    levels: BTreeMap<i16, f64>,
+    cron_levels: BTreeMap<i16, f64>,
+}
+
+/// What the comparison says over some days.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// Days with samples.
+    pub days: f64,
+    /// Backups saved against the cron, percent.
+    pub saved_percent: f64,
+    /// Mean exposure over the cron's.
+    pub mean_ratio: f64,
+    /// p99 exposure over the cron's.
+    pub p99_ratio: f64,
+}
+
+impl Shadow {
+    /// Adds a cell: the real exposure at its end, its area, and the gapless `rates` up to and including it.
+    pub fn add(&mut self, cell: &Cell<'_>) {
+        let day = (cell.at / cell.day).floor() as i64;
+        if self.days.last().is_none_or(|tally| tally.day < day) {
+            self.days.push(Tally {
+                day,
+                ..Tally::default()
+            });
+            if self.days.len() > KEPT_DAYS {
+                self.days.remove(0);
+            }
+        }
+        let Some(tally) = self.days.last_mut() else {
+            return;
+        };
+        let weight = cell.step / cell.period_cells as f64;
+        let mut sum = 0.0;
+        phases(
+            cell.rates,
+            cell.rates.len(),
+            cell.period_cells,
+            cell.step,
+            |changes| {
+                sum += changes;
+                *tally.cron_levels.entry(level(changes)).or_default() += weight;
+            },
+        );
+        tally.seconds += cell.step;
+        tally.cron_backups += 1.0 / cell.period_cells as f64;
+        tally.cron_area += sum * weight;
+        tally.area += cell.changes * cell.step;
+        *tally.levels.entry(level(cell.changes)).or_default() += cell.step;
+    }
+
+    /// Counts a good backup.
+    pub fn backup(&mut self) {
+        if let Some(tally) = self.days.last_mut() {
+            tally.backups += 1;
+        }
+    }
+
+    /// The comparison over the last `days` control days; `None` before anything was counted.
+    #[must_use]
+    pub fn over(&self, days: usize) -> Option<Comparison> {
+        let recent = self.days.get(self.days.len().saturating_sub(days)..)?;
+        let sum = |value: fn(&Tally) -> f64| recent.iter().map(value).sum::<f64>();
+        let cron_backups = sum(|tally| tally.cron_backups);
+        if cron_backups <= 0.0 {
+            return None;
+        }
+        let ratio = |own: f64, cron: f64| if cron > 0.0 { own / cron } else { 1.0 };
+        Some(Comparison {
+            days: recent.len() as f64,
+            saved_percent: 100.0 * (1.0 - sum(|tally| f64::from(tally.backups)) / cron_backups),
+            mean_ratio: ratio(sum(|tally| tally.area), sum(|tally| tally.cron_area)),
+            p99_ratio: ratio(
+                p99(recent.iter().map(|tally| &tally.levels)),
+                p99(recent.iter().map(|tally| &tally.cron_levels)),
+            ),
+        })
+    }
+
+    /// Σ U_shadow / Σ U_real, each day weighing e^(−age/28): below 1 the real schedule carried more than the cron's risk.
+    #[must_use]
+    pub fn realised(&self) -> Option<f64> {
+        let last = self.days.last()?.day;
+        let weighted = |value: fn(&Tally) -> f64| {
+            let fade = |day: i64| (-((last - day) as f64) / KEPT_DAYS as f64).exp();
+            self.days
+                .iter()
+                .map(|tally| fade(tally.day) * value(tally))
+                .sum::<f64>()
+        };
+        let (cron, real) = (
+            weighted(|tally| tally.cron_area),
+            weighted(|tally| tally.area),
+        );
+        (real > 0.0).then(|| cron / real)
+    }
+}
+
+/// One cell of the live comparison.
+#[derive(Debug, Clone, Copy)]
+pub struct Cell<'a> {
+    /// Its end, Unix seconds.
+    pub at: f64,
+    /// The control day, seconds.
+    pub day: f64,
+    /// Its length, seconds.
+    pub step: f64,
+    /// The cron's period in cells.
+    pub period_cells: usize,
+    /// The real exposure at its end.
+    pub changes: f64,
+    /// The rates of at least the last period, this cell last.
+    pub rates: &'a [f64],
+}
+
+/// A logarithmic level, 5 % wide.
+fn level(changes: f64) -> i16 {
+    if changes < 1e-9 {
+        i16::MIN
+    } else {
+        (changes.ln() / 1.05f64.ln()).round() as i16
+    }
+}
+
+fn p99<'a>(tallies: impl Iterator<Item = &'a BTreeMap<i16, f64>>) -> f64 {
+    let mut all: BTreeMap<i16, f64> = BTreeMap::new();
+    for (level, seconds) in tallies.flatten() {
+        *all.entry(*level).or_default() += seconds;
+    }
+    let limit = 0.99 * all.values().sum::<f64>();
+    let mut sum = 0.0;
+    for (level, seconds) in &all {
+        sum += seconds;
+        if sum >= limit {
+            return if *level == i16::MIN {
+                0.0
+            } else {
+                1.05f64.powi(i32::from(*level))
+            };
+        }
+    }
+    0.0
+}

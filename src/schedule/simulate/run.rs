@@ -1,0 +1,105 @@
+//! One trace under one policy: the live loop on recorded time.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::schedule::advance::advance;
+use crate::schedule::backtest::{Archive, Predict};
+use crate::schedule::decide::{self, Observation, Source};
+use crate::schedule::history::{History, instant_of};
+use crate::schedule::plan::{Mode, Reason};
+use crate::schedule::policy::Policy;
+use crate::schedule::state::State;
+use crate::signals::series::Series;
+
+/// What may decide in a simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PolicyName {
+    /// The cron's period, always.
+    Fixed,
+    /// Backup at u ≥ X; X fitted in hindsight to the cron's mean exposure.
+    Threshold,
+    /// Backup at A ≥ K; K fitted in hindsight to the cron's mean exposure.
+    Area,
+    /// The deployed core without a forecast.
+    Reactive,
+    /// The deployed core with the forecast always in force once there is one.
+    Model,
+    /// The deployed core.
+    Auto,
+    /// The cheapest schedule in hindsight at the cron's mean exposure.
+    Oracle,
+}
+
+/// One backup of a simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Taken {
+    /// The cell before which it was taken.
+    #[serde(skip)]
+    pub cell: usize,
+    /// When.
+    pub at: Timestamp,
+    /// Which part decided.
+    pub source: Source,
+    /// Why.
+    pub reason: Reason,
+}
+
+/// A simulated schedule.
+#[derive(Debug, Clone, Default)]
+pub struct Run {
+    /// The backups, in order.
+    pub backups: Vec<Taken>,
+    /// Cells decided by the forecast, and all cells.
+    pub by_model: usize,
+    /// All cells.
+    pub cells: usize,
+}
+
+/// Runs the deployed core over a series. `predict` replaces the model's own forecast in studies of broken models.
+#[must_use]
+pub fn deployed(
+    series: &Series,
+    policy: &Policy,
+    name: PolicyName,
+    predict: Option<Predict>,
+) -> Run {
+    let history = History::new(series);
+    let mut archive = predict.map_or_else(Archive::default, Archive::with_predict);
+    let mut state = State::new(series.start());
+    let mut run = Run {
+        cells: history.len(),
+        ..Run::default()
+    };
+    for cell in 0..history.len() {
+        let now = instant_of(history.time_of(cell));
+        advance(policy, &mut state, &history, &mut archive, now);
+        hold_mode(&mut state, name);
+        let (choice, source) =
+            decide::verdict(policy, &state, &history, &Observation::default(), now);
+        run.by_model += usize::from(source == Source::Model);
+        if choice.backup {
+            run.backups.push(Taken {
+                cell,
+                at: now,
+                source,
+                reason: choice.reason,
+            });
+            state.backup_succeeded(now, None);
+            decide::fix_interval(policy, &mut state, &history, now);
+        }
+    }
+    run
+}
+
+/// Keeps the mode that the policy's name stands for, where the core would choose.
+fn hold_mode(state: &mut State, name: PolicyName) {
+    let mode = &mut state.calibration.mode;
+    match name {
+        PolicyName::Reactive if *mode != Mode::Cron => *mode = Mode::Reactive,
+        PolicyName::Model if *mode != Mode::Cron => *mode = Mode::Forecast,
+        _ => {}
+    }
+}
