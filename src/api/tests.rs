@@ -196,8 +196,14 @@ fn the_founding_manifests_apply_unchanged() {
     let text = include_str!("../../tests/samples/founding.yaml");
     let resources = parse_resources(text, "founding.yaml", None).unwrap();
     assert_eq!(resources.len(), 5);
-    let schedules = resources.iter().filter(|r| matches!(r, Resource::Schedule(_))).count();
-    let restores = resources.iter().filter(|r| matches!(r, Resource::Restore(_))).count();
+    let schedules = resources
+        .iter()
+        .filter(|r| matches!(r, Resource::Schedule(_)))
+        .count();
+    let restores = resources
+        .iter()
+        .filter(|r| matches!(r, Resource::Restore(_)))
+        .count();
     assert_eq!((schedules, restores), (1, 1));
 }
 
@@ -223,7 +229,10 @@ spec:
         "{enabled: true, encryptionSecret: my-encryption-key}",
     ] {
         let text = backup.replace("ENCRYPTION", encryption);
-        assert_eq!(parse_resources(&text, "shapes.yaml", None).unwrap().len(), 1);
+        assert_eq!(
+            parse_resources(&text, "shapes.yaml", None).unwrap().len(),
+            1
+        );
     }
 }
 

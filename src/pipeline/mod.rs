@@ -1,1 +1,119 @@
-//! pipeline: being built.
+//! One backup from start to end: hooks → snapshot → verify → seal → store → read back → retain → hooks.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::api::{ClusterConfig, ErrorClass, EtcdBackupSpec};
+use crate::repository::{Manifest, StoreObserver};
+use crate::secrets::Secrets;
+
+/// What a pipeline needs from its surroundings.
+#[derive(Clone)]
+pub struct Services {
+    /// Where credentials come from.
+    pub secrets: Arc<dyn Secrets>,
+    /// Hears of every request to the store.
+    pub observer: Arc<dyn StoreObserver>,
+}
+
+/// One backup that is wanted.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The backup's spec.
+    pub spec: EtcdBackupSpec,
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The schedule that wants it.
+    pub schedule: Option<String>,
+    /// Identity of this attempt.
+    pub run_id: String,
+    /// The cluster's name in manifests and alerts.
+    pub cluster_name: String,
+    /// The etcd to read, endpoints and credentials filled in.
+    pub cluster: ClusterConfig,
+    /// Folder for bounded scratch files; emptied at the end, however it ends.
+    pub scratch: PathBuf,
+    /// When the attempt began.
+    pub started: Timestamp,
+}
+
+/// The stages, in order; `name` is the metric label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Hooks before.
+    PreHooks,
+    /// The stream from etcd.
+    Snapshot,
+    /// The proof of the drained file.
+    Check,
+    /// Compression, encryption and the upload.
+    Store,
+    /// The proof of what lies in the store.
+    Verify,
+    /// The manifest.
+    Commit,
+    /// Retention.
+    Retain,
+    /// Hooks after.
+    PostHooks,
+}
+
+/// Hears how far a pipeline is.
+pub trait Progress: Send + Sync {
+    /// A stage begins.
+    fn stage(&self, stage: Stage);
+    /// So many bytes of so many in this stage; 0 when the total is unknown.
+    fn bytes(&self, done: u64, total: u64);
+}
+
+/// A backup that is complete.
+#[derive(Debug, Clone)]
+pub struct Completed {
+    /// Its manifest, as stored.
+    pub manifest: Manifest,
+    /// URL of its data.
+    pub location: String,
+    /// How long each stage took.
+    pub stages: Vec<(Stage, Duration)>,
+    /// Backups that retention deleted.
+    pub retired: Vec<String>,
+    /// What went wrong without failing the backup: a hook that may fail, retention, a sweep.
+    pub warnings: Vec<String>,
+}
+
+/// Makes a backup. Stage clocks aside, nothing here decides by time.
+///
+/// # Errors
+/// Names the stage and the object; nothing that was stored before is harmed.
+pub async fn run(
+    _request: &Request,
+    _services: &Services,
+    _progress: &dyn Progress,
+) -> Result<Completed, PipelineError> {
+    todo!()
+}
+
+/// Why a backup failed.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The deadline passed.
+    #[error(
+        "the backup took longer than activeDeadlineSeconds ({seconds}); raise it, or find what is slow in the log"
+    )]
+    Deadline {
+        /// The limit.
+        seconds: i64,
+    },
+}
+
+impl PipelineError {
+    /// How a caller should treat the error.
+    pub fn class(&self) -> ErrorClass {
+        ErrorClass::Timeout
+    }
+}

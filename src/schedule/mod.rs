@@ -25,3 +25,7 @@ pub mod simulate;
 pub mod slots;
 pub mod state;
 pub mod timescale;
+
+pub use cron::{Cron, CronError};
+pub use policy::Policy;
+pub use state::State;

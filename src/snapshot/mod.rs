@@ -1,1 +1,185 @@
-//! snapshot: being built.
+//! The snapshot file: its pages, its rows and the data directories made of it. Pure: over slices, `Read` and `Write`.
+
+use serde::{Deserialize, Serialize};
+
+/// A snapshot's bytes: the database image, and the SHA-256 that etcd appends (etcd-format.md §1.1).
+#[derive(Debug, Clone, Copy)]
+pub struct Snapshot<'a> {
+    /// The bbolt image, as etcd holds it on disk.
+    pub image: &'a [u8],
+    /// The digest behind it; absent on a file that was copied from a data directory.
+    pub trailer: Option<&'a [u8; 32]>,
+}
+
+impl<'a> Snapshot<'a> {
+    /// Splits the bytes of a file by the size rule: a trailer is there when the length is 32 more than a multiple of 512.
+    pub fn split(_bytes: &'a [u8]) -> Self {
+        todo!()
+    }
+}
+
+/// What the digest behind the image says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Digest {
+    /// It is there and right.
+    Ok,
+    /// There is none.
+    Missing,
+    /// It is there and wrong.
+    Mismatch,
+}
+
+/// What a snapshot holds: the JSON of `snapshot status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The newest revision: the larger of the last row's and the compaction markers'.
+    pub revision: i64,
+    /// The revision that was last compacted; -1 when none ever was.
+    pub compact_revision: i64,
+    /// Live user keys.
+    pub total_keys: u64,
+    /// Rows of the bucket `key`.
+    pub rows: u64,
+    /// Bytes of the image that are in use by bbolt: its pages times their size.
+    pub db_size: u64,
+    /// Bytes of the file.
+    pub file_size: u64,
+    /// Whether the digest behind the image is right.
+    pub digest: Digest,
+    /// CRC-32C over all buckets, as `etcdutl snapshot status` prints it.
+    pub hash: u32,
+    /// etcd's storage version, from 3.6 on.
+    pub storage_version: Option<String>,
+    /// Leases.
+    pub leases: u64,
+    /// Alarms that were raised, as `NOSPACE` or `CORRUPT`.
+    pub alarms: Vec<String>,
+    /// Whether etcd's own user management is on.
+    pub auth_enabled: bool,
+}
+
+/// A HashKV value, comparable only with one of the same revision and compact revision (etcd-format.md §4.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HashKv {
+    /// CRC-32C.
+    pub hash: u32,
+    /// Up to which revision.
+    pub revision: i64,
+    /// Compacted at which revision; -1 when never.
+    pub compact_revision: i64,
+}
+
+/// How bad a finding is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// The file restores, but somebody should look.
+    Warning,
+    /// The file must not be trusted.
+    Error,
+}
+
+/// One thing that a check found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Finding {
+    /// How bad it is.
+    pub severity: Severity,
+    /// A CamelCase word that tools can rely on.
+    pub code: String,
+    /// Where: a page, a bucket, a row.
+    pub place: String,
+    /// What is wrong, in a sentence.
+    pub message: String,
+}
+
+/// Everything that one pass over a snapshot proves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proof {
+    /// What it holds; absent when the structure is too broken to say.
+    pub status: Option<Status>,
+    /// SHA-256 of the image, hexadecimal.
+    pub image_sha256: String,
+    /// HashKV at the newest revision, compacted at the file's own compact revision.
+    pub hash_kv: Option<HashKv>,
+    /// What was found, the worst first; at most a thousand.
+    pub findings: Vec<Finding>,
+}
+
+impl Proof {
+    /// Whether nothing was found that forbids trusting the file.
+    pub fn ok(&self) -> bool {
+        self.findings
+            .iter()
+            .all(|finding| finding.severity != Severity::Error)
+    }
+}
+
+/// Why a snapshot could not be read at all.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// Not a bbolt file, or broken beyond reading.
+    #[error(
+        "the file is not a readable etcd snapshot: {problem} at {place}; take another backup or restore an older one"
+    )]
+    Unreadable {
+        /// What is wrong.
+        problem: String,
+        /// Where.
+        place: String,
+    },
+    /// A revision that the file cannot answer for.
+    #[error(
+        "revision {wanted} is not in the file, which holds {oldest} to {newest}; choose one of those"
+    )]
+    RevisionOutOfRange {
+        /// What was asked.
+        wanted: i64,
+        /// The compact revision.
+        oldest: i64,
+        /// The newest revision.
+        newest: i64,
+    },
+}
+
+impl SnapshotError {
+    /// How a caller should treat the error.
+    pub fn class(&self) -> crate::api::ErrorClass {
+        match self {
+            Self::Unreadable { .. } => crate::api::ErrorClass::VerificationFailed,
+            Self::RevisionOutOfRange { .. } => crate::api::ErrorClass::NotFound,
+        }
+    }
+}
+
+/// Checks a snapshot's digest, structure and rows, and computes its status and HashKV, in as few passes as can be.
+/// Never fails: what is wrong is a finding.
+pub fn prove(_bytes: &[u8]) -> Proof {
+    todo!()
+}
+
+/// What a snapshot holds.
+///
+/// # Errors
+/// When it is no bbolt file.
+pub fn status(_bytes: &[u8]) -> Result<Status, SnapshotError> {
+    todo!()
+}
+
+/// HashKV at `revision` (the newest unless given) as if compacted at `compact_revision` (the file's own unless given).
+///
+/// # Errors
+/// When it is no bbolt file, or does not reach to that revision.
+pub fn hash_kv(
+    _bytes: &[u8],
+    _revision: Option<i64>,
+    _compact_revision: Option<i64>,
+) -> Result<HashKv, SnapshotError> {
+    todo!()
+}
