@@ -6,6 +6,7 @@ mod context;
 mod crd;
 mod error;
 mod output;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -76,11 +77,11 @@ fn report(format: Format, error: &CliError) {
 
 fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let global = cli.global;
+    let done = |()| ExitCode::SUCCESS;
     match cli.command {
-        Command::Crd(verb) => verb.run(&global),
-        Command::Completions(verb) => verb.run(),
-        Command::Man => completions::man(),
-        Command::Version => crd::version(&global),
+        Command::Crd(verb) => verb.run(&global).map(done),
+        Command::Completions(verb) => verb.run().map(done),
+        Command::Man => completions::man().map(done),
+        Command::Version => crd::version(&global).map(done),
     }
-    .map(|()| ExitCode::SUCCESS)
 }
