@@ -1,5 +1,7 @@
 //! The snapshot file: its pages, its rows and the data directories made of it. Pure: over slices, `Read` and `Write`.
 
+pub mod bolt;
+
 use serde::{Deserialize, Serialize};
 
 /// A snapshot's bytes: the database image, and the SHA-256 that etcd appends (etcd-format.md §1.1).
@@ -13,8 +15,17 @@ pub struct Snapshot<'a> {
 
 impl<'a> Snapshot<'a> {
     /// Splits the bytes of a file by the size rule: a trailer is there when the length is 32 more than a multiple of 512.
-    pub fn split(_bytes: &'a [u8]) -> Self {
-        todo!()
+    pub fn split(bytes: &'a [u8]) -> Self {
+        match bytes.split_last_chunk() {
+            Some((image, trailer)) if bytes.len() % 512 == 32 => Self {
+                image,
+                trailer: Some(trailer),
+            },
+            _ => Self {
+                image: bytes,
+                trailer: None,
+            },
+        }
     }
 }
 

@@ -1,28 +1,14 @@
 //! Evidence → verdict: what is in the store is read back, unsealed and proved, level by level.
 
+mod mapped;
+
 use std::path::Path;
 
 use crate::api::ErrorClass;
 use crate::repository::{Manifest, Repository};
 use crate::seal::Unsealer;
 
-/// A finished file of ours, memory-mapped read-only.
-pub struct Mapped {}
-
-impl Mapped {
-    /// Maps a file.
-    ///
-    /// # Errors
-    /// When it cannot be opened or is empty.
-    pub fn open(_path: &Path) -> std::io::Result<Self> {
-        todo!()
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        todo!()
-    }
-}
+pub use mapped::Mapped;
 
 /// Reads a stored backup back into `to` (created new, 0600): the stored bytes' size and digest are checked, then it is
 /// unsealed, and the plain bytes' size and digest are checked.
