@@ -1,0 +1,11 @@
+//! Every integration test, in one binary: one link instead of one a file.
+//!
+//! A new area is a new file here and a line below. Servers come from `support`: real ones, ready when the call returns and gone
+//! when the value is dropped. A test that needs a tool fails when it is missing (`make tools`); none skips.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod testbed;

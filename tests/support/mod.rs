@@ -1,0 +1,48 @@
+//! The test bed: real servers on free loopback ports, started when a test asks, ready when the call returns, gone when dropped.
+//!
+//! Every binary comes from `$ETCDGUARDIAN_TOOLS/bin` (`make tools`); a missing one fails the test and says how to get it.
+
+mod binary;
+mod etcd;
+mod http;
+mod pki;
+mod process;
+mod prometheus;
+mod servers;
+
+use std::path::PathBuf;
+
+pub use binary::{guardian, guardian_command, guardian_process};
+pub use etcd::Etcd;
+pub use http::http;
+pub use pki::Pki;
+pub use process::{Process, free_port, until};
+pub use prometheus::Prometheus;
+pub use servers::{Mailpit, SlackFake, Toxiproxy, Versitygw};
+
+/// The folder that `make tools` fills.
+pub fn tools_dir() -> PathBuf {
+    std::env::var_os("ETCDGUARDIAN_TOOLS").map_or_else(
+        || {
+            let home = std::env::var_os("HOME").expect("HOME is set");
+            PathBuf::from(home).join(".cache/etcdguardian/tools")
+        },
+        PathBuf::from,
+    )
+}
+
+/// The path of a tool, as `etcdctl-3.6`; fails when it is not there.
+pub fn tool(name: &str) -> PathBuf {
+    let path = tools_dir().join("bin").join(name);
+    assert!(
+        path.exists(),
+        "{} is missing: run `make tools`",
+        path.display()
+    );
+    path
+}
+
+/// A file or folder of the repository.
+pub fn repository(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)
+}
