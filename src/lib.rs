@@ -18,6 +18,7 @@
 //! | [`seal`] | compression and encryption envelopes |
 //! | [`etcd`] | connections, snapshot stream, status, HashKV |
 //! | [`snapshot`] | the file format: pages, rows, data directories |
+//! | [`records`] | small files that survive a crash |
 //! | [`secrets`] | where credentials come from |
 //! | [`api`] | what users write: resources, config, defaults, validation |
 
@@ -26,6 +27,7 @@ pub mod api;
 pub mod cli;
 pub mod etcd;
 pub mod pipeline;
+pub mod records;
 pub mod repository;
 pub mod restore;
 pub mod retain;

@@ -61,6 +61,7 @@ macro_rules! from_room_errors {
 from_room_errors!(
     crate::api::DocumentError,
     crate::api::LocationUrlError,
+    crate::records::RecordError,
     crate::secrets::SecretError,
 );
 

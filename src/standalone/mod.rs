@@ -5,5 +5,6 @@
 mod manifests;
 mod state;
 
+pub use crate::records::{RecordError, read_record, remove_record, write_record};
 pub use manifests::{Desired, FolderWatch, ResourceName};
-pub use state::{StateDir, StateError, read_record, remove_record, write_record};
+pub use state::{StateDir, StateError};
