@@ -1,6 +1,7 @@
 //! The snapshot file: its pages, its rows and the data directories made of it. Pure: over slices, `Read` and `Write`.
 
 pub mod bolt;
+pub mod datadir;
 
 use serde::{Deserialize, Serialize};
 

@@ -1,6 +1,7 @@
 //! The database file that etcd keeps its rows in (bbolt's format, etcd-format.md §2): read, checked and written from nothing
 //! but its bytes, none of which is trusted.
 
+pub mod build;
 pub mod page;
 
 use super::{Finding, Severity, SnapshotError};
