@@ -8,6 +8,7 @@ use crate::secrets::SecretError;
 
 /// gRPC status codes, as numbers on the wire.
 mod code {
+    pub const UNKNOWN: i32 = 2;
     pub const INVALID_ARGUMENT: i32 = 3;
     pub const DEADLINE_EXCEEDED: i32 = 4;
     pub const PERMISSION_DENIED: i32 = 7;
@@ -268,7 +269,8 @@ pub(super) fn of_call(
         code::UNAUTHENTICATED | code::PERMISSION_DENIED => {
             Some(EtcdError::Credentials { attempts })
         }
-        code::INVALID_ARGUMENT
+        // 3.4 gives the second one the code Unknown.
+        code::INVALID_ARGUMENT | code::UNKNOWN
             if words.contains("authentication failed") || words.contains("user name is empty") =>
         {
             Some(EtcdError::Credentials { attempts })

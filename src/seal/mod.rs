@@ -23,11 +23,13 @@ pub struct Seal {
     pub passphrase: bool,
 }
 
-/// What seals: resolved before a backup begins, so that a missing key fails it at once.
+/// What seals: resolved before a backup begins, so that a missing key fails it at once. Cheap to clone: work on a thread of
+/// its own takes one along.
+#[derive(Clone)]
 pub struct Sealer {}
 
-/// What unseals: identities or a passphrase.
-#[derive(Default)]
+/// What unseals: identities or a passphrase. Cheap to clone, as a [`Sealer`] is.
+#[derive(Clone, Default)]
 pub struct Unsealer {}
 
 impl Sealer {
