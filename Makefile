@@ -1,0 +1,76 @@
+# Every command a developer or user needs, a line each: `make help`.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TOOLS     := $(or $(ETCDGUARDIAN_TOOLS),$(HOME)/.cache/etcdguardian/tools)
+IMAGE     ?= etcdguardian:dev
+NAMESPACE ?= etcdguardian
+CONFIG    ?= guardian.yaml
+BINARY    := target/release/etcdguardian
+export ETCDGUARDIAN_TOOLS := $(TOOLS)
+export PATH := $(TOOLS)/bin:$(PATH)
+
+.PHONY: help demo test build run tools lint fmt bench e2e scores fuzz manifests generate install uninstall deploy undeploy docker-build clean
+
+help: ## print this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## a real etcd backed up, a failure alerted, a restore proved; under five minutes once the tools are there
+	demo/demo.sh
+
+test: tools ## every test, against real servers
+	cargo test --locked
+
+build: ## the optimised binary, target/release/etcdguardian
+	cargo build --locked --release
+
+run: build ## the whole loop without Kubernetes: make run CONFIG=guardian.yaml
+	$(BINARY) run --config $(CONFIG)
+
+tools: ## the servers and tools that the tests use, into ~/.cache/etcdguardian/tools; only what is missing
+	tests/tools/get-tools.sh
+
+lint: ## format, clippy, banned crates and licences
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	tests/tools/get-tools.sh system cargo-deny
+	cargo-deny check bans licenses sources
+
+fmt: ## format the code
+	cargo fmt
+
+generate: ## the CustomResourceDefinitions from the Rust types: crds/ and the chart's copy
+	cargo build --locked
+	crds/generate.sh
+
+manifests: generate ## the same as generate: all manifests that are generated are the CRDs
+
+install: ## the CustomResourceDefinitions, into the cluster of the current context
+	kubectl apply --server-side -f crds/
+
+uninstall: ## takes the CustomResourceDefinitions away, and every resource of theirs with them
+	kubectl delete -f crds/
+
+deploy: ## the chart, into the cluster of the current context
+	helm upgrade --install etcdguardian charts/etcdguardian --namespace $(NAMESPACE) --create-namespace
+
+undeploy: ## takes the chart away; CustomResourceDefinitions and backups stay
+	helm uninstall etcdguardian --namespace $(NAMESPACE)
+
+docker-build: ## the container image: make docker-build IMAGE=registry.example.com/etcdguardian:1.0
+	docker build -t $(IMAGE) .
+
+bench: ## criterion benchmarks
+	cargo bench --locked
+
+e2e: demo ## end to end: for now this is the demo's run, without Kubernetes
+
+scores: build ## how the model does against cron on the traces in models/ (docs/explanation/status.md says which exist)
+	$(BINARY) schedule simulate --help >/dev/null && $(BINARY) schedule simulate --traces models/traces/*.csv
+
+fuzz: ## the parsers' property tests, with many more cases than the usual run
+	PROPTEST_CASES=100000 cargo test --locked --lib snapshot::
+
+clean: ## what was built here; tools and caches stay
+	cargo clean

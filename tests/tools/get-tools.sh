@@ -1,0 +1,297 @@
+#!/usr/bin/env bash
+# get-tools.sh [NAME...]: builds or unpacks the servers and tools that the tests use, pinned, only what is missing.
+#
+#   get-tools.sh              what default.txt lists
+#   get-tools.sh etcd minio   these tools or groups
+#   get-tools.sh --list       every name
+#
+# They go to ${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}, binaries to its bin/. Nothing else on the machine changes, but for
+# `system`, which installs small distribution packages when they are absent. Anything that goes wrong ends it with a message.
+#
+# Sources are package registries only, everything pinned:
+#   Go      the module's zip by its h1: hash below, its dependencies by the go.sum inside that zip;
+#           etcd's replaced sibling modules by get-tools.d/etcd-sums.txt, Kubernetes by get-tools.d/k8s/go.sum
+#   Debian  exact version and SHA-256 (downloaded and unpacked, not installed)
+#   npm     get-tools.d/azurite/package-lock.json
+#   crates  an exact version with --locked
+# Needed: go, cargo, python3, gcc; node for azurite; apt-get on Debian bookworm, amd64, for etcd 3.4.
+# MinIO is AGPL-3.0: built here for tests, never shipped.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+tools=${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}
+bin=$tools/bin
+stamps=$tools/.stamp # an empty file for each thing that is there, named after its version and pins
+export CGO_ENABLED=0 GOFLAGS='-buildvcs=false -mod=readonly' GOWORK=off
+
+log() { printf '%s %s\n' "$(date +%T)" "$*" >&2; }
+die() {
+  log "FAILED: $*"
+  exit 1
+}
+fingerprint() { sha256sum | cut -c1-12; }
+
+# ---- how things are got ---------------------------------------------------------------------------------------------------
+
+# go_module MODULE VERSION HASH: prints the module's folder in the module cache, its hash checked against the pin.
+go_module() {
+  local answer sum
+  answer=$(cd / && GOFLAGS='' go mod download -json "$1@$2") || die "$1@$2: $(jq -r .Error <<<"$answer")"
+  sum=$(jq -r .Sum <<<"$answer")
+  [ "$sum" = "$3" ] || die "$1@$2: its hash is $sum, pinned is $3"
+  jq -r .Dir <<<"$answer"
+}
+
+# go_tool NAME MODULE VERSION HASH PACKAGE [LDFLAGS]: builds one binary; a function prep_NAME runs in the writable copy before.
+go_tool() {
+  local name=$1 module=$2 version=$3 hash=$4 package=$5 ldflags=${6:-}
+  local prep="prep_${name//[-.]/_}" stamp start folder work
+  stamp="$stamps/$name-$version-$(printf '%s' "$hash$ldflags$(go env GOVERSION)$(declare -f "$prep" || true)" | fingerprint)"
+  if [ -e "$stamp" ] && [ -x "$bin/$name" ]; then return; fi
+  start=$SECONDS
+  folder=$(go_module "$module" "$version" "$hash")
+  work=$(mktemp -d "$tools/.build.XXXXXX")
+  cp -r "$folder/." "$work"
+  chmod -R u+w "$work"
+  (
+    cd "$work"
+    if declare -F "$prep" >/dev/null; then "$prep"; fi
+    go build -trimpath -ldflags "-s -w $ldflags" -o "$bin/.$name.new" "$package"
+  ) || {
+    rm -rf "$work"
+    die "building $name $version"
+  }
+  rm -rf "$work" "$stamps/$name-"v*
+  mv -f "$bin/.$name.new" "$bin/$name"
+  touch "$stamp"
+  log "built $name $version in $((SECONDS - start)) s"
+}
+
+# debian PACKAGE VERSION SHA256 PATH NAME: unpacks one file of a bookworm package for amd64.
+debian() {
+  local package=$1 version=$2 sum=$3 path=$4 name=$5
+  local stamp="$stamps/deb-$package-$version" work file
+  if [ -e "$stamp" ] && [ -x "$bin/$name" ]; then return; fi
+  work=$(mktemp -d "$tools/.deb.XXXXXX")
+  chmod 755 "$work"
+  if ! (cd "$work" && apt-get download -q "$package=$version" >/dev/null 2>&1); then
+    apt_update # the package lists are absent or old
+    (cd "$work" && apt-get download -q "$package=$version") || {
+      rm -rf "$work"
+      die "apt-get download $package=$version (is this Debian bookworm on amd64?)"
+    }
+  fi
+  file=$(ls "$work"/*.deb)
+  echo "$sum  $file" | sha256sum --check --quiet - || die "$package: not the pinned file"
+  dpkg-deb -x "$file" "$work"
+  install -m755 "$work/$path" "$bin/$name"
+  rm -rf "$work"
+  touch "$stamp"
+  log "unpacked $package $version"
+}
+
+apt_update() {
+  log "apt-get update"
+  as_root apt-get update -q >/dev/null || die "apt-get update"
+}
+
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo -n "$@"
+  else
+    die "run this once as root: $*"
+  fi
+}
+
+# cargo_tool NAME VERSION
+cargo_tool() {
+  local name=$1 version=$2 start=$SECONDS work
+  if [ "$("$bin/$name" --version 2>/dev/null)" = "$name $version" ]; then return; fi
+  work=$(mktemp -d "$tools/.build.XXXXXX")
+  CARGO_TARGET_DIR=$work cargo install --quiet --locked --force --root "$tools" "$name@$version" || {
+    rm -rf "$work"
+    die "cargo install $name@$version"
+  }
+  rm -rf "$work"
+  log "built $name $version in $((SECONDS - start)) s"
+}
+
+# ---- the tools ------------------------------------------------------------------------------------------------------------
+
+get_system() {
+  local missing=()
+  for command in jq curl zstd; do
+    command -v "$command" >/dev/null || missing+=("$command")
+  done
+  if [ ${#missing[@]} -eq 0 ]; then return; fi
+  apt_update
+  as_root apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null || die "apt-get install ${missing[*]}"
+  log "installed ${missing[*]}"
+}
+
+# etcd's go.mod replaces its siblings with ../api and so on, which a module zip does not hold: take the published ones instead.
+etcd_prep() {
+  local path
+  go mod edit -json | jq -r '.Replace[]?.Old.Path' | while read -r path; do go mod edit -dropreplace="$path"; done
+  awk -v release="$1" '$1 == release { print $2, $3, "h1:" $4; print $2, $3 "/go.mod", "h1:" $5 }' "$here/get-tools.d/etcd-sums.txt" >>go.sum
+}
+prep_etcd_3_5() { etcd_prep 3.5.35; }
+prep_etcdctl_3_5() { etcd_prep 3.5.35; }
+prep_etcdutl_3_5() { etcd_prep 3.5.35; }
+prep_etcd_3_6() { etcd_prep 3.6.16; }
+prep_etcdctl_3_6() { etcd_prep 3.6.16; }
+prep_etcdutl_3_6() { etcd_prep 3.6.16; }
+prep_etcd_3_7() { etcd_prep 3.7.3; }
+prep_etcdctl_3_7() { etcd_prep 3.7.3; }
+prep_etcdutl_3_7() { etcd_prep 3.7.3; }
+
+# etcd_release MINOR VERSION SERVER CTL UTL: the three binaries of a release with the hashes of their modules.
+etcd_release() {
+  go_tool "etcd-$1" go.etcd.io/etcd/server/v3 "v$2" "h1:$3" .
+  go_tool "etcdctl-$1" go.etcd.io/etcd/etcdctl/v3 "v$2" "h1:$4" .
+  go_tool "etcdutl-$1" go.etcd.io/etcd/etcdutl/v3 "v$2" "h1:$5" .
+}
+# The module proxy has no 3.4 that is as new as Debian's.
+get_etcd34() {
+  debian etcd-server 3.4.23-4+b4 3a9445d4560ad6de1c375756b2a17d97713df44cbd20a658c871fe108af7ef5d usr/bin/etcd etcd-3.4
+  debian etcd-client 3.4.23-4+b4 db3a484d5d924b50bf71f459ee544ecd7b11c25dc2f6becc0c50352d67299cc8 usr/bin/etcdctl etcdctl-3.4
+}
+get_etcd35() {
+  etcd_release 3.5 3.5.35 FbHzp+5uIf1hu9KDmM4G/i/SjzDpxAABlWF8v8ZMn88= \
+    D1m1+fyuzHWGMxP1TUMO1Qdrxvvk/KpD9Hrwdvekl60= pavOhppEzKB2cWej1RFcpHX/BnVlk+oMS/s/HHm6idc=
+}
+get_etcd36() {
+  etcd_release 3.6 3.6.16 sLkpvz3RFtiNd/yPrZBKz5kT+XO1ZJkhmuUJeqc7OmA= \
+    vxr4EySgAbHcd5OiYI/IwRnQmC4y5OmusSPLYxQ84/I= ghP1wTi/25g43jlrhOmPz0X4D0dXAYBt+nbhYicHcJ0=
+}
+get_etcd37() {
+  etcd_release 3.7 3.7.3 KcTZ/aEZrOiQe0/kdr7iYYcvyfbEoOwDOacHkz8xwZc= \
+    afjzE22RBDqciPNGDNExe2/kWfJAZsOskZPefffTEDM= JwG6zadsUzBYihuZLn3IIfB2Mi+UX2d+aUybvcfunyk=
+}
+
+get_minio() {
+  local set="-X github.com/minio/minio/cmd" release=2026-02-12T20:18:48Z
+  go_tool minio github.com/minio/minio v0.0.0-20260212201848-7aac2a2c5b7c h1:/qdoYujxF5MBLDMVLeiYJ/7fBa1HikX39Dvzb9Ji8pA= . \
+    "$set.Version=$release $set.ReleaseTag=RELEASE.${release//:/-} $set.CommitID=7aac2a2c5b7c"
+}
+get_versitygw() {
+  go_tool versitygw github.com/versity/versitygw v1.8.0 h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc= ./cmd/versitygw
+}
+get_fake-gcs-server() {
+  go_tool fake-gcs-server github.com/fsouza/fake-gcs-server v1.56.1 h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU= .
+}
+get_azurite() {
+  local stamp
+  stamp="$stamps/azurite-$(fingerprint <"$here/get-tools.d/azurite/package-lock.json")"
+  if [ -e "$stamp" ]; then return; fi
+  mkdir -p "$tools/azurite"
+  cp "$here"/get-tools.d/azurite/package*.json "$tools/azurite"
+  (cd "$tools/azurite" && npm ci --silent --omit=dev --omit=optional --ignore-scripts >/dev/null) || die "npm ci azurite"
+  ln -sf ../azurite/node_modules/.bin/azurite-blob "$bin/azurite-blob"
+  touch "$stamp"
+  log "installed azurite"
+}
+get_rclone() { go_tool rclone github.com/rclone/rclone v1.76.0 h1:Gabl7KmhxyOXyMtFNA/s6wZ3LZ/2x0NP7xZLNEW3Guo= .; }
+get_mailpit() {
+  go_tool mailpit github.com/axllent/mailpit v1.27.11 h1:57cO1Tlekptm80OBxry0wW/9Nc1WxzEjh12SC2LCrx0= . \
+    "-X github.com/axllent/mailpit/config.Version=v1.27.11"
+}
+get_toxiproxy() {
+  local part
+  for part in server cli; do
+    go_tool "toxiproxy-$part" github.com/Shopify/toxiproxy/v2 v2.5.0 h1:i4LPT+qrSlKNtQf5QliVjdP08GyAH8+BUIc9gT0eahc= "./cmd/$part" \
+      "-X github.com/Shopify/toxiproxy/v2.Version=2.5.0"
+  done
+}
+get_age() {
+  local part
+  for part in age age-keygen; do
+    go_tool "$part" filippo.io/age v1.2.1 h1:X0TZjehAZylOIj4DubWYU1vWQxv9bJpo+Uu2/LGhi1o= "./cmd/$part" "-X main.Version=v1.2.1"
+  done
+}
+# The web pages are not in the module zips: both serve their API only.
+get_prometheus() {
+  local part
+  for part in promtool prometheus; do
+    go_tool "$part" github.com/prometheus/prometheus v0.316.0 h1:f1GRFerhTMKQma+awCoC9T820ecWeGSdF+xAlMHzZzM= "./cmd/$part" \
+      "-X github.com/prometheus/common/version.Version=3.16.0"
+  done
+}
+prep_alertmanager() {
+  mkdir -p ui/app/dist
+  echo '<!doctype html>UI not built' >ui/app/dist/index.html
+}
+get_alertmanager() {
+  local part
+  for part in alertmanager amtool; do
+    go_tool "$part" github.com/prometheus/alertmanager v0.34.2 h1:4oOnHs4J41X9n+7MucFjA3I5i5MtasjWTnIY27q5Qkw= "./cmd/$part" \
+      "-X github.com/prometheus/common/version.Version=0.34.2"
+  done
+}
+get_helm() {
+  go_tool helm helm.sh/helm/v3 v3.22.0 h1:n1if5iQgHYsujPAcO5oonH/KiSNUmqmUF0iGVjSF3AU= ./cmd/helm \
+    "-X helm.sh/helm/v3/internal/version.version=v3.22.0"
+}
+get_kubeconform() {
+  go_tool kubeconform github.com/yannh/kubeconform v0.8.0 h1:loDYd3a3spjIFrauqW67CDKF55Oo9R6uvC8AvpVd4ug= ./cmd/kubeconform
+}
+# Strict JSON schemas of Kubernetes 1.34 for kubeconform, which then needs no network.
+get_schemas() {
+  local stamp source
+  stamp="$stamps/schemas-1.34.0-$(fingerprint <"$here/get-tools.d/k8s-schemas.py")"
+  if [ -e "$stamp" ]; then return; fi
+  source=$(go_module k8s.io/kubernetes v1.34.0 h1:NvUrwPAVB4W3mSOpJ/RtNGHWWYyUP/xPaX5rUSpzA0w=)
+  rm -rf "$tools/schemas"
+  python3 "$here/get-tools.d/k8s-schemas.py" "$source/api/openapi-spec/swagger.json" "$tools/schemas" || die "schemas"
+  touch "$stamp"
+}
+# get-tools.d/k8s/go.mod replaces each staging module with its published twin.
+kubernetes() {
+  local part stamp set="-X k8s.io/component-base/version" start
+  for part in "$@"; do
+    start=$SECONDS
+    stamp="$stamps/$part-$(cat "$here"/get-tools.d/k8s/go.* | fingerprint)"
+    if [ -e "$stamp" ] && [ -x "$bin/$part" ]; then continue; fi
+    (cd "$here/get-tools.d/k8s" && go build \
+      -ldflags "-s -w $set.gitVersion=v1.34.0 $set.gitMajor=1 $set.gitMinor=34" -o "$bin/.$part.new" "k8s.io/kubernetes/cmd/$part") ||
+      die "building $part"
+    mv -f "$bin/.$part.new" "$bin/$part"
+    touch "$stamp"
+    log "built $part in $((SECONDS - start)) s"
+  done
+}
+get_k8s() { kubernetes kube-apiserver kube-controller-manager; }        # enough for controllers without pods
+get_cluster() { get_k8s && kubernetes kube-scheduler kubelet kube-proxy; } # and for a node
+get_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
+
+# Groups.
+get_etcd() { get etcd34 etcd35 etcd36 etcd37; }
+get_stores() { get versitygw minio fake-gcs-server azurite; }
+get_demo() { get system etcd36 mailpit versitygw; } # demo/demo.sh adds prometheus when there is none on PATH
+
+# ---- --------------------------------------------------------------------------------------------------------------------
+
+get() {
+  local name
+  for name in "$@"; do
+    declare -F "get_$name" >/dev/null || die "no tool or group $name; --list prints them"
+    "get_$name"
+  done
+}
+
+if [ "${1:-}" = --list ]; then
+  declare -F | sed -n 's/^declare -f get_//p'
+  exit
+fi
+mkdir -p "$bin" "$stamps"
+# One at a time: two clones on a machine share the folder.
+exec 9>"$tools/.lock"
+flock 9
+if [ $# -eq 0 ]; then
+  # shellcheck disable=SC2046 # names have no spaces
+  set -- $(sed 's/#.*//' "$here/default.txt")
+fi
+get "$@"
+log "tools are ready in $bin ($SECONDS s)"
