@@ -1,12 +1,22 @@
 //! Compression and encryption of what is stored: zstd, then age, both in their standard formats, so that `age -d | zstd -d`
 //! gives the snapshot back without this program. Pure over `Read` and `Write`.
 
+mod error;
+mod keys;
+mod stream;
+#[cfg(test)]
+mod tests;
+
 use std::io::{Read, Write};
 
+use age::secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Compression, Encryption, ErrorClass};
-use crate::secrets::Secrets;
+use crate::api::{Compression, Encryption};
+use crate::secrets::{Secret, Secrets};
+
+pub use error::SealError;
+pub use keys::{GeneratedKey, generate};
 
 /// How stored bytes were made from plain ones: what the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,87 +33,212 @@ pub struct Seal {
     pub passphrase: bool,
 }
 
-/// What seals: resolved before a backup begins, so that a missing key fails it at once. Cheap to clone: work on a thread of
-/// its own takes one along.
-#[derive(Clone)]
-pub struct Sealer {}
+/// The method of every encrypted backup.
+const AGE: &str = "age";
 
-/// What unseals: identities or a passphrase. Cheap to clone, as a [`Sealer`] is.
+/// What seals: resolved before a backup begins, so that a missing key fails it at once.
+#[derive(Clone)]
+pub struct Sealer {
+    compression: Compression,
+    lock: Lock,
+}
+
+#[derive(Clone)]
+enum Lock {
+    Open,
+    Recipients(Vec<age::x25519::Recipient>),
+    Passphrase(SecretString),
+}
+
+/// What unseals: identities or a passphrase. The default opens only what is not encrypted.
 #[derive(Clone, Default)]
-pub struct Unsealer {}
+pub struct Unsealer {
+    identities: Vec<age::x25519::Identity>,
+    passphrase: Option<SecretString>,
+}
 
 impl Sealer {
-    /// The sealer that a backup's `encryption` and `compression` ask for.
+    /// The sealer that a backup's `encryption` and `compression` ask for. The Secret holds `recipients` (age public keys,
+    /// one a line), or `identities`, whose public keys are then used, or `passphrase`.
     ///
     /// # Errors
     /// When a Secret is missing or holds no usable key.
     pub async fn resolve(
-        _encryption: Option<&Encryption>,
-        _compression: Compression,
-        _namespace: &str,
-        _secrets: &dyn Secrets,
+        encryption: Option<&Encryption>,
+        compression: Compression,
+        namespace: &str,
+        secrets: &dyn Secrets,
     ) -> Result<Self, SealError> {
-        todo!()
+        let Some((name, secret)) = read_secret(encryption, namespace, secrets).await? else {
+            return Ok(Self::open(compression));
+        };
+        let lock = if let Some(text) = secret.text("recipients")? {
+            Lock::Recipients(keys::recipients(
+                text,
+                &format!("secret '{name}', key 'recipients'"),
+            )?)
+        } else if let Some(text) = secret.text("identities")? {
+            let identities = keys::identities(text, &format!("secret '{name}', key 'identities'"))?;
+            Lock::Recipients(
+                identities
+                    .iter()
+                    .map(age::x25519::Identity::to_public)
+                    .collect(),
+            )
+        } else if let Some(text) = secret.text("passphrase")? {
+            Lock::Passphrase(keys::passphrase(
+                text,
+                &format!("secret '{name}', key 'passphrase'"),
+            )?)
+        } else {
+            return Err(SealError::NoKeys {
+                secret: name.to_owned(),
+                keys: "'recipients' (age public keys, one a line) or 'passphrase'",
+            });
+        };
+        Ok(Self { compression, lock })
+    }
+
+    /// A sealer that compresses and does not encrypt.
+    pub fn open(compression: Compression) -> Self {
+        Self {
+            compression,
+            lock: Lock::Open,
+        }
     }
 
     /// What the manifest says of it.
     pub fn describe(&self) -> Seal {
-        todo!()
+        match &self.lock {
+            Lock::Open => Seal::default(),
+            Lock::Recipients(recipients) => Seal {
+                method: AGE.to_owned(),
+                recipients: recipients.iter().map(ToString::to_string).collect(),
+                passphrase: false,
+            },
+            Lock::Passphrase(_) => Seal {
+                method: AGE.to_owned(),
+                recipients: Vec::new(),
+                passphrase: true,
+            },
+        }
     }
 
     /// The compression in force.
     pub fn compression(&self) -> Compression {
-        todo!()
+        self.compression
     }
 
-    /// Copies `plain` to `stored`, sealed.
+    /// Copies `plain` to `stored`, sealed. Blocks; memory does not grow with the stream.
     ///
     /// # Errors
     /// When reading or writing fails.
-    pub fn seal(&self, _plain: &mut dyn Read, _stored: &mut dyn Write) -> Result<(), SealError> {
-        todo!()
+    pub fn seal(&self, plain: &mut dyn Read, stored: &mut dyn Write) -> Result<(), SealError> {
+        stream::seal(self, plain, stored)
     }
 }
 
 impl Unsealer {
-    /// The unsealer for what a backup's `encryption` sealed: the Secret's `identities` or `passphrase`.
+    /// The unsealer for what a backup's `encryption` sealed: the Secret's `identities` or `passphrase`. A Secret that holds
+    /// only `recipients` is in order, as the private key may be kept elsewhere; the result then opens nothing encrypted.
     ///
     /// # Errors
     /// When a Secret is missing or holds no usable key.
     pub async fn resolve(
-        _encryption: Option<&Encryption>,
-        _namespace: &str,
-        _secrets: &dyn Secrets,
+        encryption: Option<&Encryption>,
+        namespace: &str,
+        secrets: &dyn Secrets,
     ) -> Result<Self, SealError> {
-        todo!()
+        match read_secret(encryption, namespace, secrets).await? {
+            None => Ok(Self::default()),
+            Some((name, secret)) => Self::from_secret(name, &secret),
+        }
     }
 
-    /// Copies `stored` to `plain`, unsealed.
+    /// The unsealer of a Secret's `identities` and `passphrase`.
+    ///
+    /// # Errors
+    /// When it holds no usable key.
+    pub fn from_secret(name: &str, secret: &Secret) -> Result<Self, SealError> {
+        let mut unsealer = Self::default();
+        if let Some(text) = secret.text("identities")? {
+            unsealer.add_identities(text, &format!("secret '{name}', key 'identities'"))?;
+        }
+        if let Some(text) = secret.text("passphrase")? {
+            unsealer.set_passphrase(text, &format!("secret '{name}', key 'passphrase'"))?;
+        }
+        if !unsealer.has_key() && secret.text("recipients")?.is_none() {
+            return Err(SealError::NoKeys {
+                secret: name.to_owned(),
+                keys: "'identities' (age secret keys, one a line) or 'passphrase'",
+            });
+        }
+        Ok(unsealer)
+    }
+
+    /// Adds the age identities of a text, one a line; `origin` names it in errors.
+    ///
+    /// # Errors
+    /// When a line is neither a comment nor an identity.
+    pub fn add_identities(&mut self, text: &str, origin: &str) -> Result<(), SealError> {
+        self.identities.extend(keys::identities(text, origin)?);
+        Ok(())
+    }
+
+    /// Sets the passphrase; `origin` names its place in errors.
+    ///
+    /// # Errors
+    /// When it is empty.
+    pub fn set_passphrase(&mut self, text: &str, origin: &str) -> Result<(), SealError> {
+        self.passphrase = Some(keys::passphrase(text, origin)?);
+        Ok(())
+    }
+
+    /// Whether it holds any key at all.
+    pub fn has_key(&self) -> bool {
+        !self.identities.is_empty() || self.passphrase.is_some()
+    }
+
+    /// Whether it holds a key that the manifest says will open this.
+    pub fn opens(&self, seal: &Seal) -> bool {
+        let listed = |identity: &age::x25519::Identity| {
+            seal.recipients.contains(&identity.to_public().to_string())
+        };
+        seal.method.is_empty()
+            || (seal.passphrase && self.passphrase.is_some())
+            || self.identities.iter().any(listed)
+    }
+
+    /// Copies `stored` to `plain`, unsealed. Blocks; memory does not grow with the stream.
     ///
     /// # Errors
     /// When the key is wrong or the bytes are damaged.
     pub fn unseal(
         &self,
-        _seal: &Seal,
-        _compression: Compression,
-        _stored: &mut dyn Read,
-        _plain: &mut dyn Write,
+        seal: &Seal,
+        compression: Compression,
+        stored: &mut dyn Read,
+        plain: &mut dyn Write,
     ) -> Result<(), SealError> {
-        todo!()
+        stream::unseal(self, seal, compression, stored, plain)
     }
 }
 
-/// Why something could not be sealed or unsealed.
-#[derive(Debug, thiserror::Error)]
-pub enum SealError {
-    /// The bytes could not be read or written.
-    #[error("the stream broke")]
-    Io(#[source] std::io::Error),
-}
-
-impl SealError {
-    /// How a caller should treat the error.
-    pub fn class(&self) -> ErrorClass {
-        ErrorClass::Failed
+/// The Secret of an enabled `encryption`, with its name.
+async fn read_secret<'a>(
+    encryption: Option<&'a Encryption>,
+    namespace: &str,
+    secrets: &dyn Secrets,
+) -> Result<Option<(&'a str, Secret)>, SealError> {
+    let Some(encryption) = encryption.filter(|encryption| encryption.enabled) else {
+        return Ok(None);
+    };
+    if encryption.kms_key_id.is_some() {
+        return Err(SealError::KeyManagement);
     }
+    let name = encryption
+        .encryption_secret
+        .as_deref()
+        .ok_or(SealError::NoSecretNamed)?;
+    Ok(Some((name, secrets.read(namespace, name).await?)))
 }

@@ -1,0 +1,226 @@
+//! The two streams: plain → zstd → age → stored, and back. Tells a broken reader or writer from damaged bytes.
+
+use std::cell::Cell;
+use std::io::{self, BufReader, Read, Write};
+
+use age::{DecryptError, Decryptor, Encryptor};
+
+use super::error::wanted;
+use super::{AGE, Lock, Seal, SealError, Sealer, Unsealer};
+use crate::api::Compression;
+
+/// Level 1 compresses a snapshot threefold at disk speed; level 3 costs twice the time and saves nothing.
+const ZSTD_LEVEL: i32 = 1;
+/// scrypt with N = 2^17 needs 128 MiB and a third of a second: age's own 2^18 does not fit a small pod.
+/// Tests run unoptimised, where that takes a minute.
+const WORK_FACTOR: u8 = if cfg!(test) { 10 } else { 17 };
+/// What a foreign passphrase header may ask for: 2^20 needs 1 GiB.
+const MOST_WORK: u8 = 20;
+const BUFFER: usize = 256 * 1024;
+
+pub(super) fn seal(
+    sealer: &Sealer,
+    plain: &mut dyn Read,
+    stored: &mut dyn Write,
+) -> Result<(), SealError> {
+    let (read_failed, write_failed) = (Cell::new(false), Cell::new(false));
+    let mut plain = Watched {
+        inner: plain,
+        failed: &read_failed,
+    };
+    let mut stored = Watched {
+        inner: stored,
+        failed: &write_failed,
+    };
+    let mut copy = || -> io::Result<()> {
+        match &sealer.lock {
+            Lock::Open => compress(sealer.compression, &mut plain, &mut stored)?,
+            Lock::Recipients(recipients) => {
+                let keys = recipients.iter().map(|key| key as &dyn age::Recipient);
+                let encryptor = Encryptor::with_recipients(keys).map_err(io::Error::other)?;
+                let mut sealing = encryptor.wrap_output(&mut stored)?;
+                compress(sealer.compression, &mut plain, &mut sealing)?;
+                sealing.finish()?;
+            }
+            Lock::Passphrase(passphrase) => {
+                let mut key = age::scrypt::Recipient::new(passphrase.clone());
+                key.set_work_factor(WORK_FACTOR);
+                let encryptor = Encryptor::with_recipients(std::iter::once(&key as _))
+                    .map_err(io::Error::other)?;
+                let mut sealing = encryptor.wrap_output(&mut stored)?;
+                compress(sealer.compression, &mut plain, &mut sealing)?;
+                sealing.finish()?;
+            }
+        }
+        stored.flush()
+    };
+    copy().map_err(|source| SealError::Io {
+        action: if read_failed.get() { "read" } else { "written" },
+        source,
+    })
+}
+
+fn compress(
+    compression: Compression,
+    plain: &mut dyn Read,
+    stored: &mut dyn Write,
+) -> io::Result<()> {
+    match compression {
+        Compression::None => pump(plain, stored),
+        Compression::Zstd => {
+            let mut encoder = zstd::stream::write::Encoder::new(stored, ZSTD_LEVEL)?;
+            // Four bytes that let zstd itself find damage.
+            encoder.include_checksum(true)?;
+            pump(plain, &mut encoder)?;
+            encoder.finish().map(|_| ())
+        }
+    }
+}
+
+pub(super) fn unseal(
+    unsealer: &Unsealer,
+    seal: &Seal,
+    compression: Compression,
+    stored: &mut dyn Read,
+    plain: &mut dyn Write,
+) -> Result<(), SealError> {
+    let (read_failed, write_failed) = (Cell::new(false), Cell::new(false));
+    let stored = Watched {
+        inner: stored,
+        failed: &read_failed,
+    };
+    let mut stored = BufReader::with_capacity(BUFFER, stored);
+    let mut plain = Watched {
+        inner: plain,
+        failed: &write_failed,
+    };
+    let named = |source: io::Error| match (read_failed.get(), write_failed.get()) {
+        (true, _) => SealError::Io {
+            action: "read",
+            source,
+        },
+        (_, true) => SealError::Io {
+            action: "written",
+            source,
+        },
+        _ => SealError::Damaged {
+            problem: source.to_string(),
+        },
+    };
+    match seal.method.as_str() {
+        "" => decompress(compression, &mut stored, &mut plain).map_err(named)?,
+        AGE => {
+            if !unsealer.has_key() {
+                return Err(SealError::KeyMissing {
+                    wanted: wanted(seal),
+                });
+            }
+            let scrypt = unsealer.passphrase.as_ref().map(|passphrase| {
+                let mut key = age::scrypt::Identity::new(passphrase.clone());
+                key.set_max_work_factor(MOST_WORK);
+                key
+            });
+            let keys = unsealer
+                .identities
+                .iter()
+                .map(|key| key as &dyn age::Identity);
+            let keys = keys.chain(scrypt.iter().map(|key| key as &dyn age::Identity));
+            let opened = Decryptor::new_buffered(&mut stored)
+                .and_then(|decryptor| decryptor.decrypt(keys))
+                .map_err(|error| match error {
+                    DecryptError::Io(source) => named(source),
+                    DecryptError::NoMatchingKeys
+                    | DecryptError::DecryptionFailed
+                    | DecryptError::KeyDecryptionFailed => SealError::KeyWrong {
+                        wanted: wanted(seal),
+                    },
+                    DecryptError::ExcessiveWork { required, .. } => {
+                        SealError::TooMuchWork { required }
+                    }
+                    DecryptError::InvalidHeader | DecryptError::InvalidMac => SealError::Damaged {
+                        problem: "the age header is broken".to_owned(),
+                    },
+                    _ => SealError::Damaged {
+                        problem: "they are not an age file that this program knows".to_owned(),
+                    },
+                })?;
+            let mut opened = BufReader::with_capacity(BUFFER, opened);
+            decompress(compression, &mut opened, &mut plain).map_err(named)?;
+            // The last chunk's tag proves that nothing was cut off; make sure that it was read.
+            io::copy(&mut opened, &mut io::sink()).map_err(named)?;
+        }
+        method => {
+            return Err(SealError::UnknownMethod {
+                method: method.chars().take(40).collect(),
+            });
+        }
+    }
+    plain.flush().map_err(|source| SealError::Io {
+        action: "written",
+        source,
+    })
+}
+
+fn decompress(
+    compression: Compression,
+    stored: &mut dyn io::BufRead,
+    plain: &mut dyn Write,
+) -> io::Result<()> {
+    match compression {
+        Compression::None => pump(stored, plain),
+        Compression::Zstd => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
+            pump(&mut decoder, plain)
+        }
+    }
+}
+
+/// `io::copy` through `dyn` uses a buffer of 8 KiB; this one is large enough to keep codecs busy.
+fn pump(from: &mut (impl Read + ?Sized), to: &mut (impl Write + ?Sized)) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER];
+    loop {
+        let length = match from.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(length) => length,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        to.write_all(buffer.get(..length).unwrap_or_default())?;
+    }
+}
+
+/// Remembers whether it was this end of the stream that failed.
+struct Watched<'a, T: ?Sized> {
+    inner: &'a mut T,
+    failed: &'a Cell<bool>,
+}
+
+impl<T: ?Sized> Watched<'_, T> {
+    fn seen<V>(&self, result: io::Result<V>) -> io::Result<V> {
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::Interrupted
+        {
+            self.failed.set(true);
+        }
+        result
+    }
+}
+
+impl<T: Read + ?Sized> Read for Watched<'_, T> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.inner.read(buffer);
+        self.seen(result)
+    }
+}
+
+impl<T: Write + ?Sized> Write for Watched<'_, T> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        let result = self.inner.write(buffer);
+        self.seen(result)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let result = self.inner.flush();
+        self.seen(result)
+    }
+}
