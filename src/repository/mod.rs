@@ -1,5 +1,14 @@
 //! What lies in the bucket: providers, the key grammar, manifests, the catalogue that a listing gives, orphans.
 
+mod bucket;
+mod catalog;
+mod copy;
+mod error;
+pub mod key;
+pub mod manifest;
+mod providers;
+mod upload;
+
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,7 +16,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
-use crate::api::{Compression, ErrorClass, StorageLocation};
+pub use copy::Copied;
+pub use error::RepositoryError;
+pub use manifest::ManifestError;
+
+use crate::api::{Compression, Provider, StorageLocation};
 use crate::seal::Seal;
 use crate::secrets::Secrets;
 use crate::snapshot::HashKv;
@@ -25,8 +38,14 @@ impl StoreObserver for SilentObserver {
     fn request(&self, _: &'static str, _: bool) {}
 }
 
+/// How many requests are made at once where many are needed.
+const CONCURRENT_REQUESTS: usize = 16;
+
 /// A bucket and prefix, opened.
-pub struct Repository {}
+pub struct Repository {
+    bucket: bucket::Bucket,
+    location: StorageLocation,
+}
 
 /// What a backup is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -185,119 +204,194 @@ pub struct Stored {
 
 impl Repository {
     /// Opens a location; credentials are read from the namespace's Secrets, or found as workload identity.
+    /// Nothing is requested from the store yet.
     ///
     /// # Errors
     /// When credentials are missing or the location is impossible.
     pub async fn open(
-        _location: &StorageLocation,
-        _namespace: &str,
-        _secrets: &dyn Secrets,
-        _observer: Arc<dyn StoreObserver>,
+        location: &StorageLocation,
+        namespace: &str,
+        secrets: &dyn Secrets,
+        observer: Arc<dyn StoreObserver>,
     ) -> Result<Self, RepositoryError> {
-        todo!()
+        crate::init_tls();
+        let opened = providers::open(location, namespace, secrets).await?;
+        let bucket = bucket::Bucket {
+            store: opened.store,
+            prefix: opened.prefix,
+            location: location.to_string(),
+            observer,
+        };
+        Ok(Self {
+            bucket,
+            location: location.clone(),
+        })
+    }
+
+    /// A repository over any store, below a prefix: for tests with a store that fails on purpose.
+    pub fn over(
+        store: Arc<dyn object_store::ObjectStore>,
+        location: &StorageLocation,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Self {
+        let bucket = bucket::Bucket {
+            store,
+            prefix: object_store::path::Path::from(location.prefix.as_str()),
+            location: location.to_string(),
+            observer,
+        };
+        Self {
+            bucket,
+            location: location.clone(),
+        }
     }
 
     /// The location as people recognise it.
     pub fn location(&self) -> String {
-        todo!()
+        self.bucket.location.clone()
     }
 
     /// The URL of a backup's data.
-    pub fn url_of(&self, _manifest: &Manifest) -> String {
-        todo!()
+    pub fn url_of(&self, manifest: &Manifest) -> String {
+        format!(
+            "{}/{}",
+            self.bucket.location.trim_end_matches('/'),
+            manifest.data_key
+        )
     }
 
     /// The key of the data object of a full backup.
     pub fn full_data_key(
-        _cluster_id: &str,
-        _id: &str,
-        _compression: Compression,
-        _seal: &Seal,
+        cluster_id: &str,
+        id: &str,
+        compression: Compression,
+        seal: &Seal,
     ) -> String {
-        todo!()
-    }
-
-    /// Every backup of a cluster (hexadecimal id), or of all.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn catalog(&self, _cluster_id: Option<&str>) -> Result<Catalog, RepositoryError> {
-        todo!()
-    }
-
-    /// One backup by id, name, run id or unique prefix of its id.
-    ///
-    /// # Errors
-    /// When there is none, or several.
-    pub async fn find(&self, _id: &str) -> Result<Manifest, RepositoryError> {
-        todo!()
+        key::Key::full_data(cluster_id, id, compression, seal).to_string()
     }
 
     /// Stores `file` under `key` in parts, at bounded memory; aborts what it began when it fails.
     ///
     /// # Errors
-    /// When the store refuses or breaks.
+    /// When something lies under the key already, or the store refuses or breaks.
     pub async fn store(
         &self,
-        _key: &str,
-        _file: &Path,
-        _progress: &(dyn Fn(u64) + Send + Sync),
+        key: &str,
+        file: &Path,
+        progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Stored, RepositoryError> {
-        todo!()
+        let what = file.display().to_string();
+        let unreadable = |source| RepositoryError::Source {
+            what: what.clone(),
+            problem: "look whether it is there and readable",
+            source,
+        };
+        let mut reader = tokio::fs::File::open(file).await.map_err(unreadable)?;
+        let size = reader.metadata().await.map_err(unreadable)?.len();
+        reader.set_max_buf_size(1024 * 1024);
+        self.store_stream(key, size, &what, &mut reader, progress)
+            .await
     }
 
-    /// Reads the object under `key` as a stream.
+    /// Stores exactly `size` bytes of a stream under `key`, as [`Self::store`] does; `what` names the stream in errors.
+    ///
+    /// # Errors
+    /// When something lies under the key already, the stream is shorter or longer, or the store refuses or breaks.
+    pub async fn store_stream(
+        &self,
+        key: &str,
+        size: u64,
+        what: &str,
+        reader: &mut (dyn AsyncRead + Send + Unpin),
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Stored, RepositoryError> {
+        let key = data_key(key)?;
+        self.bucket.upload(&key, size, what, reader, progress).await
+    }
+
+    /// Reads the object under `key` as a stream; a connection that breaks is resumed where it broke.
     ///
     /// # Errors
     /// When it is not there or the store does not answer.
     pub async fn read(
         &self,
-        _key: &str,
+        key: &str,
     ) -> Result<Box<dyn AsyncRead + Send + Unpin>, RepositoryError> {
-        todo!()
+        self.bucket.read(&data_key(key)?.to_string()).await
     }
 
     /// Writes a manifest, create-only: from here on the backup exists.
     ///
     /// # Errors
-    /// When another manifest is there already, or the store refuses. A lost reply is settled by reading back.
-    pub async fn commit(&self, _manifest: &Manifest) -> Result<(), RepositoryError> {
-        todo!()
+    /// When its data is not there, another manifest is there already, or the store refuses. A lost reply is settled by
+    /// reading back.
+    pub async fn commit(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
+        let unusable = |source| RepositoryError::Manifest {
+            id: manifest.id.clone(),
+            source,
+        };
+        let own = manifest::check(manifest).map_err(unusable)?;
+        let bytes = manifest::encode(manifest).map_err(unusable)?;
+        let data = data_key(&manifest.data_key)?;
+        let location = self.location();
+        match self.bucket.head(&data).await? {
+            None => Err(RepositoryError::NoObject {
+                location,
+                key: manifest.data_key.clone(),
+            }),
+            Some(found) if found.size != manifest.stored_size => Err(RepositoryError::Damaged {
+                location,
+                key: manifest.data_key.clone(),
+                problem: format!(
+                    "it has {} bytes and {} were stored; take another backup",
+                    found.size, manifest.stored_size
+                ),
+            }),
+            Some(_) => {
+                self.bucket
+                    .create_settled(&own.to_string(), bytes.into())
+                    .await
+            }
+        }
     }
 
-    /// Deletes a backup: the manifest first, then its data.
+    /// Deletes a backup: the manifest first, so that no listing shows half of it, then its data.
     ///
     /// # Errors
-    /// When the store refuses.
-    pub async fn delete(&self, _manifest: &Manifest) -> Result<(), RepositoryError> {
-        todo!()
+    /// When the store refuses, or the manifest names anything outside its own folder.
+    pub async fn delete(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
+        let own = manifest::check(manifest).map_err(|source| RepositoryError::Manifest {
+            id: manifest.id.clone(),
+            source,
+        })?;
+        let data = data_key(&manifest.data_key)?;
+        self.bucket.delete(&own).await?;
+        self.bucket.delete(&data).await?;
+        self.tidy(&data);
+        Ok(())
     }
 
-    /// Deletes data that has had no manifest for a day; returns the keys.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn sweep(&self, _now: Timestamp) -> Result<Vec<String>, RepositoryError> {
-        todo!()
+    /// Directories outlive their last file, unlike the folders of object stores.
+    fn tidy(&self, key: &key::Key) {
+        if self.location.provider != Provider::Local {
+            return;
+        }
+        let root = Path::new(&self.location.bucket).join(&self.location.prefix);
+        if let Some(folder) = root.join(key.to_string()).parent() {
+            // Only an empty directory can be removed so; any other stays.
+            drop(std::fs::remove_dir(folder));
+        }
     }
 }
 
-/// Why the store could not be used.
-#[derive(Debug, thiserror::Error)]
-pub enum RepositoryError {
-    /// No such backup.
-    #[error("{location} holds no backup '{id}': see 'etcdguardian backup list --from {location}'")]
-    NotFound {
-        /// Where.
-        location: String,
-        /// What was asked for.
-        id: String,
-    },
-}
-
-impl RepositoryError {
-    /// How a caller should treat the error.
-    pub fn class(&self) -> ErrorClass {
-        ErrorClass::NotFound
-    }
+fn data_key(text: &str) -> Result<key::Key, RepositoryError> {
+    key::Key::parse(text)
+        .filter(|key| matches!(key.role, key::Role::Data { .. }))
+        .ok_or_else(|| RepositoryError::ForeignKey {
+            key: text
+                .chars()
+                .filter(|letter| !letter.is_control())
+                .take(120)
+                .collect(),
+        })
 }

@@ -9,6 +9,8 @@ use crate::repository::{Catalog, Manifest, Repository};
 /// Which backups a policy speaks about: those of one schedule, or those of none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
+    /// The schedule's namespace; every namespace when absent.
+    pub namespace: Option<String>,
     /// The schedule.
     pub schedule: Option<String>,
 }
@@ -17,6 +19,8 @@ pub struct Scope {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Judged {
+    /// Its cluster, as an id is unique only within one.
+    pub cluster_id: String,
     /// Its id.
     pub id: String,
     /// Sentences.
