@@ -3,39 +3,27 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
-use crate::api::{AlertSeverity, AlertsConfig};
+mod deliver;
+mod email;
+mod kind;
+mod lane;
+mod message;
+mod plan;
+mod run;
+mod slack;
+mod webhook;
 
-/// What an alert is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Kind {
-    /// A backup failed.
-    BackupFailed,
-    /// No verified backup within the longest interval in force.
-    NotProtected,
-    /// A backup is stored but its proof failed.
-    VerificationFailed,
-    /// The store does not answer.
-    StoreUnavailable,
-    /// etcd does not answer.
-    EtcdUnavailable,
-    /// The model gave way to the cron.
-    ModelFallback,
-    /// A manifest, Secret or config value is wrong.
-    ConfigInvalid,
-    /// A channel cannot deliver.
-    ChannelDown,
-}
-
-impl Kind {
-    /// How urgent it is.
-    pub fn severity(self) -> AlertSeverity {
-        todo!()
-    }
-}
+pub use deliver::{DeliveryError, send_test};
+pub use kind::{Kind, severity_word};
+pub use message::Message;
+pub use plan::{Outgoing, Stage, State};
+pub use run::Alerter;
 
 /// Whom or what it is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Subject {
     /// The cluster's name.
     pub cluster: String,
@@ -57,10 +45,21 @@ impl Subject {
             channels: channels.to_vec(),
         }
     }
+
+    /// `namespace/name` as people read it; the bare name, or the cluster, where there is no more.
+    pub fn path(&self) -> String {
+        match (self.namespace.as_str(), self.name.as_str()) {
+            ("", "") => self.cluster.clone(),
+            ("", name) => name.to_owned(),
+            (namespace, "") => namespace.to_owned(),
+            (namespace, name) => format!("{namespace}/{name}"),
+        }
+    }
 }
 
 /// What a person wants to know at 03:00. Never a secret.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
 pub struct Facts {
     /// What happened, in a sentence.
     pub what: String,
@@ -79,7 +78,8 @@ pub struct Facts {
 }
 
 /// Trouble, or its end.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Event {
     /// What.
     pub kind: Kind,
@@ -115,6 +115,33 @@ impl Event {
             facts,
         }
     }
+
+    /// The command to type next.
+    pub fn next_step(&self) -> &str {
+        self.facts
+            .next_step
+            .as_deref()
+            .unwrap_or_else(|| self.kind.default_step())
+    }
+
+    /// What makes two events the same matter: the kind and the subject, whatever channels it names today.
+    pub fn key(&self) -> Key {
+        Key {
+            kind: self.kind,
+            cluster: self.subject.cluster.clone(),
+            namespace: self.subject.namespace.clone(),
+            name: self.subject.name.clone(),
+        }
+    }
+}
+
+/// The identity of a matter.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    kind: Kind,
+    cluster: String,
+    namespace: String,
+    name: String,
 }
 
 /// Hears what became of messages; the metrics do.
@@ -124,14 +151,31 @@ pub trait AlertObserver: Send + Sync {
 }
 
 /// An alert that stands.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Standing {
-    /// What and who.
+    /// What and who; the facts are the newest.
     pub event: Event,
     /// When it began.
     pub since: Timestamp,
     /// When people were last told.
     pub told: Option<Timestamp>,
+    /// How often it was reported since it began.
+    pub occurrences: u64,
+    /// The channels that heard of it.
+    #[serde(default)]
+    pub channels: BTreeMap<String, Told>,
+}
+
+/// That a channel heard of an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Told {
+    /// When it last heard.
+    pub at: Timestamp,
+    /// The first message, to which later ones reply: Slack's `ts`, an email's Message-ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
 }
 
 /// A channel's health.
@@ -143,33 +187,4 @@ pub struct ChannelHealth {
     pub last_delivered: Option<Timestamp>,
     /// Why it cannot deliver now.
     pub error: Option<String>,
-}
-
-/// Takes events and tells people, in a task of its own.
-#[derive(Clone)]
-pub struct Alerter {}
-
-impl Alerter {
-    /// Starts the task.
-    pub fn start(
-        _config: AlertsConfig,
-        _observer: std::sync::Arc<dyn AlertObserver>,
-    ) -> (Self, tokio::task::JoinHandle<()>) {
-        todo!()
-    }
-
-    /// Hands in an event; never waits.
-    pub fn tell(&self, _event: Event) {
-        todo!()
-    }
-
-    /// What stands now, and how the channels are.
-    pub fn state(&self) -> (Vec<Standing>, Vec<ChannelHealth>) {
-        todo!()
-    }
-
-    /// Delivers what is queued, for at most `limit`, then stops.
-    pub async fn finish(&self, _limit: std::time::Duration) {
-        todo!()
-    }
 }

@@ -1,12 +1,17 @@
 //! The HTTP listener: metrics, health, the status page and its JSON.
 
-use std::sync::Arc;
-
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
 
+use crate::alert::{ChannelHealth, Standing, severity_word};
 use crate::api::EtcdBackupScheduleStatus;
+
+mod http;
+mod metrics;
+mod series;
+
+pub use http::{Server, start};
+pub use metrics::{BackupLabels, CONTENT_TYPE, Metrics, ScheduleLabels};
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -60,6 +65,48 @@ pub struct ScheduleState {
     pub signal: String,
     /// What is wrong with the signals.
     pub signal_warnings: Vec<String>,
+    /// The newest backups in the store, newest first, and failed attempts between them.
+    pub backups: Vec<BackupState>,
+    /// Past change rates, oldest first.
+    pub rates: Vec<RatePoint>,
+    /// Forecast change rates.
+    pub forecast: Vec<RatePoint>,
+}
+
+/// A backup, or an attempt that failed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct BackupState {
+    /// Its id in the catalogue; the attempt's name when it failed.
+    pub id: String,
+    /// When the snapshot was taken.
+    pub time: Option<Timestamp>,
+    /// Full, Increment or Export.
+    pub kind: String,
+    /// Stored, Verified, Consistent, Drilled; empty when it failed.
+    pub level: String,
+    /// Last revision in it.
+    pub revision: i64,
+    /// Bytes before compression.
+    pub size: u64,
+    /// Stored bytes.
+    pub stored_size: u64,
+    /// How long it took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<f64>,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// A change rate.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RatePoint {
+    /// When it begins.
+    pub at: Timestamp,
+    /// Changes a second.
+    pub rate: f64,
 }
 
 /// A store's health.
@@ -90,6 +137,29 @@ pub struct AlertStatus {
     pub since: Option<Timestamp>,
     /// In a sentence.
     pub what: String,
+    /// The command to type next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_step: Option<String>,
+    /// When people were last told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub told: Option<Timestamp>,
+}
+
+impl From<&Standing> for AlertStatus {
+    fn from(standing: &Standing) -> Self {
+        let Standing {
+            event, since, told, ..
+        } = standing;
+        Self {
+            kind: event.kind.word().to_owned(),
+            subject: event.subject.path(),
+            severity: severity_word(event.kind.severity()).to_owned(),
+            since: Some(*since),
+            what: event.facts.what.clone(),
+            next_step: Some(event.next_step().to_owned()),
+            told: *told,
+        }
+    }
 }
 
 /// A channel's health.
@@ -104,60 +174,12 @@ pub struct ChannelStatus {
     pub error: Option<String>,
 }
 
-/// The metrics of docs/reference/metrics.md.
-pub struct Metrics {}
-
-/// Labels of a backup in the metrics.
-#[derive(Debug, Clone)]
-pub struct BackupLabels {
-    /// Namespace.
-    pub namespace: String,
-    /// Schedule, empty for a single backup.
-    pub schedule: String,
-    /// Full or Incremental.
-    pub mode: String,
-}
-
-impl Metrics {
-    /// All families, registered; zero series exist once a schedule is known.
-    pub fn new() -> Self {
-        todo!()
+impl From<&ChannelHealth> for ChannelStatus {
+    fn from(health: &ChannelHealth) -> Self {
+        Self {
+            name: health.name.clone(),
+            last_delivered: health.last_delivered,
+            error: health.error.clone(),
+        }
     }
-
-    /// A request to a store ended.
-    pub fn store_request(&self, _operation: &'static str, _ok: bool) {
-        todo!()
-    }
-
-    /// The text of `/metrics`.
-    pub fn render(&self) -> String {
-        todo!()
-    }
-}
-
-impl Default for Metrics {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-/// A running listener.
-pub struct Server {
-    /// The address it listens on.
-    pub address: std::net::SocketAddr,
-    /// Its task.
-    pub task: tokio::task::JoinHandle<()>,
-}
-
-/// Starts the listener on `listen`. `ready` says whether the loop works.
-///
-/// # Errors
-/// When the address cannot be bound.
-pub async fn start(
-    _listen: &str,
-    _metrics: Arc<Metrics>,
-    _status: watch::Receiver<StatusSnapshot>,
-    _ready: watch::Receiver<bool>,
-) -> std::io::Result<Server> {
-    todo!()
 }

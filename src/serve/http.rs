@@ -1,0 +1,225 @@
+//! The listener: GET only, bounded in connections and time, closed gently.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use super::metrics::CONTENT_TYPE;
+use super::{Metrics, StatusSnapshot};
+
+/// Enough for scrapers, probes and people; a flood waits at the door.
+const CONNECTIONS: usize = 256;
+/// A client that takes longer to say what it wants is cut off.
+const HEADER_LIMIT: Duration = Duration::from_secs(10);
+/// How long requests may go on after the end was called.
+const CLOSING_LIMIT: Duration = Duration::from_secs(2);
+
+const PAGE: &str = include_str!("page/index.html");
+const STYLE: &str = include_str!("page/style.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// A running listener.
+pub struct Server {
+    /// The address it listens on.
+    pub address: std::net::SocketAddr,
+    /// Its task.
+    pub task: tokio::task::JoinHandle<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Server {
+    /// Takes no more connections, lets requests end, then closes.
+    pub async fn stop(self) {
+        self.stop.send_replace(true);
+        if let Err(error) = self.task.await {
+            tracing::warn!(%error, "the listener ended badly");
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Shown {
+    metrics: Arc<Metrics>,
+    status: watch::Receiver<StatusSnapshot>,
+    ready: watch::Receiver<bool>,
+}
+
+/// Starts the listener on `listen`. `ready` says whether the loop works.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub async fn start(
+    listen: &str,
+    metrics: Arc<Metrics>,
+    status: watch::Receiver<StatusSnapshot>,
+    ready: watch::Receiver<bool>,
+) -> std::io::Result<Server> {
+    let listener = TcpListener::bind(listen).await.map_err(|error| {
+        std::io::Error::new(
+            error.kind(),
+            format!("cannot listen on '{listen}': {error}; set serve.listen to a free address, or to '' for none"),
+        )
+    })?;
+    let address = listener.local_addr()?;
+    let router = router(Shown {
+        metrics,
+        status,
+        ready,
+    });
+    let stop = watch::Sender::new(false);
+    let task = tokio::spawn(accept(listener, router, stop.subscribe()));
+    Ok(Server {
+        address,
+        task,
+        stop,
+    })
+}
+
+fn router(shown: Shown) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readiness))
+        .route("/status.json", get(status))
+        .layer(middleware::from_fn(secured))
+        .with_state(shown)
+}
+
+async fn accept(listener: TcpListener, router: Router, mut stop: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let open = GracefulShutdown::new();
+    let mut builder = Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_LIMIT)
+        .max_buf_size(16 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_header_list_size(16 * 1024)
+        .keep_alive_interval(HEADER_LIMIT);
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.wait_for(|stop| *stop) => break,
+            accepted = async {
+                let place = Arc::clone(&places).acquire_owned().await;
+                (listener.accept().await, place)
+            } => accepted,
+        };
+        let (stream, place) = match accepted {
+            (Ok((stream, _)), Ok(place)) => (stream, place),
+            (Err(error), _) => {
+                // Out of file descriptors: accepting at once again would only spin.
+                tracing::warn!(%error, "the listener cannot take a connection");
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            (_, Err(_)) => break,
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let connection = builder
+            .serve_connection(TokioIo::new(stream), service)
+            .into_owned();
+        let connection = open.watch(connection);
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(error, "a connection to the listener broke");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(CLOSING_LIMIT, open.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::debug!("requests were cut off at the end");
+    }
+}
+
+async fn metrics(State(shown): State<Shown>) -> Response {
+    (
+        [(header::CONTENT_TYPE, CONTENT_TYPE)],
+        shown.metrics.render(),
+    )
+        .into_response()
+}
+
+async fn readiness(State(shown): State<Shown>) -> Response {
+    if *shown.ready.borrow() {
+        return "ok\n".into_response();
+    }
+    let mut reasons = String::from("not ready: the first round of the loop has not ended\n");
+    for problem in &shown.status.borrow().problems {
+        reasons.push_str(problem);
+        reasons.push('\n');
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, reasons).into_response()
+}
+
+async fn status(State(shown): State<Shown>) -> Response {
+    let body = serde_json::to_vec(&*shown.status.borrow());
+    match body {
+        Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "the status cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// One document with everything in it; the nonce lets its own style and script run, and nothing else.
+async fn page() -> Response {
+    let nonce = uuid::Uuid::new_v4().simple().to_string();
+    let body = PAGE
+        .replace("{{style}}", STYLE)
+        .replace("{{script}}", SCRIPT)
+        .replace("{{nonce}}", &nonce);
+    let policy = format!(
+        "default-src 'none'; style-src 'nonce-{nonce}'; script-src 'nonce-{nonce}'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    let mut response = Html(body).into_response();
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response
+            .headers_mut()
+            .insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+async fn secured(request: Request, next: Next) -> Result<Response, Infallible> {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    let fixed = [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CACHE_CONTROL, "no-store"),
+        (
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "same-origin",
+        ),
+    ];
+    for (name, value) in fixed {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    headers
+        .entry(header::CONTENT_SECURITY_POLICY)
+        .or_insert(HeaderValue::from_static("default-src 'none'"));
+    Ok(response)
+}
