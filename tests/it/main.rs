@@ -8,5 +8,6 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod architecture;
 mod etcd_room;
 mod testbed;

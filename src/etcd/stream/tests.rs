@@ -1,3 +1,5 @@
+//! The drain, fed by hand: whole streams, cut ones, digests that lie.
+
 #![allow(clippy::unwrap_used)]
 
 use std::collections::VecDeque;

@@ -5,6 +5,3 @@ pub mod oracle;
 pub mod reference;
 pub mod report;
 pub mod run;
-
-#[cfg(test)]
-mod tests;
