@@ -13,6 +13,7 @@
 //! | [`pipeline`] | snapshot → verify → seal → store → retain |
 //! | [`restore`] | a backup → data directories that boot |
 //! | [`verify`] | evidence → verdict, level by level |
+//! | [`recorder`] | the standing watch that writes increments |
 //! | [`retain`] | catalogue + policy + now → kept and dropped, with reasons |
 //! | [`repository`] | what lies in the bucket: keys, manifest, catalogue |
 //! | [`seal`] | compression and encryption envelopes |
@@ -27,6 +28,7 @@ pub mod api;
 pub mod cli;
 pub mod etcd;
 pub mod pipeline;
+pub mod recorder;
 pub mod records;
 pub mod repository;
 pub mod restore;

@@ -1,0 +1,4 @@
+//! The standing watch that writes increments: every revision exactly once, whole, in order, or a gap with a name.
+
+pub mod group;
+pub mod segment;
