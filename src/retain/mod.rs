@@ -1,10 +1,14 @@
 //! Which backups stay: catalogue + policy + now → kept and dropped, each with its reasons.
 
-use jiff::Timestamp;
+mod plan;
+mod run;
+#[cfg(test)]
+mod tests;
+
 use serde::Serialize;
 
-use crate::api::RetentionPolicy;
-use crate::repository::{Catalog, Manifest, Repository};
+pub use plan::{must_keep, plan};
+pub use run::run;
 
 /// Which backups a policy speaks about: those of one schedule, or those of none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +31,7 @@ pub struct Judged {
     pub reasons: Vec<String>,
 }
 
-/// What is kept and what goes.
+/// What is kept and what goes, the newest first.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RetentionPlan {
@@ -38,9 +42,17 @@ pub struct RetentionPlan {
 }
 
 impl RetentionPlan {
-    /// The plan as a table for people.
+    /// The plan for people: a line for each backup.
     pub fn render(&self) -> String {
-        todo!()
+        let lines = |word: &str, judged: &[Judged]| -> String {
+            let line = |one: &Judged| format!("{word}   {}   {}\n", one.id, one.reasons.join("; "));
+            judged.iter().map(line).collect()
+        };
+        format!(
+            "{}{}",
+            lines("keep", &self.kept),
+            lines("drop", &self.dropped)
+        )
     }
 }
 
@@ -51,24 +63,4 @@ pub struct Outcome {
     pub deleted: Vec<String>,
     /// One sentence for each that could not be deleted.
     pub failures: Vec<String>,
-}
-
-/// Applies a policy to the backups of a scope; the last verified full backup and what kept increments need always stay.
-pub fn plan(
-    _backups: &[Manifest],
-    _scope: &Scope,
-    _policy: &RetentionPolicy,
-    _now: Timestamp,
-) -> RetentionPlan {
-    todo!()
-}
-
-/// Why a backup must not be deleted by hand; `None` when it may.
-pub fn must_keep(_backups: &[Manifest], _id: &str) -> Option<String> {
-    todo!()
-}
-
-/// Carries a plan out; deletes nothing that the plan does not name.
-pub async fn run(_repository: &Repository, _catalog: &Catalog, _plan: &RetentionPlan) -> Outcome {
-    todo!()
 }
