@@ -62,6 +62,8 @@ from_room_errors!(
     crate::api::DocumentError,
     crate::api::LocationUrlError,
     crate::records::RecordError,
+    crate::repository::RepositoryError,
+    crate::seal::SealError,
     crate::secrets::SecretError,
 );
 

@@ -1,11 +1,16 @@
 //! Words in, words out: parses the command line, calls the rooms, prints results, chooses the exit code.
 
 mod args;
+mod backup;
+mod backup_copy;
+mod backup_delete;
 mod completions;
 mod context;
 mod crd;
 mod error;
+mod keygen;
 mod output;
+mod seal_flags;
 mod wait;
 
 use std::process::ExitCode;
@@ -33,6 +38,12 @@ pub struct Cli {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Backups by hand, and what a repository holds.
+    Backup(backup::Backup),
+    /// Make a key pair for encrypted backups.
+    Keygen(keygen::Keygen),
+    /// Open a stored backup file.
+    Unseal(keygen::Unseal),
     /// Print the CustomResourceDefinitions.
     Crd(crd::Crd),
     /// Print a completion script for a shell.
@@ -79,6 +90,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let global = cli.global;
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
+        Command::Backup(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Keygen(verb) => verb.run(&global),
+        Command::Unseal(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Crd(verb) => verb.run(&global).map(done),
         Command::Completions(verb) => verb.run().map(done),
         Command::Man => completions::man().map(done),

@@ -119,7 +119,7 @@ impl SealError {
 pub(super) fn wanted(seal: &Seal) -> String {
     match (&seal.recipients[..], seal.passphrase) {
         ([], true) => "its passphrase opens it".to_owned(),
-        ([], false) => "it does not say which key opens it".to_owned(),
+        ([], false) => "its recipients are in its manifest: 'etcdguardian backup show'".to_owned(),
         ([one], _) => format!("the identity of {one} opens it"),
         (several, _) => format!(
             "the identity of any of these opens it: {}",

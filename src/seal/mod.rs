@@ -220,7 +220,19 @@ impl Unsealer {
         stored: &mut dyn Read,
         plain: &mut dyn Write,
     ) -> Result<(), SealError> {
-        stream::unseal(self, seal, compression, stored, plain)
+        stream::unseal(self, stream::Made::As(seal, compression), stored, plain)
+    }
+
+    /// Copies a stored file to `plain`, unsealed as its own first bytes say: for a file without its manifest.
+    ///
+    /// # Errors
+    /// When the key is wrong or the bytes are damaged.
+    pub fn unseal_file(
+        &self,
+        stored: &mut dyn Read,
+        plain: &mut dyn Write,
+    ) -> Result<(), SealError> {
+        stream::unseal(self, stream::Made::Told, stored, plain)
     }
 }
 

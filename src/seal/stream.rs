@@ -77,19 +77,31 @@ fn compress(
     }
 }
 
+/// How stored bytes were made, or that they say so themselves.
+#[derive(Clone, Copy)]
+pub(super) enum Made<'a> {
+    /// The manifest says it.
+    As(&'a Seal, Compression),
+    /// Their first bytes say it.
+    Told,
+}
+
+/// What every age file begins with.
+const AGE_MAGIC: &[u8] = b"age-encryption.org/v1\n";
+/// What every zstd frame begins with.
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
 pub(super) fn unseal(
     unsealer: &Unsealer,
-    seal: &Seal,
-    compression: Compression,
+    made: Made<'_>,
     stored: &mut dyn Read,
     plain: &mut dyn Write,
 ) -> Result<(), SealError> {
     let (read_failed, write_failed) = (Cell::new(false), Cell::new(false));
-    let stored = Watched {
+    let mut stored = Watched {
         inner: stored,
         failed: &read_failed,
     };
-    let mut stored = BufReader::with_capacity(BUFFER, stored);
     let mut plain = Watched {
         inner: plain,
         failed: &write_failed,
@@ -107,52 +119,36 @@ pub(super) fn unseal(
             problem: source.to_string(),
         },
     };
+    let mut start = Vec::new();
+    (&mut stored)
+        .take(AGE_MAGIC.len() as u64)
+        .read_to_end(&mut start)
+        .map_err(named)?;
+    let unknown = Seal {
+        method: AGE.to_owned(),
+        ..Seal::default()
+    };
+    let (seal, compression) = match made {
+        Made::As(seal, compression) => (seal, Some(compression)),
+        Made::Told if start == AGE_MAGIC => (&unknown, None),
+        Made::Told => (&Seal::default(), None),
+    };
+    let mut stored = BufReader::with_capacity(BUFFER, io::Cursor::new(start).chain(stored));
     match seal.method.as_str() {
         "" => decompress(compression, &mut stored, &mut plain).map_err(named)?,
         AGE => {
-            if !unsealer.has_key() {
-                return Err(SealError::KeyMissing {
-                    wanted: wanted(seal),
-                });
-            }
-            let scrypt = unsealer.passphrase.as_ref().map(|passphrase| {
-                let mut key = age::scrypt::Identity::new(passphrase.clone());
-                key.set_max_work_factor(MOST_WORK);
-                key
-            });
-            let keys = unsealer
-                .identities
-                .iter()
-                .map(|key| key as &dyn age::Identity);
-            let keys = keys.chain(scrypt.iter().map(|key| key as &dyn age::Identity));
-            let opened = Decryptor::new_buffered(&mut stored)
-                .and_then(|decryptor| decryptor.decrypt(keys))
-                .map_err(|error| match error {
-                    DecryptError::Io(source) => named(source),
-                    DecryptError::NoMatchingKeys
-                    | DecryptError::DecryptionFailed
-                    | DecryptError::KeyDecryptionFailed => SealError::KeyWrong {
-                        wanted: wanted(seal),
-                    },
-                    DecryptError::ExcessiveWork { required, .. } => {
-                        SealError::TooMuchWork { required }
-                    }
-                    DecryptError::InvalidHeader | DecryptError::InvalidMac => SealError::Damaged {
-                        problem: "the age header is broken".to_owned(),
-                    },
-                    _ => SealError::Damaged {
-                        problem: "they are not an age file that this program knows".to_owned(),
-                    },
-                })?;
+            let opened = open(unsealer, seal, &mut stored).map_err(|error| match error {
+                SealError::Io { source, .. } => named(source),
+                other => other,
+            })?;
             let mut opened = BufReader::with_capacity(BUFFER, opened);
             decompress(compression, &mut opened, &mut plain).map_err(named)?;
             // The last chunk's tag proves that nothing was cut off; make sure that it was read.
             io::copy(&mut opened, &mut io::sink()).map_err(named)?;
         }
         method => {
-            return Err(SealError::UnknownMethod {
-                method: method.chars().take(40).collect(),
-            });
+            let method = method.chars().take(40).collect();
+            return Err(SealError::UnknownMethod { method });
         }
     }
     plain.flush().map_err(|source| SealError::Io {
@@ -161,17 +157,64 @@ pub(super) fn unseal(
     })
 }
 
+/// Opens the age envelope with whichever key fits.
+fn open<R: io::BufRead>(
+    unsealer: &Unsealer,
+    seal: &Seal,
+    stored: R,
+) -> Result<age::stream::StreamReader<R>, SealError> {
+    if !unsealer.has_key() {
+        return Err(SealError::KeyMissing {
+            wanted: wanted(seal),
+        });
+    }
+    let scrypt = unsealer.passphrase.as_ref().map(|passphrase| {
+        let mut key = age::scrypt::Identity::new(passphrase.clone());
+        key.set_max_work_factor(MOST_WORK);
+        key
+    });
+    let keys = unsealer
+        .identities
+        .iter()
+        .map(|key| key as &dyn age::Identity);
+    let keys = keys.chain(scrypt.iter().map(|key| key as &dyn age::Identity));
+    Decryptor::new_buffered(stored)
+        .and_then(|decryptor| decryptor.decrypt(keys))
+        .map_err(|error| match error {
+            DecryptError::Io(source) => SealError::Io {
+                action: "read",
+                source,
+            },
+            DecryptError::NoMatchingKeys
+            | DecryptError::DecryptionFailed
+            | DecryptError::KeyDecryptionFailed => SealError::KeyWrong {
+                wanted: wanted(seal),
+            },
+            DecryptError::ExcessiveWork { required, .. } => SealError::TooMuchWork { required },
+            DecryptError::InvalidHeader | DecryptError::InvalidMac => SealError::Damaged {
+                problem: "the age header is broken".to_owned(),
+            },
+            _ => SealError::Damaged {
+                problem: "they are not an age file that this program knows".to_owned(),
+            },
+        })
+}
+
+/// Decompresses as told, or as the first bytes say.
 fn decompress(
-    compression: Compression,
+    compression: Option<Compression>,
     stored: &mut dyn io::BufRead,
     plain: &mut dyn Write,
 ) -> io::Result<()> {
-    match compression {
-        Compression::None => pump(stored, plain),
-        Compression::Zstd => {
-            let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
-            pump(&mut decoder, plain)
-        }
+    let is_zstd = match compression {
+        Some(compression) => compression == Compression::Zstd,
+        None => stored.fill_buf()?.starts_with(ZSTD_MAGIC),
+    };
+    if is_zstd {
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(stored)?;
+        pump(&mut decoder, plain)
+    } else {
+        pump(stored, plain)
     }
 }
 
