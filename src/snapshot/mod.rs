@@ -2,6 +2,9 @@
 
 pub mod bolt;
 pub mod datadir;
+mod findings;
+pub mod mvcc;
+mod prove;
 
 use serde::{Deserialize, Serialize};
 
@@ -172,16 +175,29 @@ impl SnapshotError {
 
 /// Checks a snapshot's digest, structure and rows, and computes its status and HashKV, in as few passes as can be.
 /// Never fails: what is wrong is a finding.
-pub fn prove(_bytes: &[u8]) -> Proof {
-    todo!()
+pub fn prove(bytes: &[u8]) -> Proof {
+    prove::prove(bytes)
 }
 
 /// What a snapshot holds.
 ///
 /// # Errors
-/// When it is no bbolt file.
-pub fn status(_bytes: &[u8]) -> Result<Status, SnapshotError> {
-    todo!()
+/// When it is no bbolt file, or a part of it cannot be reached.
+pub fn status(bytes: &[u8]) -> Result<Status, SnapshotError> {
+    let proof = prove(bytes);
+    let worst = proof.findings.into_iter().next();
+    proof.status.ok_or_else(|| {
+        let (problem, place) = worst.map_or_else(
+            || {
+                (
+                    "a part of it cannot be reached".to_owned(),
+                    "file".to_owned(),
+                )
+            },
+            |worst| (worst.message, worst.place),
+        );
+        SnapshotError::Unreadable { problem, place }
+    })
 }
 
 /// HashKV at `revision` (the newest unless given) as if compacted at `compact_revision` (the file's own unless given).
@@ -189,9 +205,10 @@ pub fn status(_bytes: &[u8]) -> Result<Status, SnapshotError> {
 /// # Errors
 /// When it is no bbolt file, or does not reach to that revision.
 pub fn hash_kv(
-    _bytes: &[u8],
-    _revision: Option<i64>,
-    _compact_revision: Option<i64>,
+    bytes: &[u8],
+    revision: Option<i64>,
+    compact_revision: Option<i64>,
 ) -> Result<HashKv, SnapshotError> {
-    todo!()
+    let database = bolt::Database::open(Snapshot::split(bytes).image)?;
+    Ok(mvcc::hash::hash_kv(&database, revision, compact_revision)?.hash_kv)
 }

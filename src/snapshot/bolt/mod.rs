@@ -2,7 +2,13 @@
 //! but its bytes, none of which is trusted.
 
 pub mod build;
+pub mod check;
+mod node;
 pub mod page;
+mod read;
+
+pub use node::{Row, row_at};
+pub use read::{Bucket, Database, Rows};
 
 use super::{Finding, Severity, SnapshotError};
 

@@ -36,6 +36,9 @@ pub const MIN_PAGE_SIZE: u32 = 1024;
 /// The largest page size, in bytes.
 pub const MAX_PAGE_SIZE: u32 = 65_536;
 
+/// Images are shorter than this: a terabyte, a hundred times etcd's own limit, so that a place in one fits in 40 bits.
+pub const MAX_IMAGE: u64 = 1 << 40;
+
 /// Whether pages can be this long: a power of two from 1 KiB to 64 KiB.
 pub fn is_page_size(bytes: u32) -> bool {
     bytes.is_power_of_two() && (MIN_PAGE_SIZE..=MAX_PAGE_SIZE).contains(&bytes)

@@ -1,0 +1,23 @@
+//! What etcd keeps in the database: revisions, rows and the hash over them, leases, alarms, users and members
+//! (etcd-format.md §3, §4, §7).
+
+mod compaction;
+mod crc;
+pub mod hash;
+pub mod key_value;
+mod ledger;
+pub mod proto;
+pub mod revision;
+mod schema;
+pub mod survey;
+
+pub use compaction::Compaction;
+pub use key_value::KeyValue;
+pub use revision::{Revision, RowKey};
+
+/// The bucket of the rows.
+pub const KEY_BUCKET: &[u8] = b"key";
+/// The bucket of etcd's own marks.
+pub const META_BUCKET: &[u8] = b"meta";
+/// The bucket of leases.
+pub const LEASE_BUCKET: &[u8] = b"lease";

@@ -1,0 +1,106 @@
+//! The little of protocol buffers that etcd's rows are made of, read without a copy.
+
+/// A field's content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'a> {
+    /// An integer.
+    Number(u64),
+    /// Text, bytes, or a message within.
+    Bytes(&'a [u8]),
+}
+
+impl<'a> Field<'a> {
+    /// The bytes; empty for a number.
+    pub fn bytes(self) -> &'a [u8] {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Number(_) => &[],
+        }
+    }
+
+    /// The number as protocol buffers' int64; 0 for bytes.
+    pub fn int64(self) -> i64 {
+        match self {
+            Self::Number(number) => number.cast_signed(),
+            Self::Bytes(_) => 0,
+        }
+    }
+}
+
+/// The fields of a message in the order of its bytes; ends after the first mistake.
+#[derive(Debug, Clone)]
+pub struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of a message.
+    pub fn of(message: &'a [u8]) -> Self {
+        Self { rest: message }
+    }
+
+    fn read(&mut self) -> Result<(u64, Field<'a>), &'static str> {
+        let tag = varint(&mut self.rest).ok_or("a field's tag is broken")?;
+        let field = match tag & 7 {
+            0 => Field::Number(varint(&mut self.rest).ok_or("a number is broken")?),
+            2 => {
+                let length = varint(&mut self.rest).ok_or("a length is broken")?;
+                let split = usize::try_from(length)
+                    .ok()
+                    .and_then(|length| self.rest.split_at_checked(length));
+                let (bytes, rest) = split.ok_or("a field is cut off")?;
+                self.rest = rest;
+                Field::Bytes(bytes)
+            }
+            _ => return Err("a field has a type that etcd does not write"),
+        };
+        Ok((tag >> 3, field))
+    }
+}
+
+impl<'a> Iterator for Fields<'a> {
+    type Item = Result<(u64, Field<'a>), &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let field = self.read();
+        if field.is_err() {
+            self.rest = &[];
+        }
+        Some(field)
+    }
+}
+
+/// Takes a variable-length integer off the front.
+pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let mut number = 0_u64;
+    for (index, byte) in bytes.iter().enumerate().take(10) {
+        let part = u64::from(byte & 0x7f);
+        // The tenth byte holds the last bit.
+        if index == 9 && part > 1 {
+            return None;
+        }
+        number |= part << (7 * index);
+        if byte & 0x80 == 0 {
+            *bytes = bytes.get(index + 1..)?;
+            return Some(number);
+        }
+    }
+    None
+}
+
+/// The bytes that [`varint`] needs for a number when nothing is wasted.
+pub fn varint_length(number: u64) -> usize {
+    (64 - (number | 1).leading_zeros() as usize).div_ceil(7)
+}
+
+/// Appends a variable-length integer.
+pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push((number as u8 & 0x7f) | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}

@@ -1,0 +1,106 @@
+//! Proves a whole file in one pass over its pages, with the digest computed beside it on a second core.
+
+use std::thread;
+
+use super::bolt::{Database, check};
+use super::findings::Findings;
+use super::mvcc::Compaction;
+use super::mvcc::survey::{Survey, Surveyed};
+use super::{Digest, Proof, Snapshot, Status};
+
+/// See [`super::prove`].
+pub(super) fn prove(bytes: &[u8]) -> Proof {
+    let snapshot = Snapshot::split(bytes);
+    let mut findings = Findings::default();
+    let (surveyed, digest) = thread::scope(|scope| {
+        let beside = thread::Builder::new().spawn_scoped(scope, || sha256(snapshot.image));
+        let surveyed = survey(&snapshot, &mut findings);
+        // Without a second thread the digest is computed here.
+        let digest = beside.ok().and_then(|thread| thread.join().ok());
+        (surveyed, digest.unwrap_or_else(|| sha256(snapshot.image)))
+    });
+    let verdict = match snapshot.trailer {
+        None => Digest::Missing,
+        Some(trailer) if *trailer == digest => Digest::Ok,
+        Some(_) => Digest::Mismatch,
+    };
+    check_file(bytes, verdict, &mut findings);
+    let hash_kv = surveyed.as_ref().and_then(|(_, surveyed)| surveyed.hash_kv);
+    let status = surveyed.map(|(size, surveyed)| Status {
+        revision: surveyed.revision,
+        compact_revision: surveyed.compact_revision,
+        total_keys: surveyed.live_keys,
+        rows: surveyed.rows,
+        db_size: size,
+        file_size: bytes.len() as u64,
+        digest: verdict,
+        hash: surveyed.status_hash,
+        storage_version: surveyed.about.storage_version,
+        leases: surveyed.about.leases,
+        alarms: surveyed.about.alarms,
+        auth_enabled: surveyed.about.auth_enabled,
+    });
+    Proof {
+        status,
+        image_sha256: hex::encode(digest),
+        hash_kv,
+        findings: findings.into_vec(),
+    }
+}
+
+/// The pages' bytes and what is in them; nothing when a part of it cannot be reached.
+fn survey(snapshot: &Snapshot<'_>, findings: &mut Findings) -> Option<(u64, Surveyed)> {
+    let database = match Database::open(snapshot.image) {
+        Ok(database) => database,
+        Err(fault) => {
+            findings.fault(fault);
+            return None;
+        }
+    };
+    let (length, size) = (snapshot.image.len() as u64, database.size());
+    if snapshot.trailer.is_some() && length > size {
+        let more = length - size;
+        findings.warning(
+            "ImageTooLong",
+            "file",
+            format_args!("{more} bytes lie behind the last page; etcd streams none"),
+        );
+    }
+    // The walk finds what keeps the marks from being read.
+    let compaction = Compaction::of(&database).unwrap_or_default();
+    let mut survey = Survey::new(&database, compaction);
+    let complete = check::walk(&database, findings, &mut survey);
+    let surveyed = survey.finish(findings);
+    complete.then_some((size, surveyed))
+}
+
+fn check_file(bytes: &[u8], digest: Digest, findings: &mut Findings) {
+    match digest {
+        Digest::Ok => {}
+        Digest::Missing if bytes.len() % 512 == 0 => findings.info(
+            "DigestMissing",
+            "file",
+            "no digest lies behind the image, as in a file copied from a data directory",
+        ),
+        Digest::Missing => findings.error(
+            "FileCut",
+            "file",
+            format_args!(
+                "{} bytes are no whole number of pages, nor that and a digest: the file was cut",
+                bytes.len()
+            ),
+        ),
+        Digest::Mismatch => findings.error(
+            "DigestMismatch",
+            "file",
+            "the image does not have the digest behind it: bytes changed since etcd sent it",
+        ),
+    }
+}
+
+fn sha256(image: &[u8]) -> [u8; 32] {
+    let digest = ring::digest::digest(&ring::digest::SHA256, image);
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.as_ref());
+    bytes
+}
