@@ -64,6 +64,7 @@ from_room_errors!(
     crate::records::RecordError,
     crate::repository::RepositoryError,
     crate::seal::SealError,
+    crate::restore::RestoreError,
     crate::secrets::SecretError,
 );
 

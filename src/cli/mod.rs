@@ -11,6 +11,7 @@ mod error;
 mod keygen;
 mod output;
 mod seal_flags;
+mod restore;
 mod wait;
 
 use std::process::ExitCode;
@@ -44,6 +45,8 @@ pub enum Command {
     Keygen(keygen::Keygen),
     /// Open a stored backup file.
     Unseal(keygen::Unseal),
+    /// Make data directories of a backup.
+    Restore(Box<restore::Restore>),
     /// Print the CustomResourceDefinitions.
     Crd(crd::Crd),
     /// Print a completion script for a shell.
@@ -93,6 +96,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Backup(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Keygen(verb) => verb.run(&global),
         Command::Unseal(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Crd(verb) => verb.run(&global).map(done),
         Command::Completions(verb) => verb.run().map(done),
         Command::Man => completions::man().map(done),

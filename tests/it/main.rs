@@ -10,4 +10,6 @@ mod support;
 
 mod architecture;
 mod etcd_room;
+mod restore_boot;
+mod restore_safety;
 mod testbed;

@@ -14,6 +14,7 @@ pub struct Plan {
     tls: bool,
     password: Option<String>,
     data_dir: Option<PathBuf>,
+    restored: Vec<(PathBuf, String)>,
     args: Vec<String>,
 }
 
@@ -60,6 +61,13 @@ impl Plan {
         self
     }
 
+    /// A member on each of these restored data directories, at the peer URL that it was restored for; etcd verifies them itself.
+    pub fn restored(mut self, members: &[(PathBuf, String)]) -> Self {
+        self.members = members.len();
+        self.restored = members.to_vec();
+        self
+    }
+
     /// One more flag of etcd's own, as `--quota-backend-bytes=33554432`.
     pub fn arg(mut self, flag: &str) -> Self {
         self.args.push(flag.to_owned());
@@ -72,10 +80,11 @@ impl Plan {
         let pki = self.tls.then(|| Pki::create(&scratch.path().join("pki")));
         let peers: Vec<(String, String)> = (0..self.members)
             .map(|index| {
-                (
-                    format!("m{index}"),
-                    format!("http://127.0.0.1:{}", free_port()),
-                )
+                let peer = self.restored.get(index).map_or_else(
+                    || format!("http://127.0.0.1:{}", free_port()),
+                    |(_, peer)| peer.clone(),
+                );
+                (format!("m{index}"), peer)
             })
             .collect();
         let initial: Vec<String> = peers
@@ -84,8 +93,20 @@ impl Plan {
             .collect();
         let members = peers
             .iter()
-            .map(|(name, peer)| {
-                self.member(scratch.path(), name, peer, &initial.join(","), pki.as_ref())
+            .enumerate()
+            .map(|(index, (name, peer))| {
+                let data_dir = self
+                    .restored
+                    .get(index)
+                    .map(|(folder, _)| folder.clone())
+                    .or_else(|| self.data_dir.clone());
+                self.member(
+                    scratch.path(),
+                    (name, peer),
+                    data_dir,
+                    &initial.join(","),
+                    pki.as_ref(),
+                )
             })
             .collect();
         let mut etcd = Etcd {
@@ -108,15 +129,16 @@ impl Plan {
     fn member(
         &self,
         scratch: &Path,
-        name: &str,
-        peer: &str,
+        (name, peer): (&str, &str),
+        existing: Option<PathBuf>,
         initial: &str,
         pki: Option<&Pki>,
     ) -> Member {
         let scheme = if pki.is_some() { "https" } else { "http" };
         let client_url = format!("{scheme}://127.0.0.1:{}", free_port());
         let metrics_port = free_port();
-        let data_dir = self.data_dir.clone().unwrap_or_else(|| scratch.join(name));
+        let is_new = existing.is_none();
+        let data_dir = existing.unwrap_or_else(|| scratch.join(name));
         let mut command = vec![
             format!("--name={name}"),
             format!("--data-dir={}", data_dir.display()),
@@ -127,7 +149,7 @@ impl Plan {
             "--logger=zap".to_owned(),
             "--log-level=warn".to_owned(),
         ];
-        if self.data_dir.is_none() {
+        if is_new {
             command.push(format!("--initial-advertise-peer-urls={peer}"));
             command.push(format!("--initial-cluster={initial}"));
         }
@@ -152,7 +174,9 @@ impl Plan {
 fn launch(version: &str, name: &str, args: &[String], scratch: &Path) -> Process {
     Process::start(
         &format!("etcd-{version} {name}"),
-        Command::new(tool(&format!("etcd-{version}"))).args(args),
+        Command::new(tool(&format!("etcd-{version}")))
+            .env("ETCD_VERIFY", "all")
+            .args(args),
         &scratch.join(format!("{name}.log")),
     )
 }
@@ -166,6 +190,7 @@ impl Etcd {
             tls: false,
             password: None,
             data_dir: None,
+            restored: Vec::new(),
             args: Vec::new(),
         }
     }
@@ -173,6 +198,17 @@ impl Etcd {
     /// One plain member.
     pub fn start(version: &str) -> Self {
         Self::of(version).start()
+    }
+
+    /// HashKV at the newest revision of every member.
+    pub fn hashes(&self) -> Vec<u64> {
+        let text = self.ctl(&["endpoint", "hashkv", "-w", "json"]);
+        let answer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let members = answer.as_array().expect("a list");
+        members
+            .iter()
+            .map(|member| member["HashKV"]["hash"].as_u64().expect("a hash"))
+            .collect()
     }
 
     /// The first member's client URL.

@@ -443,3 +443,7 @@ fn write_zeros(out: &mut impl Write, mut count: usize) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+#[path = "build_tests.rs"]
+mod tests;

@@ -1,6 +1,7 @@
 //! What lies in an etcd data directory beside the database: ids, membership, write-ahead log and raft snapshot, such that one
 //! restored directory boots on etcd 3.4, 3.5, 3.6 and 3.7 alike (etcd-format.md §5). Pure: names and bytes.
 
+pub mod database;
 mod ids;
 mod members;
 mod protobuf;
@@ -10,6 +11,7 @@ mod tests;
 mod url;
 mod wal;
 
+pub use database::revision_key;
 pub use ids::{cluster_id, member_id};
 pub use members::{Cluster, Member, MembershipError};
 pub use raft::{raft_snapshot, raft_snapshot_name};

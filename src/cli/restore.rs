@@ -1,0 +1,264 @@
+//! `restore` makes data directories of a backup or of a snapshot file.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use clap::Args;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::Timestamp;
+
+use super::CliError;
+use super::args::Global;
+use super::context::Context;
+use super::output::{self, Format};
+use crate::api::{ErrorClass, RevisionPolicy};
+use crate::restore::plan::{Plan, Request, next_steps};
+use crate::restore::run::Outcome;
+use crate::restore::{RestoreError, observe, plan, run};
+use crate::verify::Mapped;
+
+/// Make data directories of a backup: written beside the target, proved, then moved into place.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// A plain snapshot file, as of etcdctl snapshot save.
+    #[arg(long, value_name = "FILE")]
+    snapshot: PathBuf,
+    /// Directory to create; with --all-members the folder of a directory each.
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Name of the member.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    name: String,
+    /// Members of the new cluster, as a=http://10.0.0.1:2380,b=…; this member alone unless given.
+    #[arg(long, value_name = "NAME=URL,…")]
+    initial_cluster: Option<String>,
+    /// What the ids of cluster and members are made with; a fresh one unless given. The members of one cluster need the same.
+    #[arg(long, value_name = "TOKEN")]
+    initial_cluster_token: Option<String>,
+    /// Peer URLs of the member; those of --initial-cluster, else http://localhost:2380.
+    #[arg(long, value_delimiter = ',', value_name = "URL")]
+    initial_advertise_peer_urls: Vec<String>,
+    /// A directory for every member of --initial-cluster, under --data-dir.
+    #[arg(long, conflicts_with = "name")]
+    all_members: bool,
+    /// Last revision to restore: any from the snapshot's compact revision on.
+    #[arg(long, value_name = "N", conflicts_with = "to_time")]
+    to_revision: Option<i64>,
+    /// Last moment to restore.
+    #[arg(long, value_name = "TIME")]
+    to_time: Option<Timestamp>,
+    /// Keep the revision as it is, also for Kubernetes.
+    #[arg(long, conflicts_with = "bump_revision")]
+    exact: bool,
+    /// Raise the revision by so much and mark all before it compacted; a thousand million for Kubernetes unless given.
+    #[arg(long, value_name = "N")]
+    bump_revision: Option<u64>,
+    /// Restore a file that has no digest behind it, or a wrong one.
+    #[arg(long)]
+    skip_hash_check: bool,
+    /// Keep what is in the target as DIR.before-TIME and put the restored directory in its place.
+    #[arg(long)]
+    replace: bool,
+    /// Print what would be done, and do nothing.
+    #[arg(long)]
+    plan: bool,
+    /// Do not ask before replacing.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl Restore {
+    pub(super) async fn run(self, global: &Global) -> Result<ExitCode, CliError> {
+        Context::load(global, "warn")?;
+        self.restore(
+            global,
+            &self.snapshot.clone(),
+            &self.snapshot.display().to_string(),
+        )
+    }
+
+    fn restore(
+        &self,
+        global: &Global,
+        file: &Path,
+        source_name: &str,
+    ) -> Result<ExitCode, CliError> {
+        if let Some(time) = self.to_time {
+            return Err(CliError::new(
+                ErrorClass::Refused,
+                format!(
+                    "{source_name} does not say which revision was the last at {}: it has no marks of time; use --to-revision N, or an older backup",
+                    output::moment(time)
+                ),
+            ));
+        }
+        let mapped = Mapped::open(file).map_err(|error| {
+            CliError::new(
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    ErrorClass::NotFound
+                } else {
+                    ErrorClass::Failed
+                },
+                format!("the snapshot {} cannot be read: {error}", file.display()),
+            )
+        })?;
+        let data_dir = std::path::absolute(&self.data_dir)?;
+        let source = observe::source(mapped.bytes())?;
+        let target = observe::target(&data_dir)?;
+        let plan = plan::plan(
+            &self.request(source_name, data_dir),
+            &source,
+            &target,
+            Timestamp::now(),
+        )?;
+        if self.plan {
+            output::print(global.output, &plan, plan_words)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if plan.keep_old_as.is_some() {
+            output::say(plan_words(&plan));
+            output::confirm("replace it?", self.yes)?;
+        }
+        let outcome = with_progress(global, mapped.bytes().len() as u64, |progress| {
+            run::restore(&plan, mapped.bytes(), progress)
+        })?;
+        output::print(global.output, &outcome, outcome_words)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn request(&self, source_name: &str, data_dir: PathBuf) -> Request {
+        Request {
+            source_name: source_name.to_owned(),
+            data_dir,
+            name: self.name.clone(),
+            initial_cluster: self.initial_cluster.clone(),
+            token: self
+                .initial_cluster_token
+                .clone()
+                .unwrap_or_else(|| format!("etcdguardian-{}", uuid::Uuid::new_v4().simple())),
+            advertise: self.initial_advertise_peer_urls.clone(),
+            all_members: self.all_members,
+            to_revision: self.to_revision,
+            policy: self.exact.then_some(RevisionPolicy::Exact),
+            bump: self.bump_revision,
+            skip_hash_check: self.skip_hash_check,
+            replace: self.replace,
+        }
+    }
+}
+
+/// Runs `work` under a bar of the bytes that it says it wrote, when stderr is a terminal.
+fn with_progress<T>(
+    global: &Global,
+    total: u64,
+    work: impl FnOnce(&(dyn Fn(u64) + Sync)) -> T,
+) -> T {
+    let bar = ProgressBar::new(total);
+    if global.no_progress {
+        bar.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    if let Ok(style) =
+        ProgressStyle::with_template("restoring {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}")
+    {
+        bar.set_style(style);
+    }
+    let result = work(&|count| bar.inc(count));
+    bar.finish_and_clear();
+    result
+}
+
+fn policy_words(policy: RevisionPolicy, reason: &str) -> String {
+    match policy {
+        RevisionPolicy::Exact => format!("kept exactly: {reason}"),
+        RevisionPolicy::BumpAndCompact => format!("raised and marked compacted: {reason}"),
+    }
+}
+
+fn plan_words(plan: &Plan) -> String {
+    let revisions = &plan.revisions;
+    let mut pairs = vec![
+        ("snapshot", plan.source.clone()),
+        (
+            "revision",
+            format!(
+                "{} of {}; starts at {}",
+                revisions.kept_to, plan.snapshot_revision, revisions.starts_at
+            ),
+        ),
+        ("", policy_words(revisions.policy, &revisions.reason)),
+        (
+            "cluster",
+            format!("{} (token {})", plan.cluster_id, plan.cluster_token),
+        ),
+    ];
+    for member in &plan.members {
+        pairs.push((
+            "member",
+            format!(
+                "{} {} at {} in {}",
+                member.name,
+                member.id,
+                member.peer_urls.join(","),
+                member.data_dir.display()
+            ),
+        ));
+    }
+    if let Some(old) = &plan.keep_old_as {
+        pairs.push((
+            "replaces",
+            format!("{}, kept as {}", plan.data_dir.display(), old.display()),
+        ));
+    }
+    pairs.push(("needs", output::bytes(plan.needed_bytes)));
+    let mut text = output::fields(&pairs);
+    list(&mut text, "note", &plan.notes);
+    list(&mut text, "then", &next_steps(plan));
+    text
+}
+
+fn outcome_words(outcome: &Outcome) -> String {
+    let revisions = &outcome.revisions;
+    let mut pairs = vec![
+        (
+            "restored",
+            format!("revision {}, {} keys", outcome.revision, outcome.keys),
+        ),
+        (
+            "revision",
+            policy_words(revisions.policy, &revisions.reason),
+        ),
+        (
+            "hash",
+            format!(
+                "{} (HashKV at revision {}, compacted at {}), read back and equal",
+                outcome.hash, outcome.revision, outcome.compact_revision
+            ),
+        ),
+        (
+            "cluster",
+            format!("{} (token {})", outcome.cluster_id, outcome.cluster_token),
+        ),
+    ];
+    for member in &outcome.members {
+        pairs.push((
+            "member",
+            format!("{} in {}", member.name, member.data_dir.display()),
+        ));
+    }
+    if let Some(old) = &outcome.old_kept_as {
+        pairs.push(("old data", format!("kept in {}", old.display())));
+    }
+    let mut text = output::fields(&pairs);
+    list(&mut text, "note", &outcome.notes);
+    list(&mut text, "next", &outcome.next_steps);
+    text
+}
+
+fn list(text: &mut String, label: &str, lines: &[String]) {
+    for line in lines {
+        let _ = writeln!(text, "{label}: {line}");
+    }
+}

@@ -1,0 +1,413 @@
+//! Carries a plan out: writes beside the target, reads back and proves what was written, and moves it into place last.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::thread;
+
+use serde::Serialize;
+
+use super::RestoreError;
+use super::plan::{Plan, PlannedMember, Revisions, next_steps, start_command};
+use super::workspace::{Workspace, make_folder, sync_folder};
+use crate::snapshot::bolt::Database;
+use crate::snapshot::datadir::database::{
+    MISSING_LEASE_TTL, Rewrite, RewriteError, Rewritten, rewrite,
+};
+use crate::snapshot::datadir::{
+    self, DATABASE, LOG, Member, WAL_NAME, WAL_SEGMENT_BYTES, raft_snapshot, raft_snapshot_name,
+    revision_key, write_ahead_log,
+};
+use crate::snapshot::{self, HashKv, Proof, Severity, Snapshot, SnapshotError};
+use crate::verify::Mapped;
+
+/// Bytes that are written to the database at once.
+const WRITE_BUFFER: usize = 1 << 20;
+
+/// What was restored.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Outcome {
+    /// Revision of the restored cluster.
+    pub revision: i64,
+    /// Live keys.
+    pub keys: u64,
+    /// HashKV at that revision, as a member that boots from it answers.
+    pub hash: u32,
+    /// Compact revision that the hash stands for.
+    pub compact_revision: i64,
+    /// A directory a member.
+    pub data_dirs: Vec<PathBuf>,
+    /// What became of the revision, and why.
+    pub revisions: Revisions,
+    /// The new cluster's id, hexadecimal.
+    pub cluster_id: String,
+    /// The new cluster's token.
+    pub cluster_token: String,
+    /// The members that got a directory.
+    pub members: Vec<PlannedMember>,
+    /// Where the old content of the target is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub old_kept_as: Option<PathBuf>,
+    /// A command line a member.
+    pub start: Vec<String>,
+    /// What to do next, in order.
+    pub next_steps: Vec<String>,
+    /// What a person should know.
+    pub notes: Vec<String>,
+}
+
+/// Restores the snapshot in `bytes`, working in `workspace`. `progress` hears of bytes as they are written.
+///
+/// # Errors
+/// When the snapshot is damaged, or files cannot be written, or what was written does not read back as it must. The target is
+/// then as it was.
+pub fn restore(
+    plan: &Plan,
+    workspace: &Workspace,
+    bytes: &[u8],
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Outcome, RestoreError> {
+    let data = workspace.data();
+    let first = first_of(plan)?;
+    let folders: Vec<PathBuf> = if plan.members.len() > 1 || first.data_dir != plan.data_dir {
+        plan.members
+            .iter()
+            .map(|member| data.join(&member.name))
+            .collect()
+    } else {
+        vec![data.clone()]
+    };
+    for (folder, planned) in folders.iter().zip(&plan.members) {
+        write_raft_files(plan, folder, planned)?;
+    }
+    let database = folder_database(&folders)?;
+    // The snapshot is proved on one core while the other writes; what was written of a damaged one is thrown away.
+    let (source, written) = thread::scope(|scope| {
+        let proving = scope.spawn(|| prove_source(plan, bytes));
+        let written = write_database(plan, bytes, &database, progress);
+        let proof = proving.join().unwrap_or_else(|_| {
+            Err(RestoreError::Unproved {
+                problem: "the check of the snapshot broke off".into(),
+            })
+        });
+        (proof, written)
+    });
+    let source = source?;
+    let written = written?;
+    let result = prove_written(plan, bytes, &source, &written, &database)?;
+    for folder in folders.iter().skip(1) {
+        copy_database(&database, &folder.join(DATABASE))?;
+    }
+    for folder in &folders {
+        for part in ["member/snap", "member/wal", "member", ""] {
+            sync_folder(&folder.join(part))?;
+        }
+    }
+    sync_folder(&data)?;
+    put_in_place(plan, &data)?;
+    let mut outcome = outcome(plan, source, result, &written);
+    if workspace.cleaned {
+        outcome
+            .notes
+            .push("the remains of an interrupted restore were removed".into());
+    }
+    Ok(outcome)
+}
+
+fn first_of(plan: &Plan) -> Result<&PlannedMember, RestoreError> {
+    plan.members
+        .first()
+        .ok_or_else(|| RestoreError::Usage("the plan names no member".into()))
+}
+
+fn folder_database(folders: &[PathBuf]) -> Result<PathBuf, RestoreError> {
+    folders
+        .first()
+        .map(|folder| folder.join(DATABASE))
+        .ok_or_else(|| RestoreError::Usage("the plan names no member".into()))
+}
+
+/// The log and the raft snapshot of one member.
+fn write_raft_files(
+    plan: &Plan,
+    folder: &Path,
+    planned: &PlannedMember,
+) -> Result<(), RestoreError> {
+    let snapshots = folder.join(datadir::SNAPSHOTS);
+    let log = folder.join(LOG);
+    make_folder(&snapshots)?;
+    make_folder(&log)?;
+    let member: &Member = plan
+        .cluster
+        .member(&planned.name)
+        .ok_or_else(|| RestoreError::Usage(format!("'{}' is no member", planned.name)))?;
+    let path = log.join(WAL_NAME);
+    let write = RestoreError::file("write", &path);
+    let wal = new_file(&path)?;
+    (&wal)
+        .write_all(&write_ahead_log(&plan.cluster, member))
+        .and_then(|()| wal.set_len(WAL_SEGMENT_BYTES))
+        .and_then(|()| wal.sync_all())
+        .map_err(write)?;
+    let path = snapshots.join(raft_snapshot_name(&plan.cluster));
+    let write = RestoreError::file("write", &path);
+    let file = new_file(&path)?;
+    (&file)
+        .write_all(&raft_snapshot(&plan.cluster))
+        .and_then(|()| file.sync_all())
+        .map_err(write)
+}
+
+/// Creates a file that only its owner can read; it must not exist.
+fn new_file(path: &Path) -> Result<File, RestoreError> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(RestoreError::file("create", path))
+}
+
+fn prove_source(plan: &Plan, bytes: &[u8]) -> Result<Proof, RestoreError> {
+    let proof = snapshot::prove(bytes);
+    let about_digest = |code: &str| code.starts_with("Digest");
+    let worst = proof.findings.iter().find(|finding| {
+        finding.severity == Severity::Error
+            && !(plan.skip_hash_check && about_digest(&finding.code))
+    });
+    match worst {
+        None => Ok(proof),
+        Some(finding) => Err(RestoreError::Damaged {
+            source_name: plan.source.clone(),
+            problem: format!(
+                "{} ({} at {})",
+                finding.message, finding.code, finding.place
+            ),
+        }),
+    }
+}
+
+fn write_database(
+    plan: &Plan,
+    bytes: &[u8],
+    path: &Path,
+    progress: &(dyn Fn(u64) + Sync),
+) -> Result<Rewritten, RestoreError> {
+    let image = Database::open(Snapshot::split(bytes).image).map_err(SnapshotError::from)?;
+    let file = new_file(path)?;
+    let wanted = Rewrite {
+        cluster: &plan.cluster,
+        kept_to: plan.revisions.kept_to,
+        raised_to: plan.bump.map(|_| plan.revisions.starts_at),
+    };
+    let out = BufWriter::with_capacity(WRITE_BUFFER, file);
+    let (out, written) =
+        rewrite(&image, &wanted, out, &|count| progress(count)).map_err(|error| match error {
+            RewriteError::Fault(fault) => RestoreError::Damaged {
+                source_name: plan.source.clone(),
+                problem: fault.to_string(),
+            },
+            RewriteError::Build(error) => RestoreError::Build(error),
+        })?;
+    let file = out
+        .into_inner()
+        .map_err(|error| RestoreError::file("write", path)(error.into_error()))?;
+    file.sync_all()
+        .map_err(RestoreError::file("sync the file", path))?;
+    Ok(written)
+}
+
+/// Reads the written database back: its structure, its rows against the snapshot's, its HashKV against what it must be.
+fn prove_written(
+    plan: &Plan,
+    bytes: &[u8],
+    source: &Proof,
+    written: &Rewritten,
+    path: &Path,
+) -> Result<Proof, RestoreError> {
+    let unproved = |problem: String| RestoreError::Unproved { problem };
+    let mapped = Mapped::open(path).map_err(RestoreError::file("read back", path))?;
+    let proof = snapshot::prove(mapped.bytes());
+    let worst = proof
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error && !finding.code.starts_with("Digest"));
+    if let Some(finding) = worst {
+        return Err(unproved(format!(
+            "{} at {}",
+            finding.message, finding.place
+        )));
+    }
+    let (Some(status), Some(hash)) = (&proof.status, proof.hash_kv) else {
+        return Err(unproved("its rows cannot be read".into()));
+    };
+    if mapped.bytes().len() as u64 != written.length || status.hash != written.checksum {
+        return Err(unproved("its rows are not those that were written".into()));
+    }
+    let starts_at = plan.revisions.starts_at;
+    if status.revision != starts_at {
+        return Err(unproved(format!(
+            "its revision is {} instead of {starts_at}",
+            status.revision
+        )));
+    }
+    let expected = expected_hash(plan, bytes, source, status.total_keys)?;
+    if expected.is_some_and(|expected| expected != hash) {
+        return Err(unproved(format!(
+            "HashKV is {} instead of {}",
+            hash.hash,
+            expected.map_or(0, |expected| expected.hash)
+        )));
+    }
+    Ok(proof)
+}
+
+/// What HashKV must be after the restore, computed from the snapshot; unknown when no key is alive, where etcd itself hashes
+/// whatever compaction has left.
+fn expected_hash(
+    plan: &Plan,
+    bytes: &[u8],
+    source: &Proof,
+    keys: u64,
+) -> Result<Option<HashKv>, RestoreError> {
+    let revisions = &plan.revisions;
+    if plan.bump.is_none() {
+        if !plan.truncate {
+            return Ok(source.hash_kv);
+        }
+        return Ok(Some(snapshot::hash_kv(
+            bytes,
+            Some(revisions.kept_to),
+            None,
+        )?));
+    }
+    if keys <= 1 {
+        return Ok(None);
+    }
+    // Compacted where it ends, then the one row of the raised revision.
+    let kept = snapshot::hash_kv(bytes, Some(revisions.kept_to), Some(revisions.kept_to))?;
+    Ok(Some(HashKv {
+        hash: crc32c::crc32c_append(kept.hash, &revision_key(revisions.starts_at)),
+        revision: revisions.starts_at,
+        compact_revision: revisions.starts_at,
+    }))
+}
+
+fn copy_database(from: &Path, to: &Path) -> Result<(), RestoreError> {
+    let copy = || -> std::io::Result<()> {
+        fs::copy(from, to)?;
+        File::open(to)?.sync_all()
+    };
+    copy().map_err(RestoreError::file("copy the database to", to))
+}
+
+/// The only step that touches the target.
+fn put_in_place(plan: &Plan, data: &Path) -> Result<(), RestoreError> {
+    let target = &plan.data_dir;
+    if plan.inside {
+        return put_inside(plan, data);
+    }
+    if let Some(old) = &plan.keep_old_as {
+        fs::rename(target, old).map_err(RestoreError::file("move aside", target))?;
+    }
+    if let Err(error) = fs::rename(data, target) {
+        if let Some(old) = &plan.keep_old_as {
+            // Back as it was; when this fails too, the old directory is still there under its new name.
+            let _ = fs::rename(old, target);
+        }
+        return Err(RestoreError::file("move into place", target)(error));
+    }
+    sync_folder(
+        target
+            .parent()
+            .filter(|parent| *parent != Path::new(""))
+            .unwrap_or(Path::new(".")),
+    )
+}
+
+/// The root of a file system cannot be renamed: what lies in it is.
+fn put_inside(plan: &Plan, data: &Path) -> Result<(), RestoreError> {
+    let target = &plan.data_dir;
+    let names = |folder: &Path| -> Result<Vec<std::ffi::OsString>, RestoreError> {
+        fs::read_dir(folder)
+            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
+            .map_err(RestoreError::file("list", folder))
+    };
+    if let Some(old) = &plan.keep_old_as {
+        make_folder(old)?;
+        let ours = [
+            Some(std::ffi::OsStr::new(".restoring")),
+            Some(std::ffi::OsStr::new("lost+found")),
+            old.file_name(),
+        ];
+        for name in names(target)? {
+            let earlier = name.to_string_lossy().starts_with("before-");
+            if !earlier && !ours.contains(&Some(name.as_os_str())) {
+                let from = target.join(&name);
+                fs::rename(&from, old.join(&name))
+                    .map_err(RestoreError::file("move aside", &from))?;
+            }
+        }
+    }
+    for name in names(data)? {
+        let to = target.join(&name);
+        fs::rename(data.join(&name), &to).map_err(RestoreError::file("move into place", &to))?;
+    }
+    sync_folder(target)
+}
+
+fn outcome(plan: &Plan, source: Proof, result: Proof, written: &Rewritten) -> Outcome {
+    let mut notes = plan.notes.clone();
+    if let Some(status) = &source.status {
+        if !status.alarms.is_empty() {
+            notes.push(format!(
+                "alarms are cleared: {}; etcd raises them again if their cause is still there",
+                status.alarms.join(", ")
+            ));
+        }
+        if status.auth_enabled {
+            notes.push(
+                "etcd's user management is on: users and passwords are those of the backup".into(),
+            );
+        }
+    }
+    if written.added_leases > 0 {
+        notes.push(format!(
+            "{} leases that keys name are not in the snapshot any more: they are added with {MISSING_LEASE_TTL} s to live, so that their keys expire",
+            written.added_leases
+        ));
+    }
+    if written.left_out > 0 {
+        notes.push(format!(
+            "{} rows of later revisions are left out",
+            written.left_out
+        ));
+    }
+    let hash = result.hash_kv;
+    Outcome {
+        revision: plan.revisions.starts_at,
+        keys: result.status.map_or(0, |status| status.total_keys),
+        hash: hash.map_or(0, |hash| hash.hash),
+        compact_revision: hash.map_or(-1, |hash| hash.compact_revision),
+        data_dirs: plan
+            .members
+            .iter()
+            .map(|member| member.data_dir.clone())
+            .collect(),
+        revisions: plan.revisions.clone(),
+        cluster_id: plan.cluster_id.clone(),
+        cluster_token: plan.cluster_token.clone(),
+        members: plan.members.clone(),
+        old_kept_as: plan.keep_old_as.clone(),
+        start: plan
+            .members
+            .iter()
+            .map(|member| start_command(plan, member))
+            .collect(),
+        next_steps: next_steps(plan),
+        notes,
+    }
+}

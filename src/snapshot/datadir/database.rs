@@ -1,0 +1,298 @@
+//! The database of a restored cluster: the snapshot's rows, written anew with the members, the raft index and the revision of
+//! the new cluster, and without what would keep an older or newer etcd from booting (etcd-format.md §5.8).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::io::{Seek, Write};
+
+use prost::encoding::decode_varint;
+
+use super::protobuf::Message;
+use super::{Cluster, TERM};
+use crate::snapshot::bolt::Fault;
+use crate::snapshot::bolt::build::{BuildError, ImageBuilder};
+use crate::snapshot::bolt::node::Row;
+use crate::snapshot::bolt::read::Database;
+
+/// Seconds that a lease lives whose own length of life is not in the snapshot any more.
+pub const MISSING_LEASE_TTL: u64 = 3600;
+/// Every bucket that etcd expects.
+const BUCKETS: [&[u8]; 10] = [
+    b"alarm",
+    b"auth",
+    b"authRoles",
+    b"authUsers",
+    b"cluster",
+    b"key",
+    b"lease",
+    b"members",
+    b"members_removed",
+    b"meta",
+];
+
+/// What becomes of the rows.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewrite<'a> {
+    /// The new cluster.
+    pub cluster: &'a Cluster,
+    /// Rows of later revisions are left out.
+    pub kept_to: i64,
+    /// A last, empty row is added at this revision, and everything up to it is marked compacted.
+    pub raised_to: Option<i64>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Bytes of the image.
+    pub length: u64,
+    /// Rows of the bucket `key`.
+    pub rows: u64,
+    /// Rows left out.
+    pub left_out: u64,
+    /// Leases that keys name and the snapshot does not hold, added.
+    pub added_leases: u64,
+    /// CRC-32C over the names of all buckets, their keys and values, in order.
+    pub checksum: u32,
+}
+
+/// Why a database could not be rewritten.
+#[derive(Debug, thiserror::Error)]
+pub enum RewriteError {
+    /// The snapshot is broken.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// The output broke, or rows are out of order.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+}
+
+/// Writes the restored database of `image` to `out`, front to back. `progress` hears of bytes of rows that were passed on.
+///
+/// # Errors
+/// When the image is broken or the output breaks; `out` is then worthless.
+pub fn rewrite<W: Write + Seek>(
+    image: &Database<'_>,
+    wanted: &Rewrite<'_>,
+    out: W,
+    progress: &dyn Fn(u64),
+) -> Result<(W, Rewritten), RewriteError> {
+    let mut names: BTreeSet<Vec<u8>> = BUCKETS.iter().map(|name| name.to_vec()).collect();
+    let mut leases = HashSet::new();
+    for bucket in image.buckets() {
+        names.insert(bucket?.0.to_vec());
+    }
+    for row in rows(image, b"lease")? {
+        leases.extend(row?.key.first_chunk().map(|id| i64::from_be_bytes(*id)));
+    }
+    let mut sink = Sink {
+        builder: ImageBuilder::new(out, image.meta().page_size)?,
+        done: Rewritten::default(),
+        progress,
+        unreported: 0,
+    };
+    let mut missing = BTreeSet::new();
+    for name in &names {
+        sink.bucket(name)?;
+        match name.as_slice() {
+            b"key" => missing = sink.key_rows(image, wanted, &leases)?,
+            b"lease" => {
+                sink.done.added_leases = missing.len() as u64;
+                let added = missing
+                    .iter()
+                    .map(|id| (id.to_be_bytes().to_vec(), Some(lease(*id))));
+                sink.merge(image, name, added.collect())?;
+            }
+            b"meta" => sink.merge(image, name, meta(wanted))?,
+            b"members" => {
+                // In order of the hexadecimal keys, which is not that of the ids when they have leading zeros.
+                let members: BTreeMap<String, String> = wanted
+                    .cluster
+                    .members
+                    .iter()
+                    .map(|member| (member.key(), member.json()))
+                    .collect();
+                for (key, json) in &members {
+                    sink.row(key.as_bytes(), json.as_bytes())?;
+                }
+            }
+            b"alarm" | b"cluster" | b"members_removed" => {}
+            _ => sink.merge(image, name, BTreeMap::new())?,
+        }
+    }
+    let (out, length) = sink.builder.finish()?;
+    sink.done.length = length;
+    Ok((out, sink.done))
+}
+
+/// What the bucket `meta` says of the new cluster; a key without a value goes.
+fn meta(wanted: &Rewrite<'_>) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
+    let number = |number: u64| Some(number.to_be_bytes().to_vec());
+    let mut rows = BTreeMap::from([
+        (b"consistent_index".to_vec(), number(wanted.cluster.index())),
+        (b"term".to_vec(), number(TERM)),
+        // Both name the old cluster: etcd writes them anew, and an older etcd refuses a newer storage version.
+        (b"confState".to_vec(), None),
+        (b"storageVersion".to_vec(), None),
+    ]);
+    if let Some(revision) = wanted.raised_to {
+        rows.insert(
+            b"scheduledCompactRev".to_vec(),
+            Some(revision_key(revision)),
+        );
+    }
+    rows
+}
+
+/// The key of the first row of a revision.
+pub fn revision_key(revision: i64) -> Vec<u8> {
+    let mut key = revision.to_be_bytes().to_vec();
+    key.push(b'_');
+    key.extend_from_slice(&[0; 8]);
+    key
+}
+
+/// A row of the bucket `lease`.
+fn lease(id: i64) -> Vec<u8> {
+    Message::default()
+        .number(1, id.cast_unsigned())
+        .number(2, MISSING_LEASE_TTL)
+        .done()
+}
+
+/// The image under construction, and what is said of it.
+struct Sink<'a, W> {
+    builder: ImageBuilder<W>,
+    done: Rewritten,
+    progress: &'a dyn Fn(u64),
+    unreported: u64,
+}
+
+impl<W: Write + Seek> Sink<'_, W> {
+    fn bucket(&mut self, name: &[u8]) -> Result<(), BuildError> {
+        self.done.checksum = crc32c::crc32c_append(self.done.checksum, name);
+        self.builder.bucket(name)
+    }
+
+    fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), BuildError> {
+        self.builder.row(key, value)?;
+        let checksum = crc32c::crc32c_append(self.done.checksum, key);
+        self.done.checksum = crc32c::crc32c_append(checksum, value);
+        self.unreported += (key.len() + value.len()) as u64;
+        if self.unreported >= 1 << 20 {
+            (self.progress)(std::mem::take(&mut self.unreported));
+        }
+        Ok(())
+    }
+
+    /// A bucket's rows, with some added, replaced or left out.
+    fn merge(
+        &mut self,
+        image: &Database<'_>,
+        bucket: &[u8],
+        changes: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    ) -> Result<(), RewriteError> {
+        let mut changes = changes.into_iter().peekable();
+        for row in rows(image, bucket)? {
+            let Row { key, value, .. } = row?;
+            while let Some((added, content)) =
+                changes.next_if(|(change, _)| change.as_slice() < key)
+            {
+                if let Some(content) = content {
+                    self.row(&added, &content)?;
+                }
+            }
+            match changes.next_if(|(change, _)| change.as_slice() == key) {
+                None => self.row(key, value)?,
+                Some((_, Some(content))) => self.row(key, &content)?,
+                Some((_, None)) => {}
+            }
+        }
+        for (added, content) in changes {
+            if let Some(content) = content {
+                self.row(&added, &content)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The rows of revisions; returns the leases that live keys name and the snapshot does not hold.
+    fn key_rows(
+        &mut self,
+        image: &Database<'_>,
+        wanted: &Rewrite<'_>,
+        leases: &HashSet<i64>,
+    ) -> Result<BTreeSet<i64>, RewriteError> {
+        let mut orphans: HashMap<Vec<u8>, i64> = HashMap::new();
+        for row in rows(image, b"key")? {
+            let Row { key, value, .. } = row?;
+            let main = key
+                .first_chunk()
+                .map_or(i64::MAX, |main| i64::from_be_bytes(*main));
+            if main > wanted.kept_to {
+                self.done.left_out += 1;
+                continue;
+            }
+            let (user_key, lease) = key_and_lease(value);
+            if lease != 0 && !leases.contains(&lease) {
+                orphans.insert(user_key.to_vec(), lease);
+            } else if !orphans.is_empty() {
+                orphans.remove(user_key);
+            }
+            self.done.rows += 1;
+            self.row(key, value)?;
+        }
+        if let Some(revision) = wanted.raised_to {
+            self.done.rows += 1;
+            self.row(&revision_key(revision), b"")?;
+        }
+        Ok(orphans.into_values().collect())
+    }
+}
+
+/// The rows of a bucket; none when there is no such bucket.
+fn rows<'a>(
+    image: &Database<'a>,
+    bucket: &[u8],
+) -> Result<impl Iterator<Item = Result<Row<'a>, Fault>>, Fault> {
+    let bucket = image.bucket(bucket)?;
+    Ok(bucket.into_iter().flat_map(|bucket| bucket.rows()))
+}
+
+/// The user's key and the lease of a row's value; nothing of a value that is no `KeyValue`.
+fn key_and_lease(value: &[u8]) -> (&[u8], i64) {
+    let (mut key, mut lease): (&[u8], i64) = (&[], 0);
+    let mut rest = value;
+    while let Ok(tag) = decode_varint(&mut rest) {
+        let Ok(number) = decode_varint(&mut rest) else {
+            break;
+        };
+        if tag & 7 == 2 {
+            let Some((content, tail)) = usize::try_from(number)
+                .ok()
+                .and_then(|length| rest.split_at_checked(length))
+            else {
+                break;
+            };
+            rest = tail;
+            if tag >> 3 == 1 {
+                key = content;
+            }
+        } else if tag == 6 << 3 {
+            lease = number.cast_signed();
+        }
+    }
+    (key, lease)
+}
+
+/// Whether the image holds keys of Kubernetes.
+///
+/// # Errors
+/// When it is broken.
+pub fn holds_kubernetes(image: &Database<'_>) -> Result<bool, Fault> {
+    for row in rows(image, b"key")? {
+        if key_and_lease(row?.value).0.starts_with(b"/registry/") {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
