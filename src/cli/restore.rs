@@ -3,8 +3,6 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -13,11 +11,13 @@ use jiff::Timestamp;
 use super::CliError;
 use super::args::Global;
 use super::context::Context;
-use super::output::{self, Format};
+use super::output;
 use crate::api::{ErrorClass, RevisionPolicy};
-use crate::restore::plan::{Plan, Request, next_steps};
+use crate::restore::plan::{Plan, Request};
 use crate::restore::run::Outcome;
-use crate::restore::{RestoreError, observe, plan, run};
+use crate::restore::steps::next_steps;
+use crate::restore::workspace::Workspace;
+use crate::restore::{observe, plan, run};
 use crate::verify::Mapped;
 
 /// Make data directories of a backup: written beside the target, proved, then moved into place.
@@ -73,11 +73,14 @@ pub struct Restore {
 impl Restore {
     pub(super) async fn run(self, global: &Global) -> Result<ExitCode, CliError> {
         Context::load(global, "warn")?;
-        self.restore(
-            global,
-            &self.snapshot.clone(),
-            &self.snapshot.display().to_string(),
-        )
+        let global = global.clone();
+        // Signals must be heard while files are written.
+        tokio::task::spawn_blocking(move || {
+            let (file, name) = (&self.snapshot, self.snapshot.display().to_string());
+            self.restore(&global, file, &name, None)
+        })
+        .await
+        .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?
     }
 
     fn restore(
@@ -85,6 +88,7 @@ impl Restore {
         global: &Global,
         file: &Path,
         source_name: &str,
+        workspace: Option<Workspace>,
     ) -> Result<ExitCode, CliError> {
         if let Some(time) = self.to_time {
             return Err(CliError::new(
@@ -122,8 +126,12 @@ impl Restore {
             output::say(plan_words(&plan));
             output::confirm("replace it?", self.yes)?;
         }
+        let workspace = match workspace {
+            Some(workspace) => workspace,
+            None => Workspace::take(&plan.data_dir, target.mount_point)?,
+        };
         let outcome = with_progress(global, mapped.bytes().len() as u64, |progress| {
-            run::restore(&plan, mapped.bytes(), progress)
+            run::restore(&plan, &workspace, mapped.bytes(), progress)
         })?;
         output::print(global.output, &outcome, outcome_words)?;
         Ok(ExitCode::SUCCESS)

@@ -1,9 +1,12 @@
 //! A backup → data directories that boot. [`plan`] decides purely what will be done, [`run`] does it in a folder beside the
 //! target, proves what it wrote, and only then moves it into place; [`observe`] looks at the snapshot and the target before.
 
+pub mod choose;
 pub mod observe;
+mod place;
 pub mod plan;
 pub mod run;
+pub mod steps;
 pub mod workspace;
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ use std::thread;
 use serde::Serialize;
 
 use super::RestoreError;
-use super::plan::{Plan, PlannedMember, Revisions, next_steps, start_command};
+use super::place::{keep_owner, put_in_place};
+use super::plan::{Plan, PlannedMember, Revisions};
+use super::steps::{next_steps, start_command};
 use super::workspace::{Workspace, make_folder, sync_folder};
 use crate::snapshot::bolt::Database;
 use crate::snapshot::datadir::database::{
@@ -17,8 +19,9 @@ use crate::snapshot::datadir::database::{
 };
 use crate::snapshot::datadir::{
     self, DATABASE, LOG, Member, WAL_NAME, WAL_SEGMENT_BYTES, raft_snapshot, raft_snapshot_name,
-    revision_key, write_ahead_log,
+    write_ahead_log,
 };
+use crate::snapshot::mvcc::RowKey;
 use crate::snapshot::{self, HashKv, Proof, Severity, Snapshot, SnapshotError};
 use crate::verify::Mapped;
 
@@ -106,6 +109,7 @@ pub fn restore(
         }
     }
     sync_folder(&data)?;
+    keep_owner(&plan.data_dir, &data)?;
     put_in_place(plan, &data)?;
     let mut outcome = outcome(plan, source, result, &written);
     if workspace.cleaned {
@@ -290,7 +294,7 @@ fn expected_hash(
     // Compacted where it ends, then the one row of the raised revision.
     let kept = snapshot::hash_kv(bytes, Some(revisions.kept_to), Some(revisions.kept_to))?;
     Ok(Some(HashKv {
-        hash: crc32c::crc32c_append(kept.hash, &revision_key(revisions.starts_at)),
+        hash: crc32c::crc32c_append(kept.hash, &RowKey::first_of(revisions.starts_at).encode()),
         revision: revisions.starts_at,
         compact_revision: revisions.starts_at,
     }))
@@ -302,61 +306,6 @@ fn copy_database(from: &Path, to: &Path) -> Result<(), RestoreError> {
         File::open(to)?.sync_all()
     };
     copy().map_err(RestoreError::file("copy the database to", to))
-}
-
-/// The only step that touches the target.
-fn put_in_place(plan: &Plan, data: &Path) -> Result<(), RestoreError> {
-    let target = &plan.data_dir;
-    if plan.inside {
-        return put_inside(plan, data);
-    }
-    if let Some(old) = &plan.keep_old_as {
-        fs::rename(target, old).map_err(RestoreError::file("move aside", target))?;
-    }
-    if let Err(error) = fs::rename(data, target) {
-        if let Some(old) = &plan.keep_old_as {
-            // Back as it was; when this fails too, the old directory is still there under its new name.
-            let _ = fs::rename(old, target);
-        }
-        return Err(RestoreError::file("move into place", target)(error));
-    }
-    sync_folder(
-        target
-            .parent()
-            .filter(|parent| *parent != Path::new(""))
-            .unwrap_or(Path::new(".")),
-    )
-}
-
-/// The root of a file system cannot be renamed: what lies in it is.
-fn put_inside(plan: &Plan, data: &Path) -> Result<(), RestoreError> {
-    let target = &plan.data_dir;
-    let names = |folder: &Path| -> Result<Vec<std::ffi::OsString>, RestoreError> {
-        fs::read_dir(folder)
-            .and_then(|entries| entries.map(|entry| Ok(entry?.file_name())).collect())
-            .map_err(RestoreError::file("list", folder))
-    };
-    if let Some(old) = &plan.keep_old_as {
-        make_folder(old)?;
-        let ours = [
-            Some(std::ffi::OsStr::new(".restoring")),
-            Some(std::ffi::OsStr::new("lost+found")),
-            old.file_name(),
-        ];
-        for name in names(target)? {
-            let earlier = name.to_string_lossy().starts_with("before-");
-            if !earlier && !ours.contains(&Some(name.as_os_str())) {
-                let from = target.join(&name);
-                fs::rename(&from, old.join(&name))
-                    .map_err(RestoreError::file("move aside", &from))?;
-            }
-        }
-    }
-    for name in names(data)? {
-        let to = target.join(&name);
-        fs::rename(data.join(&name), &to).map_err(RestoreError::file("move into place", &to))?;
-    }
-    sync_folder(target)
 }
 
 fn outcome(plan: &Plan, source: Proof, result: Proof, written: &Rewritten) -> Outcome {

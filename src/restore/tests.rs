@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 
 use super::RestoreError;
-use super::plan::{Plan, Request, Source, Target, next_steps, plan, start_command};
+use super::plan::{Plan, Request, Source, Target, plan};
+use super::steps::{next_steps, start_command};
 use crate::api::{ErrorClass, RevisionPolicy};
 use crate::snapshot::Digest;
 
@@ -177,7 +178,7 @@ fn the_target_must_be_free_or_given_up_and_have_room() {
         plan.keep_old_as.unwrap().to_str(),
         Some("/var/lib/etcd/before-19700101T000000Z")
     );
-    occupied.entries = Some(vec!["lost+found".into()]);
+    occupied.entries = Some(vec!["lost+found".into(), ".restoring".into()]);
     assert!(decide(&request(), &source(), &occupied).is_ok());
     let mut full = target();
     full.free = 1 << 20;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 
 use super::RestoreError;
+use super::plan::WORKSPACE;
 
 /// A locked scratch folder on the target's file system.
 pub struct Workspace {
@@ -21,7 +22,7 @@ impl Workspace {
     /// The folder for a target: beside it, or in it when it is the root of a file system.
     pub fn path(data_dir: &Path, inside: bool) -> PathBuf {
         if inside {
-            return data_dir.join(".restoring");
+            return data_dir.join(WORKSPACE);
         }
         let name = data_dir.file_name().unwrap_or_default();
         let mut folder = std::ffi::OsString::from(".");

@@ -4,14 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::io::{Seek, Write};
 
-use prost::encoding::decode_varint;
-
 use super::protobuf::Message;
 use super::{Cluster, TERM};
-use crate::snapshot::bolt::Fault;
 use crate::snapshot::bolt::build::{BuildError, ImageBuilder};
-use crate::snapshot::bolt::node::Row;
-use crate::snapshot::bolt::read::Database;
+use crate::snapshot::bolt::{Database, Fault, Row};
+use crate::snapshot::mvcc::{KEY_BUCKET, KeyValue, LEASE_BUCKET, RowKey};
 
 /// Seconds that a lease lives whose own length of life is not in the snapshot any more.
 pub const MISSING_LEASE_TTL: u64 = 3600;
@@ -81,7 +78,7 @@ pub fn rewrite<W: Write + Seek>(
     for bucket in image.buckets() {
         names.insert(bucket?.0.to_vec());
     }
-    for row in rows(image, b"lease")? {
+    for row in rows(image, LEASE_BUCKET)? {
         leases.extend(row?.key.first_chunk().map(|id| i64::from_be_bytes(*id)));
     }
     let mut sink = Sink {
@@ -137,18 +134,10 @@ fn meta(wanted: &Rewrite<'_>) -> BTreeMap<Vec<u8>, Option<Vec<u8>>> {
     if let Some(revision) = wanted.raised_to {
         rows.insert(
             b"scheduledCompactRev".to_vec(),
-            Some(revision_key(revision)),
+            Some(RowKey::first_of(revision).encode()),
         );
     }
     rows
-}
-
-/// The key of the first row of a revision.
-pub fn revision_key(revision: i64) -> Vec<u8> {
-    let mut key = revision.to_be_bytes().to_vec();
-    key.push(b'_');
-    key.extend_from_slice(&[0; 8]);
-    key
 }
 
 /// A row of the bucket `lease`.
@@ -223,7 +212,7 @@ impl<W: Write + Seek> Sink<'_, W> {
         leases: &HashSet<i64>,
     ) -> Result<BTreeSet<i64>, RewriteError> {
         let mut orphans: HashMap<Vec<u8>, i64> = HashMap::new();
-        for row in rows(image, b"key")? {
+        for row in rows(image, KEY_BUCKET)? {
             let Row { key, value, .. } = row?;
             let main = key
                 .first_chunk()
@@ -232,18 +221,19 @@ impl<W: Write + Seek> Sink<'_, W> {
                 self.done.left_out += 1;
                 continue;
             }
-            let (user_key, lease) = key_and_lease(value);
-            if lease != 0 && !leases.contains(&lease) {
-                orphans.insert(user_key.to_vec(), lease);
+            // What is no KeyValue is found by the proof of the snapshot.
+            let change = KeyValue::decode(value).unwrap_or_default();
+            if change.lease != 0 && !leases.contains(&change.lease) {
+                orphans.insert(change.key.to_vec(), change.lease);
             } else if !orphans.is_empty() {
-                orphans.remove(user_key);
+                orphans.remove(change.key);
             }
             self.done.rows += 1;
             self.row(key, value)?;
         }
         if let Some(revision) = wanted.raised_to {
             self.done.rows += 1;
-            self.row(&revision_key(revision), b"")?;
+            self.row(&RowKey::first_of(revision).encode(), b"")?;
         }
         Ok(orphans.into_values().collect())
     }
@@ -258,39 +248,14 @@ fn rows<'a>(
     Ok(bucket.into_iter().flat_map(|bucket| bucket.rows()))
 }
 
-/// The user's key and the lease of a row's value; nothing of a value that is no `KeyValue`.
-fn key_and_lease(value: &[u8]) -> (&[u8], i64) {
-    let (mut key, mut lease): (&[u8], i64) = (&[], 0);
-    let mut rest = value;
-    while let Ok(tag) = decode_varint(&mut rest) {
-        let Ok(number) = decode_varint(&mut rest) else {
-            break;
-        };
-        if tag & 7 == 2 {
-            let Some((content, tail)) = usize::try_from(number)
-                .ok()
-                .and_then(|length| rest.split_at_checked(length))
-            else {
-                break;
-            };
-            rest = tail;
-            if tag >> 3 == 1 {
-                key = content;
-            }
-        } else if tag == 6 << 3 {
-            lease = number.cast_signed();
-        }
-    }
-    (key, lease)
-}
-
 /// Whether the image holds keys of Kubernetes.
 ///
 /// # Errors
 /// When it is broken.
 pub fn holds_kubernetes(image: &Database<'_>) -> Result<bool, Fault> {
-    for row in rows(image, b"key")? {
-        if key_and_lease(row?.value).0.starts_with(b"/registry/") {
+    for row in rows(image, KEY_BUCKET)? {
+        let change = KeyValue::decode(row?.value).unwrap_or_default();
+        if change.key.starts_with(b"/registry/") {
             return Ok(true);
         }
     }

@@ -11,7 +11,6 @@ mod tests;
 mod url;
 mod wal;
 
-pub use database::revision_key;
 pub use ids::{cluster_id, member_id};
 pub use members::{Cluster, Member, MembershipError};
 pub use raft::{raft_snapshot, raft_snapshot_name};
