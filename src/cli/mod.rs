@@ -10,8 +10,8 @@ mod crd;
 mod error;
 mod keygen;
 mod output;
-mod seal_flags;
 mod restore;
+mod seal_flags;
 mod wait;
 
 use std::process::ExitCode;
