@@ -22,9 +22,11 @@
 //! | [`records`] | small files that survive a crash |
 //! | [`secrets`] | where credentials come from |
 //! | [`api`] | what users write: resources, config, defaults, validation |
+//! | [`cause`] | an error and its causes in one line |
 
 pub mod alert;
 pub mod api;
+pub mod cause;
 pub mod cli;
 pub mod etcd;
 pub mod pipeline;
