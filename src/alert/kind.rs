@@ -19,6 +19,8 @@ pub enum Kind {
     EtcdUnavailable,
     /// The model gave way to the cron.
     ModelFallback,
+    /// A backup is much larger or smaller than those before it let expect.
+    SizeSurprise,
     /// A manifest, Secret or config value is wrong.
     ConfigInvalid,
     /// A channel cannot deliver.
@@ -27,13 +29,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::BackupFailed,
         Self::NotProtected,
         Self::VerificationFailed,
         Self::StoreUnavailable,
         Self::EtcdUnavailable,
         Self::ModelFallback,
+        Self::SizeSurprise,
         Self::ConfigInvalid,
         Self::ChannelDown,
     ];
@@ -46,6 +49,7 @@ impl Kind {
             }
             Self::BackupFailed
             | Self::StoreUnavailable
+            | Self::SizeSurprise
             | Self::ConfigInvalid
             | Self::ChannelDown => AlertSeverity::Warning,
             Self::ModelFallback => AlertSeverity::Info,
@@ -61,6 +65,7 @@ impl Kind {
             Self::StoreUnavailable => "StoreUnavailable",
             Self::EtcdUnavailable => "EtcdUnavailable",
             Self::ModelFallback => "ModelFallback",
+            Self::SizeSurprise => "SizeSurprise",
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ChannelDown => "ChannelDown",
         }
@@ -75,6 +80,7 @@ impl Kind {
             Self::StoreUnavailable => "Backup store does not answer",
             Self::EtcdUnavailable => "etcd does not answer",
             Self::ModelFallback => "Model gave way to the cron",
+            Self::SizeSurprise => "Backup size is unexpected",
             Self::ConfigInvalid => "Configuration is wrong",
             Self::ChannelDown => "Alert channel cannot deliver",
         }
@@ -89,6 +95,7 @@ impl Kind {
             Self::StoreUnavailable => "docs/runbooks/StoreUnavailable.md",
             Self::EtcdUnavailable => "docs/runbooks/EtcdUnavailable.md",
             Self::ModelFallback => "docs/runbooks/ModelFallback.md",
+            Self::SizeSurprise => "docs/runbooks/BackupSizeSpiking.md",
             Self::ConfigInvalid => "docs/runbooks/ConfigInvalid.md",
             Self::ChannelDown => "docs/runbooks/ChannelDown.md",
         }
@@ -102,7 +109,7 @@ impl Kind {
             | Self::EtcdUnavailable
             | Self::ConfigInvalid => "etcdguardian doctor",
             Self::NotProtected => "etcdguardian status",
-            Self::VerificationFailed => "etcdguardian backup list",
+            Self::VerificationFailed | Self::SizeSurprise => "etcdguardian backup list",
             Self::ModelFallback => "etcdguardian schedule list",
             Self::ChannelDown => "etcdguardian doctor --send-test-alert",
         }

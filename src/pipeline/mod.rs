@@ -63,6 +63,22 @@ pub enum Stage {
     PostHooks,
 }
 
+impl Stage {
+    /// The word in metrics, logs and on the page.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::PreHooks => "pre-hooks",
+            Self::Snapshot => "snapshot",
+            Self::Check => "check",
+            Self::Store => "store",
+            Self::Verify => "verify",
+            Self::Commit => "commit",
+            Self::Retain => "retain",
+            Self::PostHooks => "post-hooks",
+        }
+    }
+}
+
 /// Hears how far a pipeline is.
 pub trait Progress: Send + Sync {
     /// A stage begins.

@@ -22,6 +22,7 @@ pub mod plan;
 pub mod policy;
 pub mod shadow;
 pub mod simulate;
+pub mod size;
 pub mod slots;
 pub mod state;
 pub mod timescale;

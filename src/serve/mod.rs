@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::alert::{ChannelHealth, Standing, severity_word};
 use crate::api::EtcdBackupScheduleStatus;
+use crate::schedule::size::Expected;
 
 mod http;
 mod metrics;
@@ -51,8 +52,12 @@ pub struct ScheduleState {
     pub ai_enabled: bool,
     /// Whether a verified backup is young enough.
     pub protected: bool,
+    /// Until when that holds without a new backup.
+    pub protected_until: Option<Timestamp>,
     /// Why, in a sentence.
     pub protection: String,
+    /// What is expected of the next backup's size and duration.
+    pub expected: Option<Expected>,
     /// What is running now.
     pub running: Option<String>,
     /// The resource's status.
