@@ -87,6 +87,27 @@ impl StateDir {
         self.root.join("scratch")
     }
 
+    /// Removes what a killed process left in scratch.
+    ///
+    /// # Errors
+    /// When it cannot be removed.
+    pub fn empty_scratch(&self) -> Result<(), StateError> {
+        let scratch = self.scratch();
+        match std::fs::remove_dir_all(&scratch) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => Err(StateError::Io {
+                path: scratch,
+                action: "emptied",
+                source,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where standing alerts survive a restart.
+    pub fn alerts_file(&self) -> PathBuf {
+        self.root.join("alerts.json")
+    }
+
     /// The file of a schedule's or backup's record.
     pub fn record(&self, kind: &str, name: &ResourceName) -> PathBuf {
         // '_' cannot occur in a namespace or name, so no two resources share a file.

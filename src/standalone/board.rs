@@ -1,0 +1,130 @@
+//! The one place where tasks report what they do: published to the status page and to the state folder.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use super::ResourceName;
+use super::state::StateDir;
+use crate::records::write_record;
+use crate::serve::{AlertStatus, ChannelStatus, ScheduleState, StatusSnapshot, StoreState};
+
+/// Collects the state of every schedule and publishes the whole after each change.
+pub struct Board {
+    parts: Mutex<Parts>,
+    published: watch::Sender<StatusSnapshot>,
+    file: PathBuf,
+}
+
+#[derive(Default)]
+struct Parts {
+    snapshot: StatusSnapshot,
+    schedules: BTreeMap<ResourceName, ScheduleState>,
+    stores: BTreeMap<String, StoreState>,
+}
+
+impl Board {
+    /// An empty board for a process that started at `started`.
+    pub fn new(cluster: &str, started: Timestamp, state: &StateDir) -> Self {
+        let snapshot = StatusSnapshot {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            cluster: cluster.to_owned(),
+            started: Some(started),
+            now: Some(started),
+            ..StatusSnapshot::default()
+        };
+        let (published, _) = watch::channel(snapshot.clone());
+        let parts = Parts {
+            snapshot,
+            ..Parts::default()
+        };
+        Self {
+            parts: Mutex::new(parts),
+            published,
+            file: StateDir::status_file(state.root()),
+        }
+    }
+
+    /// Where the page reads.
+    pub fn subscribe(&self) -> watch::Receiver<StatusSnapshot> {
+        self.published.subscribe()
+    }
+
+    /// A schedule's state changed.
+    pub fn schedule(&self, name: &ResourceName, state: ScheduleState, now: Timestamp) {
+        self.change(now, |parts| {
+            parts.schedules.insert(name.clone(), state);
+        });
+    }
+
+    /// Changes part of a schedule's state, when it has one.
+    pub fn amend(
+        &self,
+        name: &ResourceName,
+        now: Timestamp,
+        change: impl FnOnce(&mut ScheduleState),
+    ) {
+        self.change(now, |parts| {
+            if let Some(state) = parts.schedules.get_mut(name) {
+                change(state);
+            }
+        });
+    }
+
+    /// Schedules that are no longer wanted disappear.
+    pub fn retain(&self, wanted: impl Fn(&ResourceName) -> bool, now: Timestamp) {
+        self.change(now, |parts| parts.schedules.retain(|name, _| wanted(name)));
+    }
+
+    /// A store answered, or did not.
+    pub fn store(&self, url: &str, error: Option<String>, now: Timestamp) {
+        let state = StoreState {
+            url: url.to_owned(),
+            reachable: error.is_none(),
+            checked: Some(now),
+            error: error.unwrap_or_default(),
+        };
+        self.change(now, |parts| {
+            parts.stores.insert(url.to_owned(), state);
+        });
+    }
+
+    /// What in the manifests or config is wrong.
+    pub fn problems(&self, problems: Vec<String>, now: Timestamp) {
+        self.change(now, |parts| parts.snapshot.problems = problems);
+    }
+
+    /// The alerts that stand and the channels' health.
+    pub fn alerts(&self, alerts: Vec<AlertStatus>, channels: Vec<ChannelStatus>, now: Timestamp) {
+        self.change(now, |parts| {
+            parts.snapshot.alerts = alerts;
+            parts.snapshot.channels = channels;
+        });
+    }
+
+    fn change(&self, now: Timestamp, change: impl FnOnce(&mut Parts)) {
+        let snapshot = {
+            let mut parts = self
+                .parts
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            change(&mut parts);
+            parts.snapshot.now = Some(now);
+            parts.snapshot.schedules = parts.schedules.values().cloned().collect();
+            parts.snapshot.stores = parts.stores.values().cloned().collect();
+            parts.snapshot.clone()
+        };
+        self.published.send_replace(snapshot);
+    }
+
+    /// Writes the published status to the state folder, where commands read it without a network.
+    pub fn save(&self) {
+        let snapshot = self.published.borrow().clone();
+        if let Err(error) = write_record(&self.file, &snapshot) {
+            tracing::warn!(%error, "cannot save the status");
+        }
+    }
+}

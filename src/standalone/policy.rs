@@ -1,0 +1,112 @@
+//! A schedule's resource → what the scheduling core takes, and how finely its signals are sampled. Pure.
+
+use jiff::SignedDuration;
+
+use crate::api::{EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource};
+use crate::schedule::{Cron, Policy};
+
+/// Reads the cron expression, zone and bounds of a checked resource.
+pub fn policy_of(spec: &EtcdBackupScheduleSpec) -> Result<Policy, FieldError> {
+    let wrong = |path: &str, message: String| FieldError {
+        path: path.to_owned(),
+        message,
+    };
+    let zone = spec.time_zone.as_deref().unwrap_or("UTC");
+    let cron = Cron::parse(&spec.schedule, zone)
+        .map_err(|error| wrong("spec.schedule", error.to_string()))?;
+    let ai = &spec.ai_optimization;
+    let policy = Policy {
+        ai_enabled: ai.enabled,
+        min_interval: ai.min_interval.as_signed(),
+        max_interval: ai.max_interval.as_signed(),
+        exposure_target_percent: u32::try_from(ai.exposure_target_percent).unwrap_or(100),
+        max_unprotected_writes: ai
+            .max_unprotected_writes
+            .and_then(|n| u64::try_from(n).ok()),
+        replan: ai.replan,
+        avoid_load: ai.avoid_load,
+        suspend: spec.suspend,
+        immediate: spec.immediate,
+        starting_deadline: spec
+            .starting_deadline_seconds
+            .map(SignedDuration::from_secs),
+        expected_duration: None,
+        ..Policy::with_defaults(cron)
+    };
+    policy
+        .validate()
+        .map_err(|error| wrong("spec.aiOptimization", error.to_string()))?;
+    Ok(policy)
+}
+
+/// Length of a cell of the series, seconds: 24 a cron period, never finer than a second nor coarser than five minutes.
+///
+/// The two-hour cron gets the five minutes that the core was measured with.
+pub fn step_seconds(policy: &Policy) -> u32 {
+    let period = policy.cron.typical_period().as_secs();
+    u32::try_from((period / 24).clamp(1, 300)).unwrap_or(300)
+}
+
+/// The Prometheus that a schedule reads: its own, each absent field taken from the config's; none when the cron alone
+/// decides, since nothing would look at it.
+pub fn prometheus_in_force(
+    spec: &EtcdBackupScheduleSpec,
+    config: &EtcdGuardianConfig,
+) -> Option<PrometheusSource> {
+    if !spec.ai_optimization.enabled {
+        return None;
+    }
+    let base = config.prometheus.clone().unwrap_or_default();
+    let own = spec.ai_optimization.prometheus.clone().unwrap_or_default();
+    let merged = PrometheusSource {
+        url: own.url.or(base.url),
+        credentials_secret: own.credentials_secret.or(base.credentials_secret),
+        change_rate_query: own.change_rate_query.or(base.change_rate_query),
+        db_size_query: own.db_size_query.or(base.db_size_query),
+        load_query: own.load_query.or(base.load_query),
+        weights: if own.weights.is_empty() {
+            base.weights
+        } else {
+            own.weights
+        },
+    };
+    merged.url.is_some().then_some(merged)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::api::{Resource, parse_resources};
+
+    fn spec(schedule: &str, ai: &str) -> EtcdBackupScheduleSpec {
+        let text = format!(
+            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: s}}\nspec:\n  schedule: '{schedule}'\n  aiOptimization: {ai}\n  backupTemplate: {{spec: {{backupMode: Full, storageLocation: {{provider: Local, bucket: /b}}}}}}\n"
+        );
+        match parse_resources(&text, "s.yaml", None).unwrap().remove(0) {
+            Resource::Schedule(schedule) => schedule.spec,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn resources_become_policies() {
+        let policy = policy_of(&spec(
+            "0 */2 * * *",
+            "{enabled: true, minInterval: 30m, maxInterval: 8h}",
+        ))
+        .unwrap();
+        assert_eq!(policy.min_interval, SignedDuration::from_mins(30));
+        assert_eq!(step_seconds(&policy), 300);
+        let fast = policy_of(&spec("* * * * *", "{enabled: false}")).unwrap();
+        assert_eq!(step_seconds(&fast), 2);
+    }
+
+    #[test]
+    fn impossible_crons_name_the_field() {
+        for wrong in ["0 0 31 2 *", "0 0 0 1 1 *", "every day", "61 * * * *"] {
+            let error = policy_of(&spec(wrong, "{enabled: false}")).unwrap_err();
+            assert_eq!(error.path, "spec.schedule", "{wrong}");
+        }
+    }
+}

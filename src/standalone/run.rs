@@ -1,0 +1,348 @@
+//! Keeps one task a schedule and one a single backup, as the manifests folder wants them, and serves what they say.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::board::Board;
+use super::requests;
+use super::requests::Wish;
+use super::schedule_task::{Inbox, Looked, ScheduleTask};
+use super::services::{About, Services};
+use super::state::{StateDir, StateError};
+use super::{Desired, FolderWatch, ResourceName, policy_of, single_task};
+use crate::alert::{Alerter, Facts, Kind};
+use crate::api::{ErrorClass, EtcdBackupSchedule, EtcdGuardianConfig};
+use crate::secrets::Secrets;
+use crate::serve::{self, Metrics};
+
+/// The folder is read anew this often even when nothing was heard of a change: mounted folders do not always tell.
+const RELOAD: Duration = Duration::from_secs(30);
+/// Wishes of commands are looked for, and the status is saved, this often.
+const TICK: Duration = Duration::from_millis(500);
+/// How long alerts may take to leave when the process ends by itself.
+const FLUSH: Duration = Duration::from_secs(20);
+
+/// Why the loop could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum LoopError {
+    /// A field of the config that stand-alone mode needs.
+    #[error("the config has no {field}: add it, such as {example}")]
+    Missing {
+        field: &'static str,
+        example: &'static str,
+    },
+    /// The state folder.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The listener.
+    #[error(
+        "cannot listen on {listen}: free that address, or set serve.listen to another, or to \"\" for none"
+    )]
+    Listen {
+        listen: String,
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl LoopError {
+    /// How a caller should treat the error.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Missing { .. } => ErrorClass::Usage,
+            Self::State(error) => error.class(),
+            Self::Listen { .. } => ErrorClass::Failed,
+        }
+    }
+}
+
+/// What the loop is started with.
+pub struct Start {
+    /// The config file's content.
+    pub config: EtcdGuardianConfig,
+    /// The config file.
+    pub config_file: Option<PathBuf>,
+    /// Where credentials come from.
+    pub secrets: Arc<dyn Secrets>,
+    /// One round instead of for ever.
+    pub once: bool,
+}
+
+/// Runs the loop: for ever, or one round. Returns the class of the first failure of a round.
+///
+/// # Errors
+/// When the config lacks a folder, the state folder is in use, or the listener cannot start.
+pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
+    let missing = |field, example| LoopError::Missing { field, example };
+    let folder = start.config.manifests.clone().ok_or(missing(
+        "manifests",
+        "manifests: /etc/etcdguardian/manifests",
+    ))?;
+    let state_root = start
+        .config
+        .state_dir
+        .clone()
+        .ok_or(missing("stateDir", "stateDir: /var/lib/etcdguardian"))?;
+    let state = StateDir::open(&state_root)?;
+    state.empty_scratch()?;
+    let metrics = Arc::new(Metrics::new());
+    let (alerter, _dispatcher) = Alerter::start(
+        start.config.alerts.clone(),
+        Arc::clone(&metrics) as Arc<dyn crate::alert::AlertObserver>,
+        Some(state.alerts_file()),
+    );
+    let cluster = start
+        .config
+        .cluster
+        .as_ref()
+        .and_then(|cluster| cluster.name.clone());
+    let board = Board::new(
+        cluster.as_deref().unwrap_or("etcd"),
+        Timestamp::now(),
+        &state,
+    );
+    let (ready, is_ready) = watch::channel(false);
+    let listen = start.config.serve.listen.clone();
+    let server = if listen.is_empty() || start.once {
+        None
+    } else {
+        let server = serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await;
+        Some(server.map_err(|source| LoopError::Listen { listen, source })?)
+    };
+    let services = Arc::new(Services {
+        slots: Services::slots(),
+        config: start.config,
+        config_file: start.config_file,
+        secrets: start.secrets,
+        metrics,
+        alerter,
+        state,
+        board,
+    });
+    if let Some(server) = &server {
+        tracing::info!("status page and metrics on http://{}", server.address);
+    }
+    if start.once {
+        let outcome = one_round(&services, &folder).await;
+        services.alerter.finish(FLUSH).await;
+        return Ok(outcome);
+    }
+    let mut keeper = Keeper {
+        services,
+        folder,
+        schedules: BTreeMap::new(),
+        singles: BTreeMap::new(),
+    };
+    keeper.keep(ready).await;
+    Ok(Ok(()))
+}
+
+/// Looks once at every schedule, makes every single backup that is wanted.
+async fn one_round(services: &Arc<Services>, folder: &std::path::Path) -> Result<(), ErrorClass> {
+    let desired = Desired::load(folder, services.config.store.as_ref());
+    let mut outcome = Ok(());
+    for problem in &desired.problems {
+        tracing::error!("{problem}");
+        outcome = outcome.and(Err(ErrorClass::Usage));
+    }
+    for (name, schedule) in desired.schedules {
+        let looked = match ScheduleTask::open(Arc::clone(services), name.clone(), schedule) {
+            Ok(mut task) => task.once().await,
+            Err(error) => {
+                tracing::error!(schedule = %name, "{error}");
+                Looked::Failed(ErrorClass::Usage)
+            }
+        };
+        if let Looked::Failed(class) = looked {
+            outcome = outcome.and(Err(class));
+        }
+    }
+    for (name, backup) in desired.backups {
+        outcome = outcome.and(single_task::make(Arc::clone(services), name, backup).await);
+    }
+    services.board.save();
+    outcome
+}
+
+struct Keeper {
+    services: Arc<Services>,
+    folder: PathBuf,
+    schedules: BTreeMap<ResourceName, Kept>,
+    singles: BTreeMap<ResourceName, JoinHandle<()>>,
+}
+
+struct Kept {
+    wanted: watch::Sender<EtcdBackupSchedule>,
+    wishes: mpsc::Sender<Wish>,
+    task: JoinHandle<()>,
+}
+
+impl Keeper {
+    async fn keep(&mut self, ready: watch::Sender<bool>) {
+        let mut changes = FolderWatch::start(&self.folder);
+        self.reload();
+        ready.send_replace(true);
+        let mut reload = tokio::time::interval(RELOAD);
+        reload.reset();
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                () = changes.changed() => self.reload(),
+                _ = reload.tick() => self.reload(),
+                _ = tick.tick() => {
+                    self.heed_requests();
+                    self.publish_alerts();
+                    self.services.board.save();
+                }
+            }
+        }
+    }
+
+    fn reload(&mut self) {
+        let now = Timestamp::now();
+        let mut desired = Desired::load(&self.folder, self.services.config.store.as_ref());
+        desired
+            .schedules
+            .retain(|name, schedule| match policy_of(&schedule.spec) {
+                Ok(_) => true,
+                Err(error) => {
+                    desired
+                        .problems
+                        .push(format!("EtcdBackupSchedule {name}: {error}"));
+                    false
+                }
+            });
+        // A file that cannot be understood must not stop the backups that it used to ask for.
+        if desired.problems.is_empty() {
+            self.schedules.retain(|name, kept| {
+                let wanted = desired.schedules.contains_key(name);
+                if !wanted {
+                    tracing::info!(schedule = %name, "the schedule is gone");
+                    kept.task.abort();
+                }
+                wanted
+            });
+            let schedules = &self.schedules;
+            self.services.board.retain(
+                |name| schedules.contains_key(name) || desired.schedules.contains_key(name),
+                now,
+            );
+        }
+        self.tell_problems(&desired.problems, now);
+        for (name, schedule) in desired.schedules {
+            self.want(name, schedule, &mut desired.problems);
+        }
+        for (name, backup) in desired.backups {
+            if !self.singles.contains_key(&name) {
+                let made = single_task::make(Arc::clone(&self.services), name.clone(), backup);
+                let task = tokio::spawn(async move {
+                    let _ = made.await;
+                });
+                self.singles.insert(name, task);
+            }
+        }
+        self.services.board.problems(desired.problems, now);
+    }
+
+    fn want(
+        &mut self,
+        name: ResourceName,
+        schedule: EtcdBackupSchedule,
+        problems: &mut Vec<String>,
+    ) {
+        if let Some(kept) = self
+            .schedules
+            .get(&name)
+            .filter(|kept| !kept.task.is_finished())
+        {
+            kept.wanted.send_if_modified(|now| {
+                let changed = *now != schedule;
+                if changed {
+                    *now = schedule;
+                }
+                changed
+            });
+            return;
+        }
+        match ScheduleTask::open(Arc::clone(&self.services), name.clone(), schedule.clone()) {
+            Ok(task) => {
+                let (wanted, wanted_receiver) = watch::channel(schedule);
+                let (wishes, wishes_receiver) = mpsc::channel(8);
+                let inbox = Inbox {
+                    wanted: wanted_receiver,
+                    wishes: wishes_receiver,
+                };
+                let task = tokio::spawn(task.work(inbox));
+                self.schedules.insert(
+                    name,
+                    Kept {
+                        wanted,
+                        wishes,
+                        task,
+                    },
+                );
+            }
+            Err(error) => problems.push(format!("EtcdBackupSchedule {name}: {error}")),
+        }
+    }
+
+    fn tell_problems(&self, problems: &[String], now: Timestamp) {
+        let name = ResourceName {
+            namespace: "default".to_owned(),
+            name: "manifests".to_owned(),
+        };
+        for problem in problems {
+            tracing::error!("{problem}");
+        }
+        let facts = Facts {
+            what: match problems.len() {
+                0 => "the manifests are valid again".to_owned(),
+                1 => "a manifest is not valid and is ignored".to_owned(),
+                count => format!("{count} things in the manifests are not valid and are ignored"),
+            },
+            error: problems.first().cloned(),
+            next_step: problems
+                .first()
+                .map(|_| format!("ls -l {}", self.folder.display())),
+            ..Facts::default()
+        };
+        let about = About {
+            name: &name,
+            channels: &[],
+            now,
+        };
+        self.services
+            .tell(Kind::ConfigInvalid, problems.is_empty(), &about, facts);
+    }
+
+    fn heed_requests(&mut self) {
+        for (file, request) in requests::waiting(self.services.state.root()) {
+            let heeded = match self.schedules.get(&request.schedule()) {
+                // A full queue is tried again at the next tick.
+                Some(kept) => kept.wishes.try_send(request.wish).is_ok(),
+                None => {
+                    tracing::warn!(schedule = %request.schedule(), "a command asks for a schedule that is not there");
+                    true
+                }
+            };
+            if heeded && let Err(error) = std::fs::remove_file(&file) {
+                tracing::warn!(file = %file.display(), %error, "cannot remove a heeded request");
+            }
+        }
+    }
+
+    fn publish_alerts(&self) {
+        let (standing, channels) = self.services.alerter.state();
+        self.services.board.alerts(
+            standing.iter().map(serve::AlertStatus::from).collect(),
+            channels.iter().map(serve::ChannelStatus::from).collect(),
+            Timestamp::now(),
+        );
+    }
+}

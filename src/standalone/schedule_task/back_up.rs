@@ -1,0 +1,168 @@
+//! Dispatch: a due backup is carried out, and what an interrupted one left is settled from the store.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::{Looked, ScheduleTask};
+use crate::api::ErrorClass;
+use crate::cause::with_causes;
+use crate::schedule::decide::Decision;
+use crate::schedule::{State, slots};
+use crate::standalone::dispatch::Order;
+use crate::standalone::plan::{self, Interrupted};
+use crate::standalone::record::{GoodBackup, Run};
+
+impl ScheduleTask {
+    pub(super) async fn back_up(&mut self, trigger: &str, decision: &Decision) -> Looked {
+        let started = Timestamp::now();
+        let run = Run {
+            run_id: uuid::Uuid::now_v7().to_string(),
+            name: format!("{}-{}", self.name.name, started.strftime("%Y%m%d%H%M%S")),
+            started,
+            trigger: trigger.to_owned(),
+        };
+        tracing::info!(schedule = %self.name, run = %run.run_id, source = ?decision.source, "backup begins: {trigger}");
+        self.record.begun(run.clone());
+        // Without this on disk a crash could not be told from a run that never began.
+        if !self.save(started, true) {
+            self.record.in_flight = None;
+            return Looked::Failed(ErrorClass::Failed);
+        }
+        self.publish_running();
+        let services = Arc::clone(&self.services);
+        let spec = self.schedule.spec.backup_template.spec.clone();
+        let channels = self.schedule.spec.alerts.clone();
+        let name = self.name.clone();
+        let order = Order {
+            owner: &name,
+            scheduled: true,
+            spec: &spec,
+            channels: &channels,
+            run: &run,
+        };
+        let outcome = order.carry_out(&services, &self.stage).await;
+        let now = Timestamp::now();
+        let looked = match outcome {
+            Ok(done) => {
+                order.tell_recovered(&services, &done, now);
+                self.store_error = None;
+                self.count_missed(started);
+                self.backup_warnings.clone_from(&done.warnings);
+                self.tell_of_size(&done.backup, now);
+                self.record.measured(&done.backup, self.db_size);
+                self.record.succeeded(&run, done.backup.clone());
+                if let Some(core) = &mut self.record.core {
+                    core.backup_succeeded(done.backup.taken, Some(done.backup.revision));
+                }
+                Looked::Completed
+            }
+            Err(failed) => {
+                if matches!(failed.class, ErrorClass::StoreUnavailable) {
+                    self.store_error = Some(failed.message.clone());
+                }
+                self.record
+                    .failed(&run, now, failed.class, failed.message.clone());
+                let core = self.record.core.get_or_insert_with(|| State::new(now));
+                core.backup_failed(now);
+                let retry = slots::retry_at(&self.policy, core);
+                order.tell_failed(
+                    &services,
+                    &failed,
+                    self.record.last_successful.as_ref(),
+                    retry,
+                    now,
+                );
+                Looked::Failed(failed.class)
+            }
+        };
+        self.apply_record();
+        self.look_at_store(now).await;
+        self.save(now, true);
+        looked
+    }
+
+    /// Slots that passed without a run of their own before this one.
+    pub(super) fn count_missed(&mut self, started: Timestamp) {
+        if let (Some(core), false) = (&self.record.core, self.policy.ai_enabled) {
+            let missed = slots::due(&self.policy, core, started).missed;
+            self.record.missed_slots += i64::try_from(missed).unwrap_or(0);
+        }
+    }
+
+    /// Finds out what became of a run that was under way when the process died, and what the store holds of this
+    /// schedule. Waits for nothing: an unreachable store is asked again at the next look.
+    pub(super) async fn settle_interrupted(&mut self) {
+        let now = Timestamp::now();
+        let Some(backups) = self.look_at_store(now).await else {
+            return;
+        };
+        let in_flight = self.record.in_flight.clone();
+        let mine = in_flight.as_ref().and_then(|run| {
+            backups
+                .iter()
+                .find(|backup| backup.run_id == run.run_id)
+                .cloned()
+        });
+        match plan::judge_interrupted(in_flight.as_ref(), mine) {
+            Interrupted::None => {}
+            Interrupted::Finished(backup, run) => {
+                tracing::info!(schedule = %self.name, backup = %backup.id, "an interrupted run had finished its backup");
+                if let Some(core) = &mut self.record.core {
+                    core.backup_succeeded(backup.taken, Some(backup.revision));
+                }
+                self.record.succeeded(&run, *backup);
+            }
+            Interrupted::Abandoned(run) => {
+                tracing::warn!(schedule = %self.name, run = %run.run_id, "a run was interrupted: it left no backup and is made up for when due");
+                self.record.abandoned(&run);
+            }
+        }
+        for backup in backups {
+            self.record.found(backup);
+        }
+        self.apply_record();
+        self.save(now, true);
+    }
+
+    /// The store's backups of this schedule, oldest first; `None` when the store does not answer.
+    pub(super) async fn look_at_store(&mut self, now: Timestamp) -> Option<Vec<GoodBackup>> {
+        let spec = &self.schedule.spec.backup_template.spec;
+        let url = spec.storage_location.to_string();
+        let listed = match self.services.repository(spec, &self.name.namespace).await {
+            Ok(repository) => match repository.catalog(None).await {
+                Ok(catalog) => Ok((repository, catalog)),
+                Err(error) => Err(with_causes(&error)),
+            },
+            Err(error) => Err(with_causes(&error)),
+        };
+        self.store_error = listed.as_ref().err().cloned();
+        self.services
+            .board
+            .store(&url, self.store_error.clone(), now);
+        match listed {
+            Ok((repository, catalog)) => {
+                let backups: Vec<GoodBackup> = catalog
+                    .backups
+                    .iter()
+                    .filter(|manifest| {
+                        manifest.schedule.as_deref() == Some(&self.name.name)
+                            && manifest.namespace == self.name.namespace
+                    })
+                    .map(|manifest| GoodBackup::of(manifest, repository.url_of(manifest)))
+                    .collect();
+                self.record.recoverable_from = backups
+                    .iter()
+                    .filter(|backup| backup.is_verified())
+                    .map(|backup| backup.taken)
+                    .min();
+                self.backups.clone_from(&backups);
+                Some(backups)
+            }
+            Err(error) => {
+                tracing::warn!(schedule = %self.name, store = %url, "the store does not answer: {error}");
+                None
+            }
+        }
+    }
+}

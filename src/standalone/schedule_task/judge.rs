@@ -1,0 +1,114 @@
+//! Observe and decide: what etcd and Prometheus say now, and what the core makes of it.
+
+use jiff::Timestamp;
+
+use super::ScheduleTask;
+use super::Silent;
+use crate::cause::with_causes;
+use crate::etcd::{Etcd, StatusSource};
+use crate::schedule::State;
+use crate::schedule::advance::advance;
+use crate::schedule::decide::{self, Decision, Observation};
+use crate::schedule::history::History;
+use crate::schedule::model::Model;
+use crate::schedule::timescale::Timescale;
+use crate::standalone::observe::Observed;
+use crate::standalone::record::GoodBackup;
+
+impl ScheduleTask {
+    pub(super) async fn observe(&mut self, now: Timestamp) -> Observed {
+        let spec = &self.schedule.spec.backup_template.spec;
+        let etcd = match self
+            .services
+            .connect_options(spec, &self.name.namespace)
+            .await
+        {
+            Ok(options) => Etcd::connect(&options).await,
+            Err(error) => Err(error),
+        };
+        let point = self
+            .record
+            .last_successful
+            .as_ref()
+            .and_then(GoodBackup::point);
+        let secrets = self.services.secrets.as_ref();
+        let source: Box<dyn StatusSource> = match etcd {
+            Ok(etcd) => Box::new(etcd),
+            Err(error) => Box::new(Silent(std::sync::Mutex::new(Some(error)))),
+        };
+        let observed = self
+            .signals
+            .observe(source.as_ref(), secrets, point, now)
+            .await;
+        self.db_size = observed.db_size.or(self.db_size);
+        self.tell_of_etcd(&observed, now);
+        observed
+    }
+
+    pub(super) async fn decide(&mut self, observed: &Observed, now: Timestamp) -> Decision {
+        let state = self
+            .record
+            .core
+            .clone()
+            .unwrap_or_else(|| self.new_core(now));
+        let policy = self.policy.clone();
+        let series = observed.series.clone();
+        let mut archive = std::mem::take(&mut self.archive);
+        let observation = Observation {
+            exact_changes: observed.exact_changes,
+            etcd_unhealthy: observed.etcd_error.is_some(),
+            cadence: Some(Timescale::live_cadence(
+                &policy,
+                f64::from(series.step_seconds()),
+            )),
+        };
+        // The daily fit takes up to a second of computing.
+        let worked = tokio::task::spawn_blocking(move || {
+            let mut state = state;
+            let history = History::new(&series);
+            advance(&policy, &mut state, &history, &mut archive, now);
+            // Planned-ahead mode fixes its interval once, when the backup before it was taken.
+            if state.planned.is_none() && state.last_success.is_some() {
+                decide::fix_interval(&policy, &mut state, &history, now);
+            }
+            let decision = decide::decide(&policy, &state, &history, &observation, now);
+            (state, archive, decision)
+        })
+        .await;
+        match worked {
+            Ok((state, archive, decision)) => {
+                self.record.core = Some(state);
+                self.archive = archive;
+                decision
+            }
+            Err(error) => {
+                tracing::error!(schedule = %self.name, %error, "the scheduling core failed: starting it anew from the history");
+                let state = self.new_core(now);
+                let history = History::new(&observed.series.range(0, 0));
+                let decision =
+                    decide::decide(&self.policy, &state, &history, &Observation::default(), now);
+                self.record.core = Some(state);
+                decision
+            }
+        }
+    }
+
+    pub(super) fn new_core(&mut self, now: Timestamp) -> State {
+        let mut state = State::new(self.record.first_seen.unwrap_or(now));
+        if let Some(backup) = &self.record.last_successful {
+            state.backup_succeeded(backup.taken, Some(backup.revision));
+        }
+        self.model_warning = None;
+        if let Some(path) = &self.schedule.spec.ai_optimization.model {
+            let read = std::fs::read_to_string(path).map_err(|error| error.to_string());
+            match read.and_then(|text| Model::from_json(&text).map_err(|error| with_causes(&error)))
+            {
+                Ok(model) => state.adopt(model),
+                Err(error) => {
+                    self.model_warning = Some(format!("model {path} is not used: {error}"));
+                }
+            }
+        }
+        state
+    }
+}

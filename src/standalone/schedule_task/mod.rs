@@ -1,0 +1,309 @@
+//! The loop of one schedule: observe → fit → decide → dispatch, at every sample, until the schedule goes away.
+
+mod back_up;
+mod judge;
+mod publish;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use tokio::sync::{mpsc, watch};
+
+use super::ResourceName;
+use super::dispatch::StageName;
+use super::meter;
+use super::observe::{Signals, SignalsSetup};
+use super::policy::{policy_of, prometheus_in_force, step_seconds};
+use super::record::{GoodBackup, ScheduleRecord};
+use super::requests::Wish;
+use super::services::{About, Services};
+use crate::alert::{Facts, Kind};
+use crate::api::{ErrorClass, EtcdBackupSchedule};
+use crate::cause::with_causes;
+use crate::etcd::{EtcdError, MemberStatus, StatusSource};
+use crate::records::{read_record, write_record};
+use crate::schedule::backtest::Archive;
+use crate::schedule::decide::Action;
+use crate::schedule::timescale::Timescale;
+use crate::schedule::{Policy, slots};
+
+/// The record is saved at least this often; what a crash loses is counted again from the history.
+const SAVE_EVERY: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a schedule's task is told from outside.
+pub struct Inbox {
+    /// The resource, anew whenever it changes.
+    pub wanted: watch::Receiver<EtcdBackupSchedule>,
+    /// Wishes of commands.
+    pub wishes: mpsc::Receiver<Wish>,
+}
+
+/// One schedule at work.
+pub struct ScheduleTask {
+    services: Arc<Services>,
+    name: ResourceName,
+    schedule: EtcdBackupSchedule,
+    policy: Policy,
+    signals: Signals,
+    archive: Archive,
+    record: ScheduleRecord,
+    file: PathBuf,
+    saved: Option<Timestamp>,
+    stage: StageName,
+    store_error: Option<String>,
+    silent: u32,
+    conditions: Vec<Condition>,
+    db_size: Option<i64>,
+    backups: Vec<GoodBackup>,
+    backup_warnings: Vec<String>,
+    model_warning: Option<String>,
+}
+
+/// How a look at a schedule ended, for `run --once`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// Nothing was due.
+    Waited,
+    /// A backup completed.
+    Completed,
+    /// A backup failed.
+    Failed(ErrorClass),
+}
+
+impl ScheduleTask {
+    /// Opens the record and the history of a schedule whose fields were checked.
+    ///
+    /// # Errors
+    /// One sentence when the schedule cannot be followed.
+    pub fn open(
+        services: Arc<Services>,
+        name: ResourceName,
+        schedule: EtcdBackupSchedule,
+    ) -> Result<Self, String> {
+        let now = Timestamp::now();
+        let policy = policy_of(&schedule.spec).map_err(|error| error.to_string())?;
+        let file = services.state.record("schedules", &name);
+        let record = read_record::<ScheduleRecord>(&file)
+            .unwrap_or_default()
+            .checked(now);
+        let signals = open_signals(&services, &name, &schedule, &policy)?;
+        let mut task = Self {
+            services,
+            name,
+            schedule,
+            policy,
+            signals,
+            archive: Archive::default(),
+            record,
+            file,
+            saved: None,
+            stage: StageName::default(),
+            store_error: None,
+            silent: 0,
+            conditions: Vec::new(),
+            db_size: None,
+            backups: Vec::new(),
+            backup_warnings: Vec::new(),
+            model_warning: None,
+        };
+        task.apply_record();
+        task.services
+            .metrics
+            .expect_schedule(&task.name.namespace, &task.name.name);
+        Ok(task)
+    }
+
+    /// Works until the schedule is no longer wanted.
+    pub async fn work(mut self, mut inbox: Inbox) {
+        self.settle_interrupted().await;
+        let mut asked = None;
+        loop {
+            let looked = self.look(asked.take()).await;
+            let now = Timestamp::now();
+            let pause = match looked {
+                // What comes next is decided at once, not a whole sample later.
+                Looked::Completed | Looked::Failed(_) => Duration::from_millis(10),
+                Looked::Waited => self.pause(now),
+            };
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                changed = inbox.wanted.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let schedule = inbox.wanted.borrow_and_update().clone();
+                    self.change(schedule);
+                }
+                Some(wish) = inbox.wishes.recv() => asked = self.heed(wish),
+            }
+        }
+        self.save(Timestamp::now(), true);
+        self.services
+            .metrics
+            .forget_schedule(&self.name.namespace, &self.name.name);
+        self.services
+            .alerter
+            .forget(&self.name.namespace, &self.name.name);
+    }
+
+    /// One round: what an interrupted run left, then observe, decide and, when due, dispatch.
+    pub async fn once(&mut self) -> Looked {
+        self.settle_interrupted().await;
+        self.look(None).await
+    }
+
+    async fn look(&mut self, asked: Option<&'static str>) -> Looked {
+        let now = Timestamp::now();
+        let observed = self.observe(now).await;
+        let decision = self.decide(&observed, now).await;
+        self.publish(&observed, &decision, now);
+        let trigger = asked.map(str::to_owned).or_else(|| {
+            (decision.action == Action::Backup)
+                .then(|| decision.reasons.first().cloned().unwrap_or_default())
+        });
+        // A run that may have finished elsewhere must be settled before another begins.
+        let (Some(trigger), None) = (trigger, &self.record.in_flight) else {
+            if self.record.in_flight.is_some() {
+                self.settle_interrupted().await;
+            }
+            return Looked::Waited;
+        };
+        meter::decided(&self.services.metrics, &self.name, &decision);
+        self.back_up(&trigger, &decision).await
+    }
+
+    fn change(&mut self, schedule: EtcdBackupSchedule) {
+        match policy_of(&schedule.spec) {
+            Ok(policy) => {
+                let step = step_seconds(&policy);
+                let prometheus_changed = schedule.spec.ai_optimization.prometheus
+                    != self.schedule.spec.ai_optimization.prometheus;
+                if step != self.signals.step_seconds() || prometheus_changed {
+                    match open_signals(&self.services, &self.name, &schedule, &policy) {
+                        Ok(signals) => self.signals = signals,
+                        Err(error) => tracing::warn!(schedule = %self.name, "{error}"),
+                    }
+                }
+                self.policy = policy;
+                self.schedule = schedule;
+                self.apply_record();
+                tracing::info!(schedule = %self.name, "the schedule changed");
+            }
+            Err(error) => {
+                tracing::warn!(schedule = %self.name, "the changed schedule is not valid, the old one stays in force: {error}");
+            }
+        }
+    }
+
+    fn heed(&mut self, wish: Wish) -> Option<&'static str> {
+        match wish {
+            Wish::Trigger => return Some("asked for by 'schedule trigger'"),
+            Wish::Suspend => self.record.suspended = true,
+            Wish::Resume => self.record.suspended = false,
+        }
+        self.apply_record();
+        self.save(Timestamp::now(), true);
+        None
+    }
+
+    /// What the record says about the policy: suspended by hand, and how long a backup takes.
+    fn apply_record(&mut self) {
+        self.policy.suspend = self.schedule.spec.suspend || self.record.suspended;
+        self.policy.expected_duration = self
+            .record
+            .last_successful
+            .as_ref()
+            .map(GoodBackup::duration);
+    }
+
+    fn pause(&self, now: Timestamp) -> Duration {
+        let cadence = self.cadence();
+        let planned = self
+            .record
+            .core
+            .as_ref()
+            .and_then(|core| slots::next(&self.policy, core, now));
+        let until_slot = planned
+            .filter(|_| !self.policy.ai_enabled)
+            .map_or(f64::INFINITY, |slot| slot.duration_since(now).as_secs_f64());
+        Duration::from_secs_f64(cadence.min(until_slot.max(0.05)))
+    }
+
+    /// Seconds between looks.
+    fn cadence(&self) -> f64 {
+        Timescale::live_cadence(&self.policy, f64::from(self.signals.step_seconds()))
+    }
+
+    fn save(&mut self, now: Timestamp, must: bool) -> bool {
+        let due = self
+            .saved
+            .is_none_or(|at| now.duration_since(at).abs() >= SAVE_EVERY);
+        if !must && !due {
+            return true;
+        }
+        match write_record(&self.file, &self.record) {
+            Ok(()) => {
+                self.saved = Some(now);
+                true
+            }
+            Err(error) => {
+                let message = with_causes(&error);
+                tracing::error!(schedule = %self.name, "cannot save the state: {message}");
+                let facts = Facts {
+                    what: format!(
+                        "schedule {}: the state folder cannot be written, so no backup is begun",
+                        self.name.name
+                    ),
+                    error: Some(message),
+                    next_step: Some("df -h, then etcdguardian doctor".to_owned()),
+                    ..Facts::default()
+                };
+                self.services
+                    .tell(Kind::BackupFailed, false, &self.about(now), facts);
+                false
+            }
+        }
+    }
+
+    fn about(&self, now: Timestamp) -> About<'_> {
+        About {
+            name: &self.name,
+            channels: &self.schedule.spec.alerts,
+            now,
+        }
+    }
+}
+
+/// The signals of a schedule as its resource and the config want them.
+fn open_signals(
+    services: &Services,
+    name: &ResourceName,
+    schedule: &EtcdBackupSchedule,
+    policy: &Policy,
+) -> Result<Signals, String> {
+    let file = services.state.root().join("signals");
+    let setup = SignalsSetup {
+        prometheus: prometheus_in_force(&schedule.spec, &services.config),
+        namespace: name.namespace.clone(),
+        sampler_file: file.join(format!("{}_{}.samples", name.namespace, name.name)),
+        step_seconds: step_seconds(policy),
+    };
+    Signals::open(setup).map_err(|error| with_causes(&error))
+}
+
+/// An etcd that could not be connected to; says so once.
+struct Silent(Mutex<Option<EtcdError>>);
+
+#[async_trait]
+impl StatusSource for Silent {
+    async fn status(&self) -> Result<MemberStatus, EtcdError> {
+        let error = self.0.lock().ok().and_then(|mut error| error.take());
+        Err(error.unwrap_or(EtcdError::Unavailable {
+            attempts: "not connected".to_owned(),
+        }))
+    }
+}

@@ -1,0 +1,232 @@
+//! Report: the state of a schedule to the board, the metrics and, where a person must act, the alerts.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::ScheduleTask;
+use crate::alert::{Facts, Kind};
+use crate::records::write_record;
+use crate::schedule::decide::Decision;
+use crate::schedule::plan::Reason;
+use crate::schedule::size::{self, Surprise};
+use crate::serve::ScheduleState;
+use crate::standalone::meter;
+use crate::standalone::observe::Observed;
+use crate::standalone::plan::{self, Cover, Protection};
+use crate::standalone::policy::prometheus_in_force;
+use crate::standalone::record::GoodBackup;
+use crate::standalone::report::{self, decision_file};
+
+/// etcd must be silent for this many looks before people are told: one lost packet is no outage.
+const SILENT_LOOKS: u32 = 3;
+
+impl ScheduleTask {
+    pub(super) fn publish(&mut self, observed: &Observed, decision: &Decision, now: Timestamp) {
+        let protection = self.protection(now);
+        self.tell_of_protection(protection, decision, now);
+        self.tell_of_model(observed, decision, now);
+        let facts = report::Facts {
+            record: &self.record,
+            policy: &self.policy,
+            decision: Some(decision),
+            protection,
+            store_error: self.store_error.as_deref(),
+            signal_error: observed.error.as_deref(),
+            generation: self.schedule.metadata.generation,
+        };
+        let status = report::status(&facts, &self.conditions, now);
+        self.conditions.clone_from(&status.conditions);
+        let mut warnings = observed.report.warnings.clone();
+        warnings.extend(observed.error.clone());
+        warnings.extend(self.model_warning.clone());
+        warnings.extend(self.backup_warnings.iter().cloned());
+        warnings.extend(
+            self.policy
+                .advice()
+                .into_iter()
+                .map(|advice| advice.message),
+        );
+        let protected_until = match protection {
+            Protection::Protected { until } => Some(until),
+            _ => None,
+        };
+        let mut state = ScheduleState {
+            namespace: self.name.namespace.clone(),
+            name: self.name.name.clone(),
+            schedule: self.schedule.spec.schedule.clone(),
+            ai_enabled: self.policy.ai_enabled,
+            protected: protected_until.is_some(),
+            protected_until,
+            protection: report::protection_sentence(&facts),
+            expected: None,
+            running: self.stage.get(),
+            status,
+            db_size: observed.db_size,
+            revision: observed.revision,
+            signal: format!("{:?}", observed.report.source),
+            signal_warnings: warnings,
+            backups: report::drawn_backups(&self.backups, &self.record),
+            rates: report::drawn_rates(&observed.series, self.policy.max_interval * 8, now),
+            forecast: report::drawn_forecast(decision),
+        };
+        state.expected = self.record.expected(self.db_size);
+        let cadence = self.cadence();
+        let cluster = self.services.cluster_name();
+        meter::looked(&self.services.metrics, &cluster, &state, decision, cadence);
+        self.services.board.schedule(&self.name, state, now);
+        let file = decision_file(self.services.state.root(), &self.name);
+        if let Err(error) = write_record(&file, decision) {
+            tracing::warn!(schedule = %self.name, %error, "cannot save the decision for 'schedule explain'");
+        }
+        self.save(now, false);
+    }
+
+    pub(super) fn publish_running(&self) {
+        let services = Arc::clone(&self.services);
+        services.board.amend(&self.name, Timestamp::now(), |state| {
+            state.running = Some("starting".to_owned());
+            state.status.backup_history = self.record.history.iter().cloned().collect();
+        });
+    }
+
+    pub(super) fn protection(&self, now: Timestamp) -> Protection {
+        let cover = Cover {
+            first_seen: self.record.first_seen.unwrap_or(now),
+            last_verified: self
+                .record
+                .last_verified
+                .as_ref()
+                .map(|backup| backup.taken),
+        };
+        plan::protection(&self.policy, &cover, now)
+    }
+
+    pub(super) fn tell_of_protection(
+        &self,
+        protection: Protection,
+        decision: &Decision,
+        now: Timestamp,
+    ) {
+        let overdue = matches!(protection, Protection::Overdue { .. });
+        let facts = Facts {
+            what: if overdue {
+                format!(
+                    "schedule {}: no proved backup is young enough",
+                    self.name.name
+                )
+            } else {
+                format!("schedule {} is protected again", self.name.name)
+            },
+            error: self
+                .record
+                .failure
+                .as_ref()
+                .map(|failure| failure.message.clone()),
+            next_step: overdue.then(|| format!("etcdguardian schedule trigger {}", self.name.name)),
+            last_good: self
+                .record
+                .last_verified
+                .as_ref()
+                .map(|backup| backup.taken),
+            exposure: Some(decision.exposure),
+            ..Facts::default()
+        };
+        // A schedule that was never protected has nothing to recover from.
+        if overdue || matches!(protection, Protection::Protected { .. }) {
+            self.services
+                .tell(Kind::NotProtected, !overdue, &self.about(now), facts);
+        }
+    }
+
+    pub(super) fn tell_of_model(&self, observed: &Observed, decision: &Decision, now: Timestamp) {
+        if !self.policy.ai_enabled
+            || prometheus_in_force(&self.schedule.spec, &self.services.config).is_none()
+        {
+            return;
+        }
+        let lost = observed.error.is_some() || decision.reason == Reason::SignalLost;
+        let facts = Facts {
+            what: if lost {
+                format!(
+                    "schedule {}: Prometheus gives no change rate, so the model has less to go by",
+                    self.name.name
+                )
+            } else {
+                format!(
+                    "schedule {}: the change rate is known again",
+                    self.name.name
+                )
+            },
+            error: observed.error.clone(),
+            next_step: lost.then(|| format!("etcdguardian schedule explain {}", self.name.name)),
+            ..Facts::default()
+        };
+        self.services
+            .tell(Kind::ModelFallback, !lost, &self.about(now), facts);
+    }
+
+    pub(super) fn tell_of_etcd(&mut self, observed: &Observed, now: Timestamp) {
+        let silent = observed.etcd_error.is_some();
+        self.silent = if silent {
+            self.silent.saturating_add(1)
+        } else {
+            0
+        };
+        if silent && self.silent < SILENT_LOOKS {
+            return;
+        }
+        let facts = Facts {
+            what: if silent {
+                format!("etcd of schedule {} does not answer", self.name.name)
+            } else {
+                format!("etcd of schedule {} answers again", self.name.name)
+            },
+            error: observed.etcd_error.clone(),
+            next_step: silent.then(|| "etcdguardian doctor".to_owned()),
+            last_good: self
+                .record
+                .last_verified
+                .as_ref()
+                .map(|backup| backup.taken),
+            ..Facts::default()
+        };
+        self.services
+            .tell(Kind::EtcdUnavailable, !silent, &self.about(now), facts);
+    }
+
+    /// Tells people of a backup that is much larger or smaller than the ones before it let expect.
+    pub(super) fn tell_of_size(&mut self, backup: &GoodBackup, now: Timestamp) {
+        let Some(expected) = self.record.expected(self.db_size) else {
+            return;
+        };
+        #[expect(clippy::cast_precision_loss, reason = "sizes are compared by ratio")]
+        let actual = backup.raw_size as f64;
+        let surprise = size::surprise(&expected, actual);
+        let mib = |bytes: f64| bytes / (1024.0 * 1024.0);
+        let facts = Facts {
+            what: match surprise {
+                Surprise::None => format!(
+                    "schedule {}: the size of backups is as expected again",
+                    self.name.name
+                ),
+                Surprise::Larger | Surprise::Smaller => format!(
+                    "schedule {}: the last backup has {:.1} MiB where {:.1} MiB were expected",
+                    self.name.name,
+                    mib(actual),
+                    mib(expected.raw_size.likely)
+                ),
+            },
+            next_step: (surprise != Surprise::None)
+                .then(|| format!("etcdguardian backup show {}", backup.id)),
+            last_good: Some(backup.taken),
+            ..Facts::default()
+        };
+        self.services.tell(
+            Kind::SizeSurprise,
+            surprise == Surprise::None,
+            &self.about(now),
+            facts,
+        );
+    }
+}
