@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::api::ErrorClass;
+use crate::cause::with_causes;
 
 /// A failure as the user sees it.
 #[derive(Debug, Serialize)]
@@ -27,16 +28,7 @@ impl CliError {
 
     /// An error of a class from a room's error: its own words, then those of its sources that add something.
     pub fn from_error(class: ErrorClass, error: &dyn Error) -> Self {
-        let mut message = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let words = cause.to_string();
-            if !words.is_empty() && !message.contains(&words) {
-                message.push_str(": ");
-                message.push_str(&words);
-            }
-            source = cause.source();
-        }
+        let message = with_causes(error);
         Self { class, message }
     }
 }
@@ -66,6 +58,7 @@ from_room_errors!(
     crate::seal::SealError,
     crate::restore::RestoreError,
     crate::secrets::SecretError,
+    crate::standalone::LoopError,
 );
 
 impl From<std::io::Error> for CliError {

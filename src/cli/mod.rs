@@ -11,7 +11,10 @@ mod error;
 mod keygen;
 mod output;
 mod restore;
+mod run;
+mod schedule;
 mod seal_flags;
+mod status;
 mod wait;
 
 use std::process::ExitCode;
@@ -47,6 +50,12 @@ pub enum Command {
     Unseal(keygen::Unseal),
     /// Make data directories of a backup.
     Restore(Box<restore::Restore>),
+    /// Run schedules without Kubernetes.
+    Run(run::Run),
+    /// What was decided, and wishes to the running loop.
+    Schedule(schedule::Schedule),
+    /// Say whether the cluster is protected.
+    Status(status::Status),
     /// Print the CustomResourceDefinitions.
     Crd(crd::Crd),
     /// Print a completion script for a shell.
@@ -97,6 +106,9 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Keygen(verb) => verb.run(&global),
         Command::Unseal(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Run(verb) => wait::block_on(verb.run(&global)),
+        Command::Schedule(verb) => wait::block_on(verb.run(&global)),
+        Command::Status(verb) => wait::block_on(verb.run(&global)),
         Command::Crd(verb) => verb.run(&global).map(done),
         Command::Completions(verb) => verb.run().map(done),
         Command::Man => completions::man().map(done),
