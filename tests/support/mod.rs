@@ -12,7 +12,7 @@ mod servers;
 
 use std::path::PathBuf;
 
-pub use binary::{guardian, guardian_command, guardian_process};
+pub use binary::{Ran, guardian, guardian_command, guardian_process};
 pub use etcd::Etcd;
 pub use http::http;
 pub use pki::Pki;

@@ -1,0 +1,447 @@
+//! `etcdguardian run`: the loop as people start it, against a real etcd, killed and misconfigured in every way that happens.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{
+    Etcd, Mailpit, Process, SlackFake, Toxiproxy, Versitygw, free_port, guardian, guardian_process,
+    until,
+};
+
+/// A config, its folders and what they hold.
+struct Site {
+    scratch: TempDir,
+}
+
+impl Site {
+    fn new(etcd: &Etcd, extra: &str) -> Self {
+        let site = Self {
+            scratch: tempfile::tempdir().unwrap(),
+        };
+        for folder in ["manifests", "secrets/s3", "store"] {
+            std::fs::create_dir_all(site.path(folder)).unwrap();
+        }
+        std::fs::write(site.path("secrets/s3/access-key-id"), "vgw").unwrap();
+        std::fs::write(site.path("secrets/s3/secret-access-key"), "vgwsecret").unwrap();
+        let port = free_port();
+        let config = format!(
+            "kind: EtcdGuardianConfig\ncluster: {{name: test, endpoints: ['{}']}}\nstateDir: {}\nmanifests: {}\nsecretsDir: {}\nserve: {{listen: '127.0.0.1:{port}'}}\n{extra}\n",
+            etcd.endpoint(),
+            site.path("state").display(),
+            site.path("manifests").display(),
+            site.path("secrets").display(),
+        );
+        std::fs::write(site.config(), config).unwrap();
+        site
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn config(&self) -> PathBuf {
+        self.path("guardian.yaml")
+    }
+
+    fn local(&self) -> String {
+        format!(
+            "{{provider: Local, bucket: {}}}",
+            self.path("store").display()
+        )
+    }
+
+    fn url(&self) -> String {
+        format!("file://{}", self.path("store").display())
+    }
+
+    /// A schedule that backs up every few seconds.
+    fn schedule(&self, name: &str, location: &str, spec: &str) {
+        let text = format!(
+            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: {name}}}\nspec:\n  schedule: '* * * * *'\n  immediate: true\n  aiOptimization: {{enabled: true, minInterval: 1s, maxInterval: 3s}}\n{spec}  backupTemplate:\n    spec:\n      backupMode: Full\n      storageLocation: {location}\n      retentionPolicy: {{maxBackups: 50}}\n"
+        );
+        std::fs::write(self.path(&format!("manifests/{name}.yaml")), text).unwrap();
+    }
+
+    fn start(&self) -> Process {
+        guardian_process(
+            &["run", "--config", self.config().to_str().unwrap()],
+            &self.path("run.log"),
+        )
+    }
+
+    fn guardian(&self, words: &[&str]) -> crate::support::Ran {
+        let config = self.config();
+        let mut all = words.to_vec();
+        all.extend(["--config", config.to_str().unwrap()]);
+        guardian(&all)
+    }
+
+    fn backups(&self, url: &str) -> Vec<Value> {
+        let listed = self
+            .guardian(&["backup", "list", "--from", url, "-o", "json"])
+            .json();
+        listed["items"].as_array().unwrap().clone()
+    }
+
+    fn wait_for_backups(&self, url: &str, count: usize) -> Vec<Value> {
+        until(&format!("{count} backups"), || {
+            let backups = self.backups(url);
+            (backups.len() >= count).then_some(backups)
+        })
+    }
+
+    /// Every backup is whole, none was made twice, and each is consistent with the live cluster.
+    fn assert_whole(&self, url: &str) -> usize {
+        let backups = self.backups(url);
+        let ids: BTreeSet<&str> = backups.iter().map(|b| b["id"].as_str().unwrap()).collect();
+        let names: BTreeSet<&str> = backups
+            .iter()
+            .map(|b| b["name"].as_str().unwrap())
+            .collect();
+        assert_eq!(ids.len(), backups.len());
+        assert_eq!(
+            names.len(),
+            backups.len(),
+            "no run was made twice: {backups:?}"
+        );
+        for id in ids {
+            self.guardian(&["backup", "verify", id, "--from", url, "--deep"])
+                .ok();
+        }
+        backups.len()
+    }
+}
+
+fn scratch_is_empty(site: &Site) -> bool {
+    std::fs::read_dir(site.path("state/scratch"))
+        .map_or(true, |mut entries| entries.next().is_none())
+}
+
+#[test]
+fn backups_are_made_proved_and_reported_without_a_human_touch() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 200, 200);
+    let site = Site::new(&etcd, "");
+    site.schedule("main", &site.local(), "");
+    let mut run = site.start();
+    let backups = site.wait_for_backups(&site.url(), 3);
+    assert!(
+        backups.iter().all(|b| b["level"] == "Consistent"),
+        "{backups:?}"
+    );
+    assert!(backups.iter().all(|b| b["schedule"] == "main"));
+
+    let status = site.guardian(&["status", "-o", "json"]).json();
+    assert_eq!(status["protected"], true, "{status}");
+    assert_eq!(status["running"], true);
+    let schedule = &status["schedules"][0];
+    assert!(schedule["status"]["recoverableTo"].is_string());
+    assert!(
+        schedule["status"]["backupHistory"]
+            .as_array()
+            .unwrap()
+            .len()
+            >= 3
+    );
+
+    let explained = site
+        .guardian(&["schedule", "explain", "main", "-o", "json"])
+        .json();
+    for field in [
+        "source",
+        "intervalSeconds",
+        "reasons",
+        "exposure",
+        "forecast",
+        "features",
+    ] {
+        assert!(!explained[field].is_null(), "{field}: {explained}");
+    }
+    assert!(!explained["reasons"].as_array().unwrap().is_empty());
+    assert!(
+        site.guardian(&["schedule", "explain", "main"])
+            .ok()
+            .contains("decided by")
+    );
+    assert!(
+        site.guardian(&["schedule", "list"])
+            .ok()
+            .contains("default/main")
+    );
+    site.guardian(&["schedule", "next", "main"]).ok();
+    site.guardian(&["schedule", "next", "nobody"]).code(4);
+
+    run.signal("TERM");
+    assert_eq!(run.wait().code(), Some(143));
+    assert!(scratch_is_empty(&site), "nothing is left in scratch");
+    site.assert_whole(&site.url());
+}
+
+#[test]
+fn killed_in_mid_upload_it_goes_on_and_doubles_nothing() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("big/", 64, 60_000);
+    let store = Versitygw::start(&["backups"]);
+    let toxics = Toxiproxy::start();
+    let port = toxics.proxy("s3", store.port);
+    let site = Site::new(&etcd, "");
+    let through = |port: u16| {
+        format!(
+            "{{provider: S3, bucket: backups, region: us-east-1, endpoint: 'http://127.0.0.1:{port}', addressing: Path, credentialsSecret: s3}}"
+        )
+    };
+    let url = format!(
+        "s3://backups?region=us-east-1&endpoint=http://127.0.0.1:{}&addressing=path&credentialsSecret=s3",
+        store.port
+    );
+    site.schedule("main", &through(port), "");
+    let mut run = site.start();
+    site.wait_for_backups(&url, 1);
+    for round in 1..=4 {
+        // About one second an upload: the kill lands inside one.
+        toxics.toxic("s3", "bandwidth", "{\"rate\": 300}");
+        let status = site.path("state/status.json");
+        until("an upload is under way", || {
+            let text = std::fs::read_to_string(&status).ok()?;
+            let state: Value = serde_json::from_str(&text).ok()?;
+            (state["schedules"][0]["running"].is_string()).then_some(())
+        });
+        run.signal("KILL");
+        run.wait();
+        let before = site.backups(&url).len();
+        toxics.heal();
+        run = site.start();
+        site.wait_for_backups(&url, before + 1);
+        let log = run.log_text();
+        assert!(
+            log.contains("interrupted"),
+            "round {round}: the interrupted run was noticed:\n{log}"
+        );
+    }
+    run.signal("TERM");
+    run.wait();
+    assert!(scratch_is_empty(&site));
+    assert!(site.assert_whole(&url) >= 5);
+}
+
+#[test]
+fn a_store_that_goes_away_is_told_on_slack_and_by_mail_and_so_is_its_return() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 20, 50);
+    let store = Versitygw::start(&["backups"]);
+    let toxics = Toxiproxy::start();
+    let port = toxics.proxy("s3", store.port);
+    let mail = Mailpit::start();
+    let slack = SlackFake::start();
+    let site = {
+        let alerts = format!(
+            "alerts:\n  repeatInterval: 1h\n  channels:\n  - name: chat\n    slack: {{webhookURLFile: HOOK}}\n  - name: mail\n    email: {{smtp: {{host: 127.0.0.1, port: {}, tls: None}}, from: guardian@example.com, to: [oncall@example.com]}}\n",
+            mail.smtp_port
+        );
+        let site = Site::new(&etcd, &alerts);
+        let hook = site.path("hook");
+        std::fs::write(&hook, &slack.webhook).unwrap();
+        let text = std::fs::read_to_string(site.config()).unwrap();
+        std::fs::write(site.config(), text.replace("HOOK", hook.to_str().unwrap())).unwrap();
+        site
+    };
+    let location = format!(
+        "{{provider: S3, bucket: backups, region: us-east-1, endpoint: 'http://127.0.0.1:{port}', addressing: Path, credentialsSecret: s3}}"
+    );
+    site.schedule("main", &location, "");
+    let mut run = site.start();
+    until("protected", || {
+        (site.guardian(&["status"]).code == 0).then_some(())
+    });
+    assert!(
+        slack.messages().is_empty() && mail.messages().is_empty(),
+        "all is well: nobody is told"
+    );
+
+    toxics.enabled("s3", false);
+    let told = until("a Slack message", || {
+        slack
+            .messages()
+            .into_iter()
+            .map(|m| m.to_string())
+            .find(|m| m.contains("main"))
+    });
+    assert!(
+        told.contains("etcdguardian doctor"),
+        "it says what to type: {told}"
+    );
+    assert!(!told.contains("vgwsecret"));
+    until("a mail", || (!mail.messages().is_empty()).then_some(()));
+    until("not protected", || {
+        (site.guardian(&["status"]).code == 3).then_some(())
+    });
+
+    toxics.enabled("s3", true);
+    until("protected again", || {
+        (site.guardian(&["status"]).code == 0).then_some(())
+    });
+    until("the recovery is told", || {
+        let said = slack
+            .messages()
+            .into_iter()
+            .map(|m| m.to_string().to_lowercase());
+        said.into_iter()
+            .find(|m| m.contains("recovered") || m.contains("resolved"))
+    });
+    run.signal("TERM");
+    run.wait();
+}
+
+#[test]
+fn the_folder_is_watched_and_a_bad_file_stops_nothing() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 10, 10);
+    let site = Site::new(&etcd, "");
+    site.schedule("first", &site.local(), "");
+    let run = site.start();
+    site.wait_for_backups(&site.url(), 1);
+
+    std::fs::write(
+        site.path("manifests/bad.yaml"),
+        "kind: EtcdBackupSchedule\n  spec: [",
+    )
+    .unwrap();
+    let problems = |site: &Site| {
+        let status = site.guardian(&["status", "-o", "json"]).stdout;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        status["problems"].as_array().cloned().unwrap_or_default()
+    };
+    until("the problem is reported", || {
+        (!problems(&site).is_empty()).then_some(())
+    });
+    let before = site.backups(&site.url()).len();
+    site.wait_for_backups(&site.url(), before + 1);
+    std::fs::remove_file(site.path("manifests/bad.yaml")).unwrap();
+    until("the problem is gone", || {
+        problems(&site).is_empty().then_some(())
+    });
+
+    std::fs::write(
+        site.path("manifests/one.yaml"),
+        format!("apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackup\nmetadata: {{name: before-upgrade}}\nspec: {{backupMode: Full, storageLocation: {}}}\n", site.local()),
+    )
+    .unwrap();
+    until("the single backup", || {
+        site.backups(&site.url())
+            .into_iter()
+            .find(|b| b["name"] == "before-upgrade")
+    });
+
+    site.guardian(&["schedule", "suspend", "first"]).ok();
+    until("suspended", || {
+        let next = site.guardian(&["schedule", "explain", "first"]).ok();
+        next.contains("suspended").then_some(())
+    });
+    let suspended = site.backups(&site.url()).len();
+    site.guardian(&["schedule", "trigger", "first"]).ok();
+    site.wait_for_backups(&site.url(), suspended + 1);
+    site.guardian(&["schedule", "resume", "first"]).ok();
+    site.wait_for_backups(&site.url(), suspended + 2);
+    drop(run);
+    let single = site.backups(&site.url());
+    assert_eq!(
+        single
+            .iter()
+            .filter(|b| b["name"] == "before-upgrade")
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn two_processes_cannot_share_a_state_folder() {
+    let etcd = Etcd::start("3.6");
+    let site = Site::new(&etcd, "");
+    site.schedule("main", &site.local(), "");
+    let mut run = site.start();
+    run.wait_ready(|| site.path("state/status.json").exists());
+    let second = site.guardian(&["run", "--once"]).code(11);
+    assert!(second.stderr.contains("in use"), "{}", second.stderr);
+}
+
+#[test]
+fn one_round_says_what_failed_by_its_exit_code() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 10, 10);
+    let site = Site::new(&etcd, "");
+    site.schedule("main", &site.local(), "");
+    site.guardian(&["run", "--once"]).ok();
+    assert_eq!(site.backups(&site.url()).len(), 1);
+
+    let refused = |site: &Site, code: i32, words: &str| {
+        let ran = site.guardian(&["run", "--once"]).code(code);
+        assert!(
+            ran.stderr.contains(words),
+            "wanted '{words}': {}",
+            ran.stderr
+        );
+    };
+    let write = |site: &Site, from: &str, to: &str| {
+        site.schedule("main", &site.local(), "");
+        let file = site.path("manifests/main.yaml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(from));
+        std::fs::write(&file, text.replace(from, to)).unwrap();
+    };
+    write(&site, "'* * * * *'", "'61 * * * *'");
+    refused(&site, 2, "spec.schedule");
+    write(&site, "minInterval: 1s", "minInterval: 9s");
+    refused(&site, 2, "minInterval");
+    write(&site, "retentionPolicy", "retentionPolcy");
+    refused(&site, 2, "retentionPolicy");
+    write(&site, "provider: Local", "provider: Tape");
+    refused(&site, 2, "Tape");
+    assert_eq!(
+        site.backups(&site.url()).len(),
+        1,
+        "nothing that was stored is harmed"
+    );
+
+    let missing = Site::new(&etcd, "");
+    missing.schedule("main", "{provider: S3, bucket: b, region: us-east-1, endpoint: 'http://127.0.0.1:9', credentialsSecret: nothere}", "");
+    missing.guardian(&["run", "--once"]).code(12);
+    let unreachable = Site::new(&etcd, "");
+    unreachable.schedule("main", "{provider: S3, bucket: b, region: us-east-1, endpoint: 'http://127.0.0.1:9', credentialsSecret: s3}", "");
+    unreachable.guardian(&["run", "--once"]).code(10);
+    let gone = Site::new(&etcd, "");
+    gone.schedule("main", &gone.local(), "");
+    let text = std::fs::read_to_string(gone.config()).unwrap();
+    std::fs::write(
+        gone.config(),
+        text.replace(&etcd.endpoint(), "http://127.0.0.1:9"),
+    )
+    .unwrap();
+    gone.guardian(&["run", "--once"]).code(13);
+}
+
+#[test]
+fn a_lost_state_folder_is_rebuilt_from_the_store() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 10, 10);
+    let site = Site::new(&etcd, "");
+    site.schedule("main", &site.local(), "");
+    site.guardian(&["run", "--once"]).ok();
+    remove(&site.path("state"));
+    // The newest backup is seen in the store, so that nothing is due at once.
+    let text = std::fs::read_to_string(site.path("manifests/main.yaml")).unwrap();
+    let calm = text.replace(
+        "minInterval: 1s, maxInterval: 3s",
+        "minInterval: 1h, maxInterval: 6h",
+    );
+    std::fs::write(site.path("manifests/main.yaml"), calm).unwrap();
+    site.guardian(&["run", "--once"]).ok();
+    assert_eq!(site.backups(&site.url()).len(), 1);
+    site.guardian(&["status"]).code(0);
+}
+
+fn remove(folder: &Path) {
+    std::fs::remove_dir_all(folder).unwrap();
+}
