@@ -90,9 +90,9 @@ impl Cron {
         let schedules = six_field_forms(text)?
             .iter()
             .map(|form| {
-                cron::Schedule::from_str(form).map_err(|error| CronError::BadField {
+                cron::Schedule::from_str(form).map_err(|_| CronError::BadField {
                     expression: text.to_owned(),
-                    reason: error.to_string(),
+                    reason: bad_field(form),
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -233,6 +233,32 @@ fn six_field_forms(text: &str) -> Result<Vec<String>, CronError> {
         (true, false) => vec![form("*", &days()?)],
         (false, false) => vec![form(month_day, "*"), form("*", &days()?)],
     })
+}
+
+/// Which field of a six-field form the `cron` crate refuses: its own words span lines and count the added seconds.
+fn bad_field(form: &str) -> String {
+    let ranges = [
+        ("second", "0-59"),
+        ("minute", "0-59"),
+        ("hour", "0-23"),
+        ("day of month", "1-31"),
+        ("month", "1-12 or JAN-DEC"),
+        ("day of week", "0-7 or SUN-SAT"),
+    ];
+    let fields: Vec<&str> = form.split_whitespace().collect();
+    for (place, (field, (name, range))) in fields.iter().zip(ranges).enumerate() {
+        let alone: Vec<&str> = (0..ranges.len())
+            .map(|other| match other {
+                other if other == place => *field,
+                0 => "0",
+                _ => "*",
+            })
+            .collect();
+        if cron::Schedule::from_str(&alone.join(" ")).is_err() {
+            return format!("`{field}` is not a {name} ({range}, lists, ranges and steps of them)");
+        }
+    }
+    "its fields do not go together".to_owned()
 }
 
 fn expand_macro(text: &str) -> Result<&'static str, CronError> {

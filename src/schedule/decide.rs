@@ -288,6 +288,7 @@ impl<'a> View<'a> {
 
     fn planned_at(&self, choice: Choice) -> Timestamp {
         let slot = || slots::next(self.policy, self.state, self.now);
+        let remaining = |bound: f64| (bound - self.situation.elapsed).max(0.0);
         match choice.reason {
             Reason::Suspended => Timestamp::MAX,
             Reason::BackoffAfterFailure => {
@@ -297,10 +298,13 @@ impl<'a> View<'a> {
             _ => {
                 let wait = plan::expected_wait(&self.situation, &self.scale);
                 let soonest = seconds_of(self.now) + wait.max(self.scale.cadence);
-                let last =
-                    seconds_of(self.now) + (self.situation.max - self.situation.elapsed).max(0.0);
+                let first = seconds_of(self.now) + remaining(self.situation.min);
+                let last = seconds_of(self.now) + remaining(self.situation.max);
+                let missed = || slots::due(self.policy, self.state, self.now).run.is_some();
                 let at = match (self.mode, slot()) {
-                    (Mode::Cron, Some(slot)) => seconds_of(slot),
+                    // A slot that comes before minInterval is over is made up for when it is.
+                    (Mode::Cron, _) if missed() => first,
+                    (Mode::Cron, Some(slot)) => seconds_of(slot).max(first),
                     _ => soonest,
                 };
                 instant_of(at.min(last).max(seconds_of(self.now)))

@@ -81,6 +81,11 @@ pub fn render(decision: &Decision, policy: &Policy, now: Timestamp) -> Vec<Strin
 fn headline(decision: &Decision, policy: &Policy, state: &State) -> String {
     let elapsed = rounded(SignedDuration::from_secs(decision.interval_seconds));
     match decision.reason {
+        Reason::MinInterval if state.last_success.is_none() => format!(
+            "no backup yet, and the schedule was first seen less than minInterval ({:#}) ago; \
+             spec.immediate: true asks for one at once",
+            policy.min_interval
+        ),
         Reason::MinInterval => format!(
             "less than minInterval ({:#}) since the last good backup",
             policy.min_interval

@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{ErrorClass, PrometheusSource};
+use super::dispatch::Failed;
+use crate::api::PrometheusSource;
 use crate::cause::with_causes;
 use crate::etcd::StatusSource;
 use crate::secrets::Secrets;
 use crate::signals::series::{Point, Series, SeriesError};
-use crate::signals::{PrometheusReader, Sampler, SignalReport, SignalSource, Window};
+use crate::signals::{PrometheusReader, Sampler, SignalError, SignalReport, SignalSource, Window};
 
 /// History that is read: 16,384 cells, which is 56 days of 5-minute steps.
 const CELLS: i64 = 16_384;
@@ -49,8 +50,8 @@ pub struct Observed {
     pub error: Option<String>,
     /// Exact changes since the last good backup, where the revision tells.
     pub exact_changes: Option<f64>,
-    /// Whether etcd did not answer.
-    pub etcd_error: Option<String>,
+    /// Why etcd did not answer.
+    pub etcd_error: Option<Failed>,
     /// Size of the database, bytes.
     pub db_size: Option<i64>,
     /// The newest revision.
@@ -87,7 +88,10 @@ impl Signals {
     ) -> Observed {
         let sampled = self.sampler.tick(etcd, now).await;
         let etcd_error = match &sampled {
-            Err(error) if error.class() == ErrorClass::EtcdUnavailable => Some(with_causes(error)),
+            Err(SignalError::Etcd(error)) => Some(Failed {
+                class: error.class(),
+                message: with_causes(error),
+            }),
             Err(error) => {
                 tracing::warn!(%error, "the sample was taken but not saved");
                 None

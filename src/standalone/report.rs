@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::ResourceName;
+use super::dispatch::Failed;
 use super::plan::Protection;
 use super::record::{GoodBackup, ScheduleRecord};
 use crate::api::{DecisionStatus, EtcdBackupScheduleStatus};
@@ -26,7 +27,9 @@ pub struct Facts<'a> {
     /// Whether it protects.
     pub protection: Protection,
     /// Why the store cannot be used.
-    pub store_error: Option<&'a str>,
+    pub store_error: Option<&'a Failed>,
+    /// Why etcd does not answer.
+    pub etcd_error: Option<&'a Failed>,
     /// Why the change rate is not known.
     pub signal_error: Option<&'a str>,
     /// Generation of the resource.
@@ -121,7 +124,10 @@ fn message(facts: &Facts<'_>) -> String {
             "the last {} tries failed: {}",
             failure.count, failure.message
         ),
-        None => protection_sentence(facts),
+        None => facts.etcd_error.map_or_else(
+            || protection_sentence(facts),
+            |error| format!("etcd does not answer: {}", error.message),
+        ),
     }
 }
 
@@ -134,13 +140,15 @@ fn conditions(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> Vec<Co
         Protection::Overdue { .. } => "BackupOverdue",
     };
     let (optimized, optimized_reason, optimized_message) = optimized(facts);
-    let store = facts.store_error.unwrap_or("the store answers");
-    let ready = facts.record.failure.is_none();
-    let ready_reason = facts
-        .record
-        .failure
-        .as_ref()
-        .map_or("Working", |failure| &failure.reason);
+    let store = facts
+        .store_error
+        .map_or("the store answers", |error| &error.message);
+    let ready = facts.record.failure.is_none() && facts.etcd_error.is_none();
+    let ready_reason = match (&facts.record.failure, facts.etcd_error) {
+        (Some(failure), _) => &failure.reason,
+        (None, Some(error)) => error.class.reason(),
+        (None, None) => "Working",
+    };
     let wanted = [
         ("Ready", ready, ready_reason, message(facts)),
         (
@@ -158,11 +166,9 @@ fn conditions(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> Vec<Co
         (
             "StoreReachable",
             facts.store_error.is_none(),
-            if facts.store_error.is_none() {
-                "Reachable"
-            } else {
-                "StoreUnavailable"
-            },
+            facts
+                .store_error
+                .map_or("Reachable", |error| error.class.reason()),
             store.to_owned(),
         ),
     ];

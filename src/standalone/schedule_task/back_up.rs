@@ -9,7 +9,7 @@ use crate::api::ErrorClass;
 use crate::cause::with_causes;
 use crate::schedule::decide::Decision;
 use crate::schedule::{State, slots};
-use crate::standalone::dispatch::Order;
+use crate::standalone::dispatch::{Failed, Order};
 use crate::standalone::plan::{self, Interrupted};
 use crate::standalone::record::{GoodBackup, Run};
 
@@ -59,7 +59,7 @@ impl ScheduleTask {
             }
             Err(failed) => {
                 if matches!(failed.class, ErrorClass::StoreUnavailable) {
-                    self.store_error = Some(failed.message.clone());
+                    self.store_error = Some(failed.clone());
                 }
                 self.record
                     .failed(&run, now, failed.class, failed.message.clone());
@@ -132,14 +132,22 @@ impl ScheduleTask {
         let listed = match self.services.repository(spec, &self.name.namespace).await {
             Ok(repository) => match repository.catalog(None).await {
                 Ok(catalog) => Ok((repository, catalog)),
-                Err(error) => Err(with_causes(&error)),
+                Err(error) => Err(Failed {
+                    class: error.class(),
+                    message: with_causes(&error),
+                }),
             },
-            Err(error) => Err(with_causes(&error)),
+            Err(error) => Err(Failed {
+                class: error.class(),
+                message: with_causes(&error),
+            }),
         };
         self.store_error = listed.as_ref().err().cloned();
-        self.services
-            .board
-            .store(&url, self.store_error.clone(), now);
+        self.services.board.store(
+            &url,
+            self.store_error.as_ref().map(|error| error.message.clone()),
+            now,
+        );
         match listed {
             Ok((repository, catalog)) => {
                 let backups: Vec<GoodBackup> = catalog
@@ -160,7 +168,7 @@ impl ScheduleTask {
                 Some(backups)
             }
             Err(error) => {
-                tracing::warn!(schedule = %self.name, store = %url, "the store does not answer: {error}");
+                tracing::warn!(schedule = %self.name, store = %url, "the store does not answer: {}", error.message);
                 None
             }
         }

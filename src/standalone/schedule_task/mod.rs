@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::sync::{mpsc, watch};
 
 use super::ResourceName;
-use super::dispatch::StageName;
+use super::dispatch::{Failed, StageName};
 use super::meter;
 use super::observe::{Signals, SignalsSetup};
 use super::policy::{policy_of, prometheus_in_force, step_seconds};
@@ -54,7 +54,8 @@ pub struct ScheduleTask {
     file: PathBuf,
     saved: Option<Timestamp>,
     stage: StageName,
-    store_error: Option<String>,
+    store_error: Option<Failed>,
+    etcd_error: Option<Failed>,
     silent: u32,
     conditions: Vec<Condition>,
     db_size: Option<i64>,
@@ -103,6 +104,7 @@ impl ScheduleTask {
             saved: None,
             stage: StageName::default(),
             store_error: None,
+            etcd_error: None,
             silent: 0,
             conditions: Vec::new(),
             db_size: None,
@@ -150,10 +152,17 @@ impl ScheduleTask {
             .forget(&self.name.namespace, &self.name.name);
     }
 
-    /// One round: what an interrupted run left, then observe, decide and, when due, dispatch.
+    /// One round: what an interrupted run left, then observe, decide and, when due, dispatch. A round that was not due
+    /// fails too when a backup could not be made now: whoever runs rounds by hand has no other way to hear of it.
     pub async fn once(&mut self) -> Looked {
         self.settle_interrupted().await;
-        self.look(None).await
+        match self.look(None).await {
+            Looked::Waited => {
+                let trouble = self.store_error.as_ref().or(self.etcd_error.as_ref());
+                trouble.map_or(Looked::Waited, |error| Looked::Failed(error.class))
+            }
+            looked => looked,
+        }
     }
 
     async fn look(&mut self, asked: Option<&'static str>) -> Looked {

@@ -31,13 +31,15 @@ impl ScheduleTask {
             policy: &self.policy,
             decision: Some(decision),
             protection,
-            store_error: self.store_error.as_deref(),
+            store_error: self.store_error.as_ref(),
+            etcd_error: self.etcd_error.as_ref(),
             signal_error: observed.error.as_deref(),
             generation: self.schedule.metadata.generation,
         };
         let status = report::status(&facts, &self.conditions, now);
         self.conditions.clone_from(&status.conditions);
         let mut warnings = observed.report.warnings.clone();
+        warnings.extend(self.etcd_error.as_ref().map(|error| error.message.clone()));
         warnings.extend(observed.error.clone());
         warnings.extend(self.model_warning.clone());
         warnings.extend(self.backup_warnings.iter().cloned());
@@ -168,6 +170,10 @@ impl ScheduleTask {
 
     pub(super) fn tell_of_etcd(&mut self, observed: &Observed, now: Timestamp) {
         let silent = observed.etcd_error.is_some();
+        if let (Some(error), None) = (&observed.etcd_error, &self.etcd_error) {
+            tracing::warn!(schedule = %self.name, "etcd does not answer: {}", error.message);
+        }
+        self.etcd_error.clone_from(&observed.etcd_error);
         self.silent = if silent {
             self.silent.saturating_add(1)
         } else {
@@ -182,7 +188,10 @@ impl ScheduleTask {
             } else {
                 format!("etcd of schedule {} answers again", self.name.name)
             },
-            error: observed.etcd_error.clone(),
+            error: observed
+                .etcd_error
+                .as_ref()
+                .map(|error| error.message.clone()),
             next_step: silent.then(|| "etcdguardian doctor".to_owned()),
             last_good: self
                 .record
