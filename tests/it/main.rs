@@ -12,5 +12,5 @@ mod architecture;
 mod etcd_room;
 mod restore_boot;
 mod restore_safety;
-mod run_loop;
+mod run;
 mod testbed;

@@ -1,124 +1,11 @@
 //! `etcdguardian run`: the loop as people start it, against a real etcd, killed and misconfigured in every way that happens.
 
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::support::{
-    Etcd, Mailpit, Process, SlackFake, Toxiproxy, Versitygw, free_port, guardian, guardian_process,
-    until,
-};
-
-/// A config, its folders and what they hold.
-struct Site {
-    scratch: TempDir,
-}
-
-impl Site {
-    fn new(etcd: &Etcd, extra: &str) -> Self {
-        let site = Self {
-            scratch: tempfile::tempdir().unwrap(),
-        };
-        for folder in ["manifests", "secrets/s3", "store"] {
-            std::fs::create_dir_all(site.path(folder)).unwrap();
-        }
-        std::fs::write(site.path("secrets/s3/access-key-id"), "vgw").unwrap();
-        std::fs::write(site.path("secrets/s3/secret-access-key"), "vgwsecret").unwrap();
-        let port = free_port();
-        let config = format!(
-            "kind: EtcdGuardianConfig\ncluster: {{name: test, endpoints: ['{}']}}\nstateDir: {}\nmanifests: {}\nsecretsDir: {}\nserve: {{listen: '127.0.0.1:{port}'}}\n{extra}\n",
-            etcd.endpoint(),
-            site.path("state").display(),
-            site.path("manifests").display(),
-            site.path("secrets").display(),
-        );
-        std::fs::write(site.config(), config).unwrap();
-        site
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.scratch.path().join(name)
-    }
-
-    fn config(&self) -> PathBuf {
-        self.path("guardian.yaml")
-    }
-
-    fn local(&self) -> String {
-        format!(
-            "{{provider: Local, bucket: {}}}",
-            self.path("store").display()
-        )
-    }
-
-    fn url(&self) -> String {
-        format!("file://{}", self.path("store").display())
-    }
-
-    /// A schedule that backs up every few seconds.
-    fn schedule(&self, name: &str, location: &str, spec: &str) {
-        let text = format!(
-            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: {name}}}\nspec:\n  schedule: '* * * * *'\n  immediate: true\n  aiOptimization: {{enabled: true, minInterval: 1s, maxInterval: 3s}}\n{spec}  backupTemplate:\n    spec:\n      backupMode: Full\n      storageLocation: {location}\n      retentionPolicy: {{maxBackups: 50}}\n"
-        );
-        std::fs::write(self.path(&format!("manifests/{name}.yaml")), text).unwrap();
-    }
-
-    fn start(&self) -> Process {
-        guardian_process(
-            &["run", "--config", self.config().to_str().unwrap()],
-            &self.path("run.log"),
-        )
-    }
-
-    fn guardian(&self, words: &[&str]) -> crate::support::Ran {
-        let config = self.config();
-        let mut all = words.to_vec();
-        all.extend(["--config", config.to_str().unwrap()]);
-        guardian(&all)
-    }
-
-    fn backups(&self, url: &str) -> Vec<Value> {
-        let listed = self
-            .guardian(&["backup", "list", "--from", url, "-o", "json"])
-            .json();
-        listed["items"].as_array().unwrap().clone()
-    }
-
-    fn wait_for_backups(&self, url: &str, count: usize) -> Vec<Value> {
-        until(&format!("{count} backups"), || {
-            let backups = self.backups(url);
-            (backups.len() >= count).then_some(backups)
-        })
-    }
-
-    /// Every backup is whole, none was made twice, and each is consistent with the live cluster.
-    fn assert_whole(&self, url: &str) -> usize {
-        let backups = self.backups(url);
-        let ids: BTreeSet<&str> = backups.iter().map(|b| b["id"].as_str().unwrap()).collect();
-        let names: BTreeSet<&str> = backups
-            .iter()
-            .map(|b| b["name"].as_str().unwrap())
-            .collect();
-        assert_eq!(ids.len(), backups.len());
-        assert_eq!(
-            names.len(),
-            backups.len(),
-            "no run was made twice: {backups:?}"
-        );
-        for id in ids {
-            self.guardian(&["backup", "verify", id, "--from", url, "--deep"])
-                .ok();
-        }
-        backups.len()
-    }
-}
-
-fn scratch_is_empty(site: &Site) -> bool {
-    std::fs::read_dir(site.path("state/scratch"))
-        .map_or(true, |mut entries| entries.next().is_none())
-}
+use super::{Site, scratch_is_empty};
+use crate::support::{Etcd, Mailpit, SlackFake, Toxiproxy, Versitygw, until};
 
 #[test]
 fn backups_are_made_proved_and_reported_without_a_human_touch() {
@@ -365,61 +252,6 @@ fn two_processes_cannot_share_a_state_folder() {
     run.wait_ready(|| site.path("state/status.json").exists());
     let second = site.guardian(&["run", "--once"]).code(11);
     assert!(second.stderr.contains("in use"), "{}", second.stderr);
-}
-
-#[test]
-fn one_round_says_what_failed_by_its_exit_code() {
-    let etcd = Etcd::start("3.6");
-    etcd.fill("k/", 10, 10);
-    let site = Site::new(&etcd, "");
-    site.schedule("main", &site.local(), "");
-    site.guardian(&["run", "--once"]).ok();
-    assert_eq!(site.backups(&site.url()).len(), 1);
-
-    let refused = |site: &Site, code: i32, words: &str| {
-        let ran = site.guardian(&["run", "--once"]).code(code);
-        assert!(
-            ran.stderr.contains(words),
-            "wanted '{words}': {}",
-            ran.stderr
-        );
-    };
-    let write = |site: &Site, from: &str, to: &str| {
-        site.schedule("main", &site.local(), "");
-        let file = site.path("manifests/main.yaml");
-        let text = std::fs::read_to_string(&file).unwrap();
-        assert!(text.contains(from));
-        std::fs::write(&file, text.replace(from, to)).unwrap();
-    };
-    write(&site, "'* * * * *'", "'61 * * * *'");
-    refused(&site, 2, "spec.schedule");
-    write(&site, "minInterval: 1s", "minInterval: 9s");
-    refused(&site, 2, "minInterval");
-    write(&site, "retentionPolicy", "retentionPolcy");
-    refused(&site, 2, "retentionPolicy");
-    write(&site, "provider: Local", "provider: Tape");
-    refused(&site, 2, "Tape");
-    assert_eq!(
-        site.backups(&site.url()).len(),
-        1,
-        "nothing that was stored is harmed"
-    );
-
-    let missing = Site::new(&etcd, "");
-    missing.schedule("main", "{provider: S3, bucket: b, region: us-east-1, endpoint: 'http://127.0.0.1:9', credentialsSecret: nothere}", "");
-    missing.guardian(&["run", "--once"]).code(12);
-    let unreachable = Site::new(&etcd, "");
-    unreachable.schedule("main", "{provider: S3, bucket: b, region: us-east-1, endpoint: 'http://127.0.0.1:9', credentialsSecret: s3}", "");
-    unreachable.guardian(&["run", "--once"]).code(10);
-    let gone = Site::new(&etcd, "");
-    gone.schedule("main", &gone.local(), "");
-    let text = std::fs::read_to_string(gone.config()).unwrap();
-    std::fs::write(
-        gone.config(),
-        text.replace(&etcd.endpoint(), "http://127.0.0.1:9"),
-    )
-    .unwrap();
-    gone.guardian(&["run", "--once"]).code(13);
 }
 
 #[test]
