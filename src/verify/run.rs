@@ -1,0 +1,304 @@
+//! Reads stored backups back and proves them; the hashing and unsealing run on a thread of their own.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio_util::io::SyncIoBridge;
+
+use super::read_back::{EndOnDrop, HashingReader, HashingWriter, Watch};
+use super::{Live, Mapped, ReadBack, Verdict, VerifyError, judge};
+use crate::repository::{Check, Level, Manifest, Repository};
+use crate::seal::{SealError, Unsealer};
+use crate::snapshot;
+
+/// How often whoever waits is told how far the reading is.
+const TOLD_EVERY: Duration = Duration::from_millis(100);
+
+/// Reads a stored backup back into `to` (created new, 0600): the stored bytes' size and digest are checked, then it is
+/// unsealed, and the plain bytes' size and digest are checked. Nothing stays at `to` when it fails.
+///
+/// # Errors
+/// When the store does not answer, the key is wrong, or the bytes are not those of the manifest.
+pub async fn fetch(
+    repository: &Repository,
+    manifest: &Manifest,
+    unsealer: &Unsealer,
+    to: &Path,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(), VerifyError> {
+    let unwritable = |source| VerifyError::File {
+        path: to.to_owned(),
+        source,
+    };
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(unwritable)?;
+    let sink = Sink::File(BufWriter::with_capacity(1 << 20, file));
+    let half = RemoveOnDrop(Some(to));
+    let outcome = read_sealed(repository, manifest, Some(unsealer), sink, progress).await;
+    let (read, sink) = outcome.map_err(|error| match error {
+        VerifyError::File { source, .. } => unwritable(source),
+        other => other,
+    })?;
+    check(manifest, &read)?;
+    if let Sink::File(writer) = sink {
+        let file = writer
+            .into_inner()
+            .map_err(|error| unwritable(error.into_error()))?;
+        file.sync_all().map_err(unwritable)?;
+    }
+    half.keep();
+    Ok(())
+}
+
+/// Reads a stored backup back, unseals it and keeps nothing: what is left is its sizes and digests, which are those of the
+/// manifest.
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn read_back(
+    repository: &Repository,
+    manifest: &Manifest,
+    unsealer: &Unsealer,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<ReadBack, VerifyError> {
+    let read = read_sealed(repository, manifest, Some(unsealer), Sink::None, progress).await?;
+    check(manifest, &read.0)?;
+    Ok(read.0)
+}
+
+/// Checks the stored bytes' size and digest only; no key is needed.
+///
+/// # Errors
+/// When the store does not answer. What is wrong with the bytes is in the verdict.
+pub async fn shallow(
+    repository: &Repository,
+    manifest: &Manifest,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Verdict, VerifyError> {
+    let (read, _) = read_sealed(repository, manifest, None, Sink::None, progress).await?;
+    let check = match read.problem(manifest) {
+        Some(problem) => stored_check(false, problem),
+        None => stored_check(
+            true,
+            format!("{} stored bytes have their SHA-256", read.stored_size),
+        ),
+    };
+    Ok(Verdict {
+        level: Level::Stored,
+        checks: vec![check],
+    })
+}
+
+/// Reads a stored backup into `scratch`, unseals it and proves every page and row.
+///
+/// # Errors
+/// When the store does not answer, the key is wrong, or the scratch folder cannot be used. What is wrong with the backup is
+/// in the verdict.
+pub async fn deep(
+    repository: &Repository,
+    manifest: &Manifest,
+    unsealer: &Unsealer,
+    scratch: &Path,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<Verdict, VerifyError> {
+    let folder = tempfile::Builder::new()
+        .prefix("verify-")
+        .tempdir_in(scratch)
+        .map_err(|source| VerifyError::File {
+            path: scratch.to_owned(),
+            source,
+        })?;
+    let file = folder.path().join("snapshot.db");
+    match fetch(repository, manifest, unsealer, &file, progress).await {
+        Ok(()) => {}
+        Err(VerifyError::Damaged { problem, .. }) => {
+            return Ok(Verdict {
+                level: Level::Stored,
+                checks: vec![stored_check(false, problem)],
+            });
+        }
+        Err(other) => return Err(other),
+    }
+    let proof = prove(&file, &manifest.id).await?;
+    let mut verdict = judge(&proof, None, &Live::NotAsked);
+    let bytes = format!(
+        "{} stored and {} unsealed bytes have their SHA-256",
+        manifest.stored_size, manifest.raw_size
+    );
+    verdict.checks.insert(0, stored_check(true, bytes));
+    let revision = proof.status.as_ref().map(|status| status.revision);
+    if let Some(revision) = revision.filter(|revision| *revision != manifest.revision) {
+        verdict.level = Level::Stored;
+        verdict.checks.push(Check {
+            name: "revision".to_owned(),
+            ok: false,
+            message: format!(
+                "the file ends at revision {revision} and its manifest says {}",
+                manifest.revision
+            ),
+        });
+    }
+    Ok(verdict)
+}
+
+/// Proves a file on a thread of its own.
+pub(crate) async fn prove(file: &Path, id: &str) -> Result<snapshot::Proof, VerifyError> {
+    let path = file.to_owned();
+    let interrupted = || VerifyError::Interrupted { id: id.to_owned() };
+    tokio::task::spawn_blocking(move || {
+        let mapped = Mapped::open(&path).map_err(|source| VerifyError::File {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(snapshot::prove(mapped.bytes()))
+    })
+    .await
+    .map_err(|_| interrupted())?
+}
+
+fn stored_check(ok: bool, message: String) -> Check {
+    Check {
+        name: "stored".to_owned(),
+        ok,
+        message,
+    }
+}
+
+fn check(manifest: &Manifest, read: &ReadBack) -> Result<(), VerifyError> {
+    match read.problem(manifest) {
+        None => Ok(()),
+        Some(problem) => Err(VerifyError::Damaged {
+            id: manifest.id.clone(),
+            problem,
+        }),
+    }
+}
+
+enum Sink {
+    None,
+    File(BufWriter<File>),
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::None => Ok(bytes.len()),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::File(file) => file.flush(),
+        }
+    }
+}
+
+struct RemoveOnDrop<'a>(Option<&'a Path>);
+
+impl RemoveOnDrop<'_> {
+    fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for RemoveOnDrop<'_> {
+    fn drop(&mut self) {
+        if let Some(path) = self.0
+            && let Err(error) = fs::remove_file(path)
+        {
+            tracing::warn!(file = %path.display(), %error, "a partial snapshot cannot be removed");
+        }
+    }
+}
+
+/// Reads to the very end of what is stored, unsealing when there is something to unseal with.
+async fn read_sealed(
+    repository: &Repository,
+    manifest: &Manifest,
+    unsealer: Option<&Unsealer>,
+    sink: Sink,
+    progress: &(dyn Fn(u64) + Send + Sync),
+) -> Result<(ReadBack, Sink), VerifyError> {
+    let stream = repository.read(&manifest.data_key).await?;
+    let watch = Watch::default();
+    let _end = EndOnDrop(watch.clone());
+    let bridge = SyncIoBridge::new(stream);
+    let reading = Reading {
+        manifest: manifest.clone(),
+        unsealer: unsealer.cloned(),
+        watch: watch.clone(),
+    };
+    let mut work = tokio::task::spawn_blocking(move || reading.run(bridge, sink));
+    loop {
+        match tokio::time::timeout(TOLD_EVERY, &mut work).await {
+            Err(_) => progress(watch.done.load(Ordering::Relaxed)),
+            Ok(Ok(outcome)) => {
+                progress(watch.done.load(Ordering::Relaxed));
+                return outcome;
+            }
+            Ok(Err(_)) => {
+                let id = manifest.id.clone();
+                return Err(VerifyError::Interrupted { id });
+            }
+        }
+    }
+}
+
+struct Reading {
+    manifest: Manifest,
+    unsealer: Option<Unsealer>,
+    watch: Watch,
+}
+
+impl Reading {
+    fn run(self, stored: impl io::Read, sink: Sink) -> Result<(ReadBack, Sink), VerifyError> {
+        let id = || self.manifest.id.clone();
+        let mut reader = HashingReader::new(stored, self.watch.clone());
+        let mut writer = HashingWriter::new(sink);
+        let mut unsealed: Option<Result<(), SealError>> = None;
+        if let Some(unsealer) = &self.unsealer {
+            let (seal, compression) = (&self.manifest.seal, self.manifest.compression);
+            unsealed = Some(unsealer.unseal(seal, compression, &mut reader, &mut writer));
+        }
+        if let Some(source) = reader.broke.take() {
+            return Err(VerifyError::Read { id: id(), source });
+        }
+        if let Some(source) = writer.broke.take() {
+            let path = std::path::PathBuf::new();
+            return Err(VerifyError::File { path, source });
+        }
+        // The seal may end before the object does, or fail in its middle: the digest is that of all stored bytes.
+        if let Err(source) = reader.drain() {
+            return Err(VerifyError::Read { id: id(), source });
+        }
+        let (stored_size, stored_sha256) = reader.finish();
+        let (plain, sink) = writer.finish();
+        let read = ReadBack {
+            stored_size,
+            stored_sha256,
+            plain: self.unsealer.is_some().then_some(plain),
+        };
+        match unsealed {
+            Some(Err(source)) => {
+                let stored = ReadBack {
+                    plain: None,
+                    ..read
+                };
+                // Damaged bytes explain a seal that does not open better than the seal can.
+                check(&self.manifest, &stored)?;
+                Err(VerifyError::Sealed { id: id(), source })
+            }
+            _ => Ok((read, sink)),
+        }
+    }
+}
