@@ -305,7 +305,7 @@ pub(super) fn auth_is_off(error: &etcd_client::Error) -> bool {
 }
 
 /// The words of an error and of its sources that add something.
-pub(super) fn words(error: &(dyn std::error::Error + 'static)) -> String {
+pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
     let mut words = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -12,6 +12,7 @@ mod tls;
 use async_trait::async_trait;
 
 pub use connect::ConnectOptions;
+pub(crate) use error::words;
 pub use error::{EtcdError, StreamProblem};
 pub use known_bad::known_problems;
 pub use member::{Certificate, Etcd};

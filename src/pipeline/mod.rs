@@ -1,14 +1,25 @@
 //! One backup from start to end: hooks → snapshot → verify → seal → store → read back → retain → hooks.
 
+mod error;
+mod hooks;
+mod plan;
+mod run;
+mod scratch;
+mod seal_file;
+mod stages;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{ClusterConfig, ErrorClass, EtcdBackupSpec};
+use crate::api::{ClusterConfig, EtcdBackupSpec};
 use crate::repository::{Manifest, StoreObserver};
 use crate::secrets::Secrets;
+
+pub use error::PipelineError;
+pub use run::run;
 
 /// What a pipeline needs from its surroundings.
 #[derive(Clone)]
@@ -100,36 +111,4 @@ pub struct Completed {
     pub retired: Vec<String>,
     /// What went wrong without failing the backup: a hook that may fail, retention, a sweep.
     pub warnings: Vec<String>,
-}
-
-/// Makes a backup. Stage clocks aside, nothing here decides by time.
-///
-/// # Errors
-/// Names the stage and the object; nothing that was stored before is harmed.
-pub async fn run(
-    _request: &Request,
-    _services: &Services,
-    _progress: &dyn Progress,
-) -> Result<Completed, PipelineError> {
-    todo!()
-}
-
-/// Why a backup failed.
-#[derive(Debug, thiserror::Error)]
-pub enum PipelineError {
-    /// The deadline passed.
-    #[error(
-        "the backup took longer than activeDeadlineSeconds ({seconds}); raise it, or find what is slow in the log"
-    )]
-    Deadline {
-        /// The limit.
-        seconds: i64,
-    },
-}
-
-impl PipelineError {
-    /// How a caller should treat the error.
-    pub fn class(&self) -> ErrorClass {
-        ErrorClass::Timeout
-    }
 }

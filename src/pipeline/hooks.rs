@@ -1,0 +1,275 @@
+//! Hooks: commands on this host and HTTP requests, each with a limit, before the backup and after its outcome is known.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::Serialize;
+use tokio::io::AsyncReadExt;
+use tokio::process::Command;
+
+use super::{PipelineError, Request};
+use crate::api::{ExecHook, Hook, HookKind, HttpHook, HumanDuration, OnError};
+
+const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
+/// How much of a failed command's last words is kept.
+const LAST_WORDS: usize = 200;
+
+/// What hooks are told: as JSON by HTTP, as `ETCDGUARDIAN_…` variables to a command.
+#[derive(Debug, Clone, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Told {
+    /// `preBackup` or `postBackup`.
+    pub stage: &'static str,
+    /// `Completed` or `Failed`, once it is known.
+    pub outcome: Option<&'static str>,
+    /// The error, or what was stored.
+    pub message: Option<String>,
+    pub name: String,
+    pub namespace: String,
+    pub schedule: Option<String>,
+    pub cluster: String,
+    #[serde(rename = "runID")]
+    pub run_id: String,
+    pub id: Option<String>,
+    pub location: Option<String>,
+    pub revision: Option<i64>,
+    pub level: Option<String>,
+}
+
+impl Told {
+    pub fn of(request: &Request, stage: &'static str) -> Self {
+        Self {
+            stage,
+            name: request.name.clone(),
+            namespace: request.namespace.clone(),
+            schedule: request.schedule.clone(),
+            cluster: request.cluster_name.clone(),
+            run_id: request.run_id.clone(),
+            ..Self::default()
+        }
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(self) else {
+            return Vec::new();
+        };
+        fields
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let value = match value {
+                    serde_json::Value::Null => return None,
+                    serde_json::Value::String(text) => text,
+                    other => other.to_string(),
+                };
+                Some((format!("ETCDGUARDIAN_{}", name.to_uppercase()), value))
+            })
+            .collect()
+    }
+}
+
+/// Runs the hooks in order; the first that must succeed and does not ends them. Returns what others said that failed.
+pub(super) async fn before(hooks: &[Hook], told: &Told) -> Result<Vec<String>, PipelineError> {
+    let mut warnings = Vec::new();
+    for hook in hooks {
+        if let Err(problem) = run(hook, told).await {
+            match hook.on_error {
+                OnError::Fail => {
+                    return Err(PipelineError::Hook {
+                        hook: hook.name.clone(),
+                        problem,
+                    });
+                }
+                OnError::Continue => {
+                    warnings.push(format!("hook '{}' failed: {problem}", hook.name));
+                }
+            }
+        }
+    }
+    Ok(warnings)
+}
+
+/// Runs every hook whatever becomes of the others: the outcome stands, so a failure is only said.
+pub(super) async fn after(hooks: &[Hook], told: &Told) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for hook in hooks {
+        if let Err(problem) = run(hook, told).await {
+            tracing::warn!(hook = hook.name, problem, "a hook failed after the backup");
+            warnings.push(format!(
+                "hook '{}' failed after the backup: {problem}",
+                hook.name
+            ));
+        }
+    }
+    warnings
+}
+
+async fn run(hook: &Hook, told: &Told) -> Result<(), String> {
+    match (hook.kind, &hook.exec, &hook.http) {
+        (HookKind::Exec, Some(exec), _) => limited(exec.timeout, command(exec, told)).await,
+        (HookKind::HTTP, _, Some(http)) => limited(http.timeout, request(http, told)).await,
+        (HookKind::Exec, None, _) => Err("it has type Exec and no exec".to_owned()),
+        (HookKind::HTTP, _, None) => Err("it has type HTTP and no http".to_owned()),
+    }
+}
+
+async fn limited(
+    limit: Option<HumanDuration>,
+    work: impl Future<Output = Result<(), String>>,
+) -> Result<(), String> {
+    let limit = limit
+        .and_then(|limit| Duration::try_from(limit.as_signed()).ok())
+        .unwrap_or(DEFAULT_LIMIT);
+    tokio::time::timeout(limit, work)
+        .await
+        .unwrap_or_else(|_| Err(format!("it took longer than {} s", limit.as_secs_f32())))
+}
+
+async fn command(exec: &ExecHook, told: &Told) -> Result<(), String> {
+    let Some((program, arguments)) = exec.command.split_first() else {
+        return Err("its command is empty".to_owned());
+    };
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(told.variables())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|error| format!("'{program}' cannot be started: {error}"))?;
+    let mut words = Vec::new();
+    if let Some(mut stderr) = child.stderr.take() {
+        let mut buffer = [0; 4096];
+        // Only the tail is kept, however much it says.
+        while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+            words.extend_from_slice(&buffer[..count]);
+            let over = words.len().saturating_sub(LAST_WORDS);
+            words.drain(..over);
+        }
+    }
+    let status = child
+        .wait()
+        .await
+        .map_err(|error| format!("'{program}' cannot be waited for: {error}"))?;
+    if status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&words);
+    let last = words.trim().lines().next_back().unwrap_or_default();
+    let said = if last.is_empty() {
+        String::new()
+    } else {
+        format!(": {last}")
+    };
+    Err(format!("'{program}' ended with {status}{said}"))
+}
+
+async fn request(http: &HttpHook, told: &Told) -> Result<(), String> {
+    // A URL may hold a token, so errors name only its host.
+    let host = url::Url::parse(&http.url)
+        .ok()
+        .and_then(|url| url.host_str().map(str::to_owned))
+        .ok_or_else(|| "its url is none".to_owned())?;
+    let failed = |error: reqwest::Error| {
+        let error = error.without_url();
+        format!("{host} did not take it: {}", crate::etcd::words(&error))
+    };
+    let client = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .map_err(failed)?;
+    let answer = client.post(&http.url).json(told).send().await;
+    let status = answer.map_err(failed)?.status();
+    if status.is_success() {
+        Ok(())
+    } else {
+        Err(format!("{host} answered {status}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use wiremock::matchers::{body_partial_json, method};
+    use wiremock::{Mock, MockServer, ResponseTemplate};
+
+    use super::*;
+    use crate::pipeline::plan::tests::request as wanted;
+
+    fn exec(script: &str, timeout: Option<&str>, on_error: OnError) -> Hook {
+        Hook {
+            name: "h".to_owned(),
+            kind: HookKind::Exec,
+            exec: Some(ExecHook {
+                command: ["sh", "-c", script].map(str::to_owned).to_vec(),
+                timeout: timeout.map(|text| text.parse().unwrap()),
+                ..ExecHook::default()
+            }),
+            http: None,
+            on_error,
+        }
+    }
+
+    fn post(url: String) -> Hook {
+        Hook {
+            name: "p".to_owned(),
+            kind: HookKind::HTTP,
+            exec: None,
+            http: Some(HttpHook { url, timeout: None }),
+            on_error: OnError::Fail,
+        }
+    }
+
+    fn told() -> Told {
+        Told::of(&wanted(), "preBackup")
+    }
+
+    #[tokio::test]
+    async fn commands_run_on_this_host_and_are_told_what_it_is_about() {
+        let folder = tempfile::tempdir().unwrap();
+        let seen = folder.path().join("seen");
+        let script = format!(
+            "echo \"$ETCDGUARDIAN_STAGE $ETCDGUARDIAN_NAME $ETCDGUARDIAN_RUNID\" > {}",
+            seen.display()
+        );
+        let hooks = [exec(&script, None, OnError::Fail)];
+        assert!(before(&hooks, &told()).await.unwrap().is_empty());
+        assert_eq!(std::fs::read_to_string(seen).unwrap(), "preBackup b r\n");
+    }
+
+    #[tokio::test]
+    async fn a_failure_ends_the_backup_or_is_said_as_the_hook_wants() {
+        let script = "echo it broke >&2; exit 3";
+        let error = before(&[exec(script, None, OnError::Fail)], &told()).await;
+        let words = error.unwrap_err().to_string();
+        assert!(words.contains("it broke") && words.contains('3'), "{words}");
+        let said = before(&[exec(script, None, OnError::Continue)], &told()).await;
+        assert_eq!(said.unwrap().len(), 1);
+        let slow = exec("sleep 60", Some("200ms"), OnError::Fail);
+        let words = before(&[slow], &told()).await.unwrap_err().to_string();
+        assert!(words.contains("longer than 0.2 s"), "{words}");
+        let all = [exec(script, None, OnError::Fail), exec(script, None, OnError::Fail)];
+        assert_eq!(after(&all, &told()).await.len(), 2, "every hook runs after");
+    }
+
+    #[tokio::test]
+    async fn an_http_hook_posts_json_and_wants_a_good_answer() {
+        crate::init_tls();
+        let server = MockServer::start().await;
+        Mock::given(method("POST"))
+            .and(body_partial_json(serde_json::json!({"stage": "preBackup", "name": "b"})))
+            .respond_with(ResponseTemplate::new(204))
+            .expect(1)
+            .mount(&server)
+            .await;
+        let url = format!("{}/hook?token=hunter2", server.uri());
+        assert!(before(&[post(url.clone())], &told()).await.is_ok());
+        server.reset().await;
+        let words = before(&[post(url)], &told()).await.unwrap_err().to_string();
+        assert!(words.contains("404") && !words.contains("hunter2"), "{words}");
+        let nowhere = post("http://127.0.0.1:1/?token=hunter2".to_owned());
+        let words = before(&[nowhere], &told()).await.unwrap_err().to_string();
+        assert!(!words.contains("hunter2"), "{words}");
+    }
+}

@@ -1,0 +1,135 @@
+//! What a backup's spec comes to, before anything is done: what is refused, what is promoted, what its name in the store is.
+
+use jiff::Timestamp;
+
+use super::Request;
+use crate::api::{BackupMode, Source};
+use crate::etcd::known_problems;
+
+/// Why a backup must not be taken as it is asked for; never silently something less.
+pub(super) fn refusal(request: &Request) -> Option<String> {
+    let spec = &request.spec;
+    let kms = spec
+        .encryption
+        .as_ref()
+        .filter(|encryption| encryption.enabled)
+        .and_then(|encryption| encryption.kms_key_id.as_ref());
+    let why = match () {
+        () if spec.source == Source::Proxy => {
+            "source Proxy (an export through the Kubernetes API) is not there yet; use source Direct with etcdEndpoints"
+        }
+        () if request.cluster.endpoints.is_empty() => {
+            "no etcd endpoint is named, and an export through the Kubernetes API is not there yet; set etcdEndpoints"
+        }
+        () if spec.namespace_selector.is_some() => {
+            "namespaceSelector (a tenant's export) is not there yet; take it out to back up the whole cluster"
+        }
+        () if kms.is_some() => {
+            "encryption.kmsKeyID is not there yet; use encryption.encryptionSecret with age recipients or a passphrase"
+        }
+        () if spec
+            .velero_integration
+            .as_ref()
+            .is_some_and(|velero| velero.enabled) =>
+        {
+            "veleroIntegration is not there yet; set enabled: false"
+        }
+        () => return None,
+    };
+    Some(why.to_owned())
+}
+
+/// What is worth saying although the backup is good.
+pub(super) fn warnings(mode: BackupMode, etcd_version: &str) -> Vec<String> {
+    let mut warnings = known_problems(etcd_version);
+    if mode == BackupMode::Incremental {
+        warnings.push(
+            "BackupPromotedToFull: increments need a recorder, which is not there yet, so the whole database was backed up"
+                .to_owned(),
+        );
+    }
+    warnings
+}
+
+/// `<time>-<revision>`, unique in a cluster.
+pub(super) fn backup_id(created: Timestamp, revision: i64) -> String {
+    format!("{}-{revision}", created.strftime("%Y%m%dT%H%M%SZ"))
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::api::{ClusterConfig, Encryption, NamespaceSelector, VeleroIntegration};
+
+    pub fn request() -> Request {
+        let spec = serde_json::json!({
+            "backupMode": "Full",
+            "storageLocation": { "provider": "Local", "bucket": "/tmp/x" },
+        });
+        Request {
+            spec: serde_json::from_value(spec).unwrap(),
+            namespace: "default".to_owned(),
+            name: "b".to_owned(),
+            schedule: None,
+            run_id: "r".to_owned(),
+            cluster_name: "c".to_owned(),
+            cluster: ClusterConfig {
+                endpoints: vec!["http://127.0.0.1:2379".to_owned()],
+                ..ClusterConfig::default()
+            },
+            scratch: "/tmp".into(),
+            started: Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_is_refused_by_name() {
+        assert_eq!(refusal(&request()), None);
+        let cases: [(&str, fn(&mut Request)); 5] = [
+            ("Proxy", |r| r.spec.source = Source::Proxy),
+            ("endpoint", |r| r.cluster.endpoints.clear()),
+            ("namespaceSelector", |r| {
+                r.spec.namespace_selector = Some(NamespaceSelector::default());
+            }),
+            ("kmsKeyID", |r| {
+                r.spec.encryption = Some(Encryption {
+                    enabled: true,
+                    kms_key_id: Some("arn:aws:kms:x".to_owned()),
+                    encryption_secret: None,
+                });
+            }),
+            ("veleroIntegration", |r| {
+                r.spec.velero_integration = Some(VeleroIntegration {
+                    enabled: true,
+                    ..VeleroIntegration::default()
+                });
+            }),
+        ];
+        for (word, change) in cases {
+            let mut request = request();
+            change(&mut request);
+            let why = refusal(&request).unwrap();
+            assert!(why.contains(word), "{why}");
+        }
+        let mut off = request();
+        off.spec.velero_integration = Some(VeleroIntegration::default());
+        off.spec.encryption = Some(Encryption::default());
+        assert_eq!(refusal(&off), None);
+    }
+
+    #[test]
+    fn a_promotion_and_a_bad_release_are_said() {
+        assert!(warnings(BackupMode::Full, "3.6.16").is_empty());
+        let said = warnings(BackupMode::Incremental, "3.5.1");
+        assert!(said.iter().any(|w| w.starts_with("BackupPromotedToFull")));
+        assert!(said.iter().any(|w| w.contains("3.5.3")));
+    }
+
+    #[test]
+    fn the_id_is_time_and_revision() {
+        let created: Timestamp = "2026-03-04T05:06:07.9Z".parse().unwrap();
+        assert_eq!(backup_id(created, 42), "20260304T050607Z-42");
+    }
+}

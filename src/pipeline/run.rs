@@ -1,0 +1,486 @@
+//! Carries a backup out, stage by stage; the manifest is the last thing that is written.
+
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::hooks::{self, Told};
+use super::scratch::Scratch;
+use super::seal_file::seal_file;
+use super::stages::Stages;
+use super::{Completed, PipelineError, Progress, Request, Services, Stage, plan};
+use crate::api::Hooks;
+use crate::etcd::{ConnectOptions, Drained, Etcd};
+use crate::repository::{Kind, Level, Manifest, Repository};
+use crate::retain;
+use crate::seal::{Sealer, Unsealer};
+use crate::snapshot::{self, Proof};
+use crate::verify::{self, Live, Mapped, Verdict, VerifyError};
+
+/// How long the manifest may take: the deadline must not cut it off, as nobody would know whether the backup exists.
+const COMMIT_LIMIT: Duration = Duration::from_secs(120);
+/// How long retention and the sweep may take; the backup stands by then.
+const RETAIN_LIMIT: Duration = Duration::from_secs(600);
+/// How long a failed backup's data may take to be deleted; what stays is swept after a day.
+const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Makes a backup. Stage clocks aside, nothing here decides by time.
+///
+/// # Errors
+/// Names the stage and the object; nothing that was stored before is harmed.
+pub async fn run(
+    request: &Request,
+    services: &Services,
+    progress: &dyn Progress,
+) -> Result<Completed, PipelineError> {
+    let stages = Stages::new(progress);
+    let attempt = Attempt {
+        request,
+        services,
+        stages: &stages,
+        stored: Mutex::new(None),
+    };
+    let mut outcome = attempt.make().await;
+    let none = Hooks::default();
+    let after = &request.spec.hooks.as_ref().unwrap_or(&none).post_backup;
+    if !after.is_empty() {
+        stages.begin(Stage::PostHooks);
+        let said = hooks::after(after, &told_outcome(request, &outcome)).await;
+        if let Ok(completed) = &mut outcome {
+            completed.warnings.extend(said);
+        }
+    }
+    if let Ok(completed) = &mut outcome {
+        completed.stages = stages.finish();
+    }
+    outcome
+}
+
+fn told_outcome(request: &Request, outcome: &Result<Completed, PipelineError>) -> Told {
+    let told = Told::of(request, "postBackup");
+    match outcome {
+        Ok(completed) => Told {
+            outcome: Some("Completed"),
+            message: Some(format!("stored at {}", completed.location)),
+            id: Some(completed.manifest.id.clone()),
+            location: Some(completed.location.clone()),
+            revision: Some(completed.manifest.revision),
+            level: Some(completed.manifest.level.to_string()),
+            ..told
+        },
+        Err(error) => Told {
+            outcome: Some("Failed"),
+            message: Some(error.to_string()),
+            ..told
+        },
+    }
+}
+
+struct Attempt<'a> {
+    request: &'a Request,
+    services: &'a Services,
+    stages: &'a Stages<'a>,
+    /// What lies in the store without a manifest, to be deleted when the attempt fails.
+    stored: Mutex<Option<(Repository, Manifest)>>,
+}
+
+/// A backup whose data is stored and proved, and whose manifest is not written yet.
+struct Ready {
+    repository: Repository,
+    manifest: Manifest,
+    warnings: Vec<String>,
+}
+
+/// A snapshot on the local disk with what is known of it.
+struct Taken {
+    drained: Drained,
+    created: Timestamp,
+    revision: i64,
+    compact_revision: i64,
+    keys: u64,
+    verdict: Verdict,
+    hash_kv: Option<snapshot::HashKv>,
+}
+
+impl Attempt<'_> {
+    async fn make(&self) -> Result<Completed, PipelineError> {
+        if let Some(why) = plan::refusal(self.request) {
+            let name = self.request.name.clone();
+            return Err(PipelineError::Refused { name, why });
+        }
+        let seconds = self.request.spec.active_deadline_seconds;
+        let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+        // The scratch folder lives here, so that it goes however the work ends.
+        let scratch = Scratch::create(&self.request.scratch)?;
+        let ready = tokio::time::timeout(limit, self.prepare(&scratch)).await;
+        drop(scratch);
+        let ready = match ready {
+            Ok(Ok(ready)) => ready,
+            Ok(Err(error)) => {
+                self.clean_up().await;
+                return Err(error);
+            }
+            Err(_) => {
+                self.clean_up().await;
+                return Err(PipelineError::Deadline { seconds });
+            }
+        };
+        self.commit(ready).await
+    }
+
+    async fn prepare(&self, scratch: &Scratch) -> Result<Ready, PipelineError> {
+        let spec = &self.request.spec;
+        let secrets = self.services.secrets.as_ref();
+        let namespace = self.request.namespace.as_str();
+        // Everything that can be wrong with words is found before etcd is touched.
+        let sealer =
+            Sealer::resolve(spec.encryption.as_ref(), spec.compression, namespace, secrets).await?;
+        let unsealer = if spec.validation.enabled {
+            Some(Unsealer::resolve(spec.encryption.as_ref(), namespace, secrets).await?)
+        } else {
+            None
+        };
+        let observer = self.services.observer.clone();
+        let location = &spec.storage_location;
+        let repository = Repository::open(location, namespace, secrets, observer).await?;
+        let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
+
+        let mut warnings = Vec::new();
+        if let Some(hooks) = spec.hooks.as_ref().filter(|h| !h.pre_backup.is_empty()) {
+            self.stages.begin(Stage::PreHooks);
+            let told = Told::of(self.request, "preBackup");
+            warnings.extend(hooks::before(&hooks.pre_backup, &told).await?);
+        }
+        let plain = scratch.file("snapshot.db");
+        let taken = self.take(&options, &plain).await?;
+        let version = &taken.drained.member.version;
+        warnings.extend(plan::warnings(spec.backup_mode, version));
+
+        self.stages.begin(Stage::Store);
+        let sealed_file = scratch.file("sealed");
+        let total = taken.drained.bytes;
+        let told = |done: u64| self.stages.bytes(done / 2, total);
+        let sealed = seal_file(&sealer, &plain, &sealed_file, &told).await?;
+        remove(&plain)?;
+        let mut manifest = self.manifest(&taken, &sealer);
+        manifest.raw_size = sealed.size;
+        manifest.plain_sha256 = sealed.sha256;
+        let size = std::fs::metadata(&sealed_file)
+            .map_err(|source| PipelineError::Scratch {
+                path: sealed_file.clone(),
+                source,
+            })?
+            .len()
+            .max(1);
+        let told = |done: u64| {
+            let share = u128::from(total) * u128::from(done.min(size)) / u128::from(size) / 2;
+            let share = u64::try_from(share).unwrap_or(total);
+            self.stages.bytes((total / 2).saturating_add(share), total);
+        };
+        self.remember(Some((repository.clone(), manifest.clone())));
+        let stored = repository
+            .store(&manifest.data_key, &sealed_file, &told)
+            .await?;
+        remove(&sealed_file)?;
+        manifest.stored_size = stored.size;
+        manifest.stored_sha256 = stored.sha256;
+        self.remember(Some((repository.clone(), manifest.clone())));
+
+        if let Some(unsealer) = &unsealer {
+            self.stages.begin(Stage::Verify);
+            self.prove_stored(&repository, &manifest, unsealer, &taken)
+                .await?;
+        }
+        Ok(Ready {
+            repository,
+            manifest,
+            warnings,
+        })
+    }
+
+    /// Drains a snapshot, proves the file, and compares it with the live cluster.
+    async fn take(&self, options: &ConnectOptions, plain: &Path) -> Result<Taken, PipelineError> {
+        self.stages.begin(Stage::Snapshot);
+        let etcd = Etcd::connect(options).await?;
+        etcd.require_leader().await?;
+        let created = Timestamp::now();
+        let drained = etcd.drain_snapshot(plain, self.stages).await?;
+
+        self.stages.begin(Stage::Check);
+        let validation = &self.request.spec.validation;
+        if !validation.enabled {
+            let status = on_map(plain, snapshot::status).await??;
+            return Ok(Taken {
+                created,
+                revision: status.revision,
+                compact_revision: status.compact_revision,
+                keys: status.total_keys,
+                verdict: Verdict {
+                    level: Level::Stored,
+                    checks: Vec::new(),
+                },
+                hash_kv: None,
+                drained,
+            });
+        }
+        // The hash is asked for at once: the longer it waits, the likelier a compaction has overtaken the snapshot.
+        let revision = on_map(plain, snapshot::status)
+            .await?
+            .map(|status| status.revision)
+            .ok();
+        let hash = async {
+            match revision.filter(|_| validation.consistency_check) {
+                Some(revision) => Some(etcd.hash_kv(revision).await),
+                None => None,
+            }
+        };
+        let (proof, hash) = tokio::join!(on_map(plain, snapshot::prove), hash);
+        let proof = proof?;
+        let live = match hash {
+            None => Live::NotAsked,
+            Some(Err(error)) => Live::Incomparable(error.to_string()),
+            Some(Ok(live)) => own_hash(plain, &proof, live).await?,
+        };
+        let verdict = verify::judge(&proof, Some(&drained.image_sha256), &live);
+        let status = proof.status.filter(|_| verdict.ok());
+        let Some(status) = status else {
+            return Err(PipelineError::NotSound {
+                endpoint: drained.member.endpoint,
+                revision: revision.unwrap_or_default(),
+                problem: verdict.problem(),
+            });
+        };
+        Ok(Taken {
+            created,
+            revision: status.revision,
+            compact_revision: status.compact_revision,
+            keys: status.total_keys,
+            hash_kv: match live {
+                Live::Answered { live, .. } if verdict.level == Level::Consistent => {
+                    Some(live.hash)
+                }
+                _ => proof.hash_kv,
+            },
+            verdict,
+            drained,
+        })
+    }
+
+    /// Reads back what lies in the store: its plain bytes must be those whose pages, rows and hash were just proved.
+    async fn prove_stored(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        unsealer: &Unsealer,
+        taken: &Taken,
+    ) -> Result<(), PipelineError> {
+        let told = |done: u64| self.stages.bytes(done, manifest.stored_size);
+        let read = verify::read_back(repository, manifest, unsealer, &told).await?;
+        let image = read.plain.map(|plain| plain.image_sha256);
+        if image.as_deref() == Some(taken.drained.image_sha256.as_str()) {
+            return Ok(());
+        }
+        Err(VerifyError::Damaged {
+            id: manifest.id.clone(),
+            problem: "the database read back is not the one that was proved".to_owned(),
+        }
+        .into())
+    }
+
+    fn manifest(&self, taken: &Taken, sealer: &Sealer) -> Manifest {
+        let request = self.request;
+        let member = &taken.drained.member;
+        let id = plan::backup_id(taken.created, taken.revision);
+        let cluster_id = format!("{:016x}", member.cluster_id);
+        let seal = sealer.describe();
+        let compression = sealer.compression();
+        Manifest {
+            format_version: 1,
+            data_key: Repository::full_data_key(&cluster_id, &id, compression, &seal),
+            id,
+            kind: Kind::Full,
+            cluster_id,
+            cluster_name: request.cluster_name.clone(),
+            member_id: format!("{:016x}", member.member_id),
+            etcd_version: member.version.clone(),
+            backup_name: request.name.clone(),
+            namespace: request.namespace.clone(),
+            schedule: request.schedule.clone(),
+            run_id: request.run_id.clone(),
+            created: taken.created,
+            completed: taken.created,
+            start_revision: None,
+            revision: taken.revision,
+            compact_revision: taken.compact_revision,
+            key_count: taken.keys,
+            raw_size: taken.drained.bytes,
+            stored_size: 0,
+            plain_sha256: String::new(),
+            stored_sha256: String::new(),
+            compression,
+            seal,
+            chain: None,
+            level: taken.verdict.level,
+            checks: taken.verdict.checks.clone(),
+            hash_kv: taken.hash_kv,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+
+    async fn commit(&self, ready: Ready) -> Result<Completed, PipelineError> {
+        let Ready {
+            repository,
+            mut manifest,
+            mut warnings,
+        } = ready;
+        self.stages.begin(Stage::Commit);
+        // From here on nothing is cleaned up: a manifest may be there although its reply was lost.
+        self.remember(None);
+        manifest.completed = Timestamp::now();
+        tokio::time::timeout(COMMIT_LIMIT, repository.commit(&manifest))
+            .await
+            .map_err(|_| PipelineError::Interrupted {
+                what: "the writing of the manifest",
+            })??;
+        self.stages.begin(Stage::Retain);
+        let retained = tokio::time::timeout(
+            RETAIN_LIMIT,
+            self.retain(&repository, &manifest, &mut warnings),
+        )
+        .await;
+        let retired = retained.unwrap_or_else(|_| {
+            warnings.push(format!(
+                "retention was given up after {} s",
+                RETAIN_LIMIT.as_secs()
+            ));
+            Vec::new()
+        });
+        for warning in &warnings {
+            tracing::warn!(backup = manifest.id, "{warning}");
+        }
+        Ok(Completed {
+            location: repository.url_of(&manifest),
+            manifest,
+            stages: Vec::new(),
+            retired,
+            warnings,
+        })
+    }
+
+    /// Retention and the sweep of orphans; whatever goes wrong here is only said, for the backup stands.
+    async fn retain(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        warnings: &mut Vec<String>,
+    ) -> Vec<String> {
+        let mut retired = Vec::new();
+        if let Some(policy) = &self.request.spec.retention_policy {
+            let scope = retain::Scope {
+                schedule: self.request.schedule.clone(),
+            };
+            match repository.catalog(Some(&manifest.cluster_id)).await {
+                Err(error) => warnings.push(format!("retention was not applied: {error}")),
+                Ok(catalog) => {
+                    let now = manifest.completed;
+                    let plan = retain::plan(&catalog.backups, &scope, policy, now);
+                    let outcome = retain::run(repository, &catalog, &plan).await;
+                    retired = outcome.deleted;
+                    warnings.extend(outcome.failures);
+                    warnings.extend(catalog.damaged);
+                }
+            }
+        }
+        match repository.sweep(manifest.completed).await {
+            Ok(swept) if !swept.is_empty() => {
+                tracing::info!(count = swept.len(), "orphans of killed backups were swept");
+            }
+            Ok(_) => {}
+            Err(error) => warnings.push(format!("orphans were not swept: {error}")),
+        }
+        retired
+    }
+
+    fn remember(&self, stored: Option<(Repository, Manifest)>) {
+        match self.stored.lock() {
+            Ok(mut slot) => *slot = stored,
+            Err(poisoned) => *poisoned.into_inner() = stored,
+        }
+    }
+
+    /// Deletes what a failed attempt stored; best effort, as orphans are swept after a day.
+    async fn clean_up(&self) {
+        let stored = match self.stored.lock() {
+            Ok(mut slot) => slot.take(),
+            Err(poisoned) => poisoned.into_inner().take(),
+        };
+        let Some((repository, manifest)) = stored else {
+            return;
+        };
+        let deleted = tokio::time::timeout(CLEANUP_LIMIT, repository.delete(&manifest)).await;
+        if !matches!(deleted, Ok(Ok(()))) {
+            tracing::warn!(
+                key = manifest.data_key,
+                "a failed backup's data stays until it is swept after a day"
+            );
+        }
+    }
+}
+
+/// The file's own hash where the member's answer can be compared with it.
+async fn own_hash(
+    plain: &Path,
+    proof: &Proof,
+    live: crate::etcd::LiveHash,
+) -> Result<Live, PipelineError> {
+    let Some(status) = &proof.status else {
+        return Ok(Live::NotAsked);
+    };
+    let compact_revision = match verify::comparable(status, &live.hash) {
+        Ok(compact_revision) => compact_revision,
+        Err(why) => return Ok(Live::Incomparable(why)),
+    };
+    let revision = status.revision;
+    // The proof's own value will do when the member answered as of the same compaction.
+    if let Some(own) = proof.hash_kv.filter(|own| {
+        own.revision == revision && own.compact_revision.max(0) == compact_revision.max(0)
+    }) {
+        return Ok(Live::Answered { live, own });
+    }
+    let own = on_map(plain, move |bytes| {
+        snapshot::hash_kv(bytes, Some(revision), Some(compact_revision))
+    })
+    .await?;
+    Ok(match own {
+        Ok(own) => Live::Answered { live, own },
+        Err(error) => Live::Incomparable(error.to_string()),
+    })
+}
+
+/// Runs something over the bytes of a file, mapped, on a thread of its own.
+async fn on_map<T: Send + 'static>(
+    file: &Path,
+    work: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, PipelineError> {
+    let path = file.to_owned();
+    tokio::task::spawn_blocking(move || {
+        let mapped = Mapped::open(&path).map_err(|source| PipelineError::Scratch {
+            path: path.clone(),
+            source,
+        })?;
+        Ok(work(mapped.bytes()))
+    })
+    .await
+    .map_err(|_| PipelineError::Interrupted {
+        what: "the check of the snapshot",
+    })?
+}
+
+fn remove(file: &Path) -> Result<(), PipelineError> {
+    std::fs::remove_file(file).map_err(|source| PipelineError::Scratch {
+        path: file.to_owned(),
+        source,
+    })
+}
