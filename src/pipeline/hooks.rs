@@ -249,7 +249,10 @@ mod tests {
         let slow = exec("sleep 60", Some("200ms"), OnError::Fail);
         let words = before(&[slow], &told()).await.unwrap_err().to_string();
         assert!(words.contains("longer than 0.2 s"), "{words}");
-        let all = [exec(script, None, OnError::Fail), exec(script, None, OnError::Fail)];
+        let all = [
+            exec(script, None, OnError::Fail),
+            exec(script, None, OnError::Fail),
+        ];
         assert_eq!(after(&all, &told()).await.len(), 2, "every hook runs after");
     }
 
@@ -258,7 +261,9 @@ mod tests {
         crate::init_tls();
         let server = MockServer::start().await;
         Mock::given(method("POST"))
-            .and(body_partial_json(serde_json::json!({"stage": "preBackup", "name": "b"})))
+            .and(body_partial_json(
+                serde_json::json!({"stage": "preBackup", "name": "b"}),
+            ))
             .respond_with(ResponseTemplate::new(204))
             .expect(1)
             .mount(&server)
@@ -267,7 +272,10 @@ mod tests {
         assert!(before(&[post(url.clone())], &told()).await.is_ok());
         server.reset().await;
         let words = before(&[post(url)], &told()).await.unwrap_err().to_string();
-        assert!(words.contains("404") && !words.contains("hunter2"), "{words}");
+        assert!(
+            words.contains("404") && !words.contains("hunter2"),
+            "{words}"
+        );
         let nowhere = post("http://127.0.0.1:1/?token=hunter2".to_owned());
         let words = before(&[nowhere], &told()).await.unwrap_err().to_string();
         assert!(!words.contains("hunter2"), "{words}");

@@ -1,7 +1,7 @@
 //! Carries a backup out, stage by stage; the manifest is the last thing that is written.
 
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -83,12 +83,12 @@ struct Attempt<'a> {
     services: &'a Services,
     stages: &'a Stages<'a>,
     /// What lies in the store without a manifest, to be deleted when the attempt fails.
-    stored: Mutex<Option<(Repository, Manifest)>>,
+    stored: Mutex<Option<(Arc<Repository>, Manifest)>>,
 }
 
 /// A backup whose data is stored and proved, and whose manifest is not written yet.
 struct Ready {
-    repository: Repository,
+    repository: Arc<Repository>,
     manifest: Manifest,
     warnings: Vec<String>,
 }
@@ -135,8 +135,13 @@ impl Attempt<'_> {
         let secrets = self.services.secrets.as_ref();
         let namespace = self.request.namespace.as_str();
         // Everything that can be wrong with words is found before etcd is touched.
-        let sealer =
-            Sealer::resolve(spec.encryption.as_ref(), spec.compression, namespace, secrets).await?;
+        let sealer = Sealer::resolve(
+            spec.encryption.as_ref(),
+            spec.compression,
+            namespace,
+            secrets,
+        )
+        .await?;
         let unsealer = if spec.validation.enabled {
             Some(Unsealer::resolve(spec.encryption.as_ref(), namespace, secrets).await?)
         } else {
@@ -145,6 +150,7 @@ impl Attempt<'_> {
         let observer = self.services.observer.clone();
         let location = &spec.storage_location;
         let repository = Repository::open(location, namespace, secrets, observer).await?;
+        let repository = Arc::new(repository);
         let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
 
         let mut warnings = Vec::new();
@@ -179,14 +185,14 @@ impl Attempt<'_> {
             let share = u64::try_from(share).unwrap_or(total);
             self.stages.bytes((total / 2).saturating_add(share), total);
         };
-        self.remember(Some((repository.clone(), manifest.clone())));
+        self.remember(Some((Arc::clone(&repository), manifest.clone())));
         let stored = repository
             .store(&manifest.data_key, &sealed_file, &told)
             .await?;
         remove(&sealed_file)?;
         manifest.stored_size = stored.size;
         manifest.stored_sha256 = stored.sha256;
-        self.remember(Some((repository.clone(), manifest.clone())));
+        self.remember(Some((Arc::clone(&repository), manifest.clone())));
 
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
@@ -379,6 +385,7 @@ impl Attempt<'_> {
         let mut retired = Vec::new();
         if let Some(policy) = &self.request.spec.retention_policy {
             let scope = retain::Scope {
+                namespace: Some(self.request.namespace.clone()),
                 schedule: self.request.schedule.clone(),
             };
             match repository.catalog(Some(&manifest.cluster_id)).await {
@@ -403,7 +410,7 @@ impl Attempt<'_> {
         retired
     }
 
-    fn remember(&self, stored: Option<(Repository, Manifest)>) {
+    fn remember(&self, stored: Option<(Arc<Repository>, Manifest)>) {
         match self.stored.lock() {
             Ok(mut slot) => *slot = stored,
             Err(poisoned) => *poisoned.into_inner() = stored,
