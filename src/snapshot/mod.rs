@@ -5,6 +5,8 @@ pub mod datadir;
 mod findings;
 pub mod mvcc;
 mod prove;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
