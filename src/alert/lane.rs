@@ -79,7 +79,7 @@ impl Lane {
         });
         let moot = message.stage == Stage::Recovered && !message.was_told() && {
             let flying = queue.waiting.front().filter(|_| queue.in_flight);
-            !flying.is_some_and(|waiting| waiting.key() == key)
+            flying.is_none_or(|waiting| waiting.key() != key)
         };
         if !moot {
             // What replaces a first message is itself the first that the channel hears.

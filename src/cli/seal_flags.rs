@@ -26,7 +26,7 @@ pub struct UnsealFlags {
 impl UnsealFlags {
     /// The unsealer of the flags; one that opens only what is not encrypted when none is given.
     pub async fn unsealer(&self, context: &Context) -> Result<Unsealer, CliError> {
-        let mut unsealer = self.from_files()?;
+        let mut unsealer = self.unsealer_of_files()?;
         if let Some(name) = &self.encryption_secret {
             let secret = context.secrets.read("default", name).await?;
             let origin = |key: &str| format!("secret '{name}', key '{key}'");
@@ -43,7 +43,7 @@ impl UnsealFlags {
     }
 
     /// The unsealer of the files alone.
-    pub fn from_files(&self) -> Result<Unsealer, CliError> {
+    pub fn unsealer_of_files(&self) -> Result<Unsealer, CliError> {
         let mut unsealer = Unsealer::default();
         for file in &self.identity {
             unsealer.add_identities(&read_key_file(file)?, &file.display().to_string())?;

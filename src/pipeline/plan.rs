@@ -87,7 +87,8 @@ pub(super) mod tests {
     #[test]
     fn what_is_not_built_is_refused_by_name() {
         assert_eq!(refusal(&request()), None);
-        let cases: [(&str, fn(&mut Request)); 5] = [
+        type Change = fn(&mut Request);
+        let cases: [(&str, Change); 5] = [
             ("Proxy", |r| r.spec.source = Source::Proxy),
             ("endpoint", |r| r.cluster.endpoints.clear()),
             ("namespaceSelector", |r| {

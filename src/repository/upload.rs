@@ -42,13 +42,13 @@ struct Unfinished {
 
 impl Unfinished {
     async fn abort(&mut self) {
-        if let Some(mut upload) = self.upload.take() {
-            if let Err(error) = upload.abort().await {
-                tracing::warn!(
-                    %error,
-                    "an upload could not be aborted; a lifecycle rule for incomplete uploads removes its parts"
-                );
-            }
+        if let Some(mut upload) = self.upload.take()
+            && let Err(error) = upload.abort().await
+        {
+            tracing::warn!(
+                %error,
+                "an upload could not be aborted; a lifecycle rule for incomplete uploads removes its parts"
+            );
         }
     }
 }
@@ -287,7 +287,7 @@ mod tests {
         fn any_size_fits_in_ten_thousand_parts(total in 1_u64..=(50_u64 << 40)) {
             let part = part_size(total);
             prop_assert!(total.div_ceil(part) <= 10_000);
-            prop_assert!(part >= 5 * MIB && part % MIB == 0);
+            prop_assert!(part >= 5 * MIB && part.is_multiple_of(MIB));
             prop_assert!(parts_in_flight(part) >= 1);
         }
     }

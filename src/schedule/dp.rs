@@ -52,9 +52,11 @@ pub fn solve(question: &Question<'_>, scale: &Timescale) -> Answer {
         .ceil()
         .max(1.0) as usize;
     let latest = (((question.max - question.elapsed) / grid.step).floor() as usize).max(earliest);
-    for point in earliest..=latest.min(grid.last()) {
+    let reach = latest.min(grid.last());
+    let points = grid.areas.iter().zip(&tail).enumerate();
+    for (point, (area, tail)) in points.take(reach + 1).skip(earliest) {
         let ahead = point as f64 * grid.step;
-        let cost = question.changes * ahead + grid.areas[point] + question.budget + tail[point];
+        let cost = question.changes * ahead + area + question.budget + tail;
         if cost < answer.cost_wait {
             answer.cost_wait = cost;
             answer.best_wait = ahead;
@@ -125,8 +127,14 @@ impl Grid {
             if end - from <= self.longest {
                 best = self.area(from, end) + self.open_end((end - from) as f64 * self.step, rate);
             }
-            for to in (from + self.shortest)..=(from + self.longest).min(best_next).min(end - 1) {
-                let candidate = self.area(from, to) + self.budget + cost[to];
+            let reach = (from + self.longest).min(best_next).min(end - 1);
+            for (to, tail) in cost
+                .iter()
+                .enumerate()
+                .take(reach + 1)
+                .skip(from + self.shortest)
+            {
+                let candidate = self.area(from, to) + self.budget + tail;
                 if candidate < best {
                     best = candidate;
                     next = to;

@@ -134,7 +134,10 @@ fn a_wrong_or_missing_key_names_the_one_that_is_wanted() {
         let sealer = sealer(&[("identities", identities)], Compression::Zstd)
             .await
             .unwrap();
-        assert_eq!(sealer.describe().recipients, [key.public.clone()]);
+        assert_eq!(
+            sealer.describe().recipients,
+            std::slice::from_ref(&key.public)
+        );
         let stored = sealed(&sealer, b"hello");
         let mine = unsealer(&[("identities", identities)]).await.unwrap();
         assert_eq!(unsealed(&mine, &sealer, &stored).unwrap(), b"hello");

@@ -129,7 +129,7 @@ pub struct StoreState {
 }
 
 /// An alert that stands.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct AlertStatus {
     /// What.
@@ -168,7 +168,7 @@ impl From<&Standing> for AlertStatus {
 }
 
 /// A channel's health.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ChannelStatus {
     /// Its name.

@@ -77,7 +77,7 @@ fn survey(snapshot: &Snapshot<'_>, findings: &mut Findings) -> Option<(u64, Surv
 fn check_file(bytes: &[u8], digest: Digest, findings: &mut Findings) {
     match digest {
         Digest::Ok => {}
-        Digest::Missing if bytes.len() % 512 == 0 => findings.info(
+        Digest::Missing if bytes.len().is_multiple_of(512) => findings.info(
             "DigestMissing",
             "file",
             "no digest lies behind the image, as in a file copied from a data directory",

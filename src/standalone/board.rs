@@ -99,6 +99,12 @@ impl Board {
 
     /// The alerts that stand and the channels' health.
     pub fn alerts(&self, alerts: Vec<AlertStatus>, channels: Vec<ChannelStatus>, now: Timestamp) {
+        {
+            let shown = self.published.borrow();
+            if shown.alerts == alerts && shown.channels == channels {
+                return;
+            }
+        }
         self.change(now, |parts| {
             parts.snapshot.alerts = alerts;
             parts.snapshot.channels = channels;

@@ -191,6 +191,7 @@ impl Keeper {
         let mut reload = tokio::time::interval(RELOAD);
         reload.reset();
         let mut tick = tokio::time::interval(TICK);
+        let mut published = self.services.board.subscribe();
         loop {
             tokio::select! {
                 () = changes.changed() => self.reload(),
@@ -198,7 +199,10 @@ impl Keeper {
                 _ = tick.tick() => {
                     self.heed_requests();
                     self.publish_alerts();
-                    self.services.board.save();
+                    if published.has_changed().unwrap_or(false) {
+                        published.mark_unchanged();
+                        self.services.board.save();
+                    }
                 }
             }
         }

@@ -308,7 +308,7 @@ impl Etcd {
             .expect("connect to etcd")
     }
 
-    /// Puts `count` keys `<prefix>00000000`… of `bytes` bytes each, 100 to a transaction. Not to be called inside a runtime.
+    /// Puts `count` keys `<prefix>00000000`… of `bytes` bytes each, up to 100 to a transaction. Not to be called inside a runtime.
     pub fn fill(&self, prefix: &str, count: usize, bytes: usize) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -321,7 +321,8 @@ impl Etcd {
     pub async fn put_many(&self, prefix: &str, count: usize, bytes: usize) {
         let mut client = self.client().await;
         let keys: Vec<usize> = (0..count).collect();
-        for chunk in keys.chunks(100) {
+        // etcd takes requests of 1.5 MiB.
+        for chunk in keys.chunks((1_000_000 / bytes.max(1)).clamp(1, 100)) {
             let puts: Vec<etcd_client::TxnOp> = chunk
                 .iter()
                 .map(|index| {

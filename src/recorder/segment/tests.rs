@@ -44,8 +44,10 @@ fn write(revisions: i64) -> (Vec<u8>, Finished) {
     writer.finish(4, Some(1), None).unwrap()
 }
 
+type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// Every row's key and value, and the times of the revisions.
-fn read(bytes: &[u8]) -> Result<(Vec<(Vec<u8>, Vec<u8>)>, Footer), SegmentError> {
+fn read(bytes: &[u8]) -> Result<(Vec<KeyValue>, Footer), SegmentError> {
     let mut reader = SegmentReader::open(bytes)?;
     let mut rows = Vec::new();
     while let Some(item) = reader.next_item()? {

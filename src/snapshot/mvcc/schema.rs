@@ -27,6 +27,8 @@ const BUCKETS: [&[u8]; 10] = [
 const REQUIRED: [&[u8]; 2] = [b"key", b"meta"];
 /// Clusters have seven members at most; beyond this the lists are not kept, so that a hostile file cannot fill the memory.
 const MOST_LISTED: usize = 1000;
+/// The user and the role that etcd builds in.
+const ROOT: &[u8] = b"root";
 /// JSON records of members are some hundred bytes.
 const MOST_JSON: usize = 1 << 20;
 
@@ -286,7 +288,9 @@ impl<'a> Schema<'a> {
             let (3, Field::Bytes(role)) = field? else {
                 continue;
             };
-            let known = roles.is_some_and(|roles| matches!(roles.get(role), Ok(Some(_))));
+            // The role root is built in: etcd grants it without a row of its own.
+            let known =
+                role == ROOT || roles.is_some_and(|roles| matches!(roles.get(role), Ok(Some(_))));
             if !known {
                 findings.warning(
                     "RoleMissing",
@@ -320,19 +324,24 @@ impl<'a> Schema<'a> {
     }
 
     fn check_root(&self, findings: &mut Findings) {
-        for (bucket, what) in [(&b"authUsers"[..], "user"), (&b"authRoles"[..], "role")] {
-            let bucket = self.database.bucket(bucket).ok().flatten();
-            if !bucket.is_some_and(|bucket| matches!(bucket.get(b"root"), Ok(Some(_)))) {
-                findings.error(
-                    "RootMissing",
-                    format_args!("{what} root"),
-                    format_args!(
-                        "user management is on, but there is no {what} root to use it with"
-                    ),
-                );
-            }
-        }
+        let users = self.database.bucket(b"authUsers").ok().flatten();
+        let root = users.and_then(|users| users.get(ROOT).ok().flatten());
+        let problem = match root {
+            None => "there is no user root to use it with",
+            Some(user) if !has_role_root(user) => "the user root does not have the role root",
+            Some(_) => return,
+        };
+        findings.error(
+            "RootMissing",
+            format_args!("user root"),
+            format_args!("user management is on, but {problem}"),
+        );
     }
+}
+
+/// Whether a user's row grants the role root.
+fn has_role_root(user: &[u8]) -> bool {
+    Fields::of(user).any(|field| matches!(field, Ok((3, Field::Bytes(ROOT)))))
 }
 
 fn positive(value: &[u8]) -> Result<(), &'static str> {

@@ -103,8 +103,8 @@ fn a_prometheus_in_trouble_leaves_the_cron_and_etcds_own_counts() {
     for (url, words) in [
         (answering("500 Internal Server Error", "oh no"), "500"),
         (answering("200 OK", "this is no JSON"), "Prometheus"),
-        (answering("200 OK", nan), "sampled"),
-        (empty.url.clone(), "sampled"),
+        (answering("200 OK", nan), "change rate"),
+        (empty.url.clone(), "knows no change rate"),
         ("http://127.0.0.1:9".to_owned(), "Prometheus"),
     ] {
         let site = Site::new(&etcd, &format!("prometheus: {{url: '{url}'}}\n"));

@@ -26,13 +26,13 @@ fn backups_are_made_proved_and_reported_without_a_human_touch() {
     assert_eq!(status["running"], true);
     let schedule = &status["schedules"][0];
     assert!(schedule["status"]["recoverableTo"].is_string());
-    assert!(
-        schedule["status"]["backupHistory"]
-            .as_array()
-            .unwrap()
-            .len()
-            >= 3
-    );
+    until("three in the history", || {
+        let status = site.guardian(&["status", "-o", "json"]).json();
+        let history = status["schedules"][0]["status"]["backupHistory"].as_array();
+        history
+            .is_some_and(|history| history.len() >= 3)
+            .then_some(())
+    });
 
     let explained = site
         .guardian(&["schedule", "explain", "main", "-o", "json"])
