@@ -213,7 +213,8 @@ fn explained(
 ) -> DeliveryError {
     let channel = channel.to_owned();
     if let Some(code) = error.status() {
-        let advice = match u16::from(code) {
+        let code = u16::from(code);
+        let advice = match code {
             530 | 534 | 535 | 538 => {
                 "check the files of smtp.usernameFile and smtp.passwordFile, and smtp.tls"
             }
@@ -222,7 +223,7 @@ fn explained(
         };
         return DeliveryError::Refused {
             channel,
-            answer: clipped(&root_cause(error), 300),
+            answer: format!("{code} {}", clipped(&root_cause(error), 300)),
             advice: advice.to_owned(),
         };
     }

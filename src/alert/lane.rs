@@ -102,7 +102,7 @@ impl Lane {
         self.lock().waiting.is_empty()
     }
 
-    fn take_up(&self) -> Option<Outgoing> {
+    pub(super) fn take_up(&self) -> Option<Outgoing> {
         let mut queue = self.lock();
         let front = queue.waiting.front().cloned();
         queue.in_flight = front.is_some();
@@ -111,7 +111,7 @@ impl Lane {
 
     /// Ends an attempt. After a failure the message stays in front, unless its matter ended meanwhile: then the channel
     /// hears of neither.
-    fn put_down(&self, message: &Outgoing, delivered: bool) {
+    pub(super) fn put_down(&self, message: &Outgoing, delivered: bool) {
         let mut queue = self.lock();
         queue.in_flight = false;
         let key = message.key();

@@ -75,15 +75,20 @@ impl Message {
         if !event.subject.name.is_empty() {
             line("Name", event.subject.path());
         }
-        if outgoing.stage != Stage::Test {
-            line("Since", moment(standing.since, now));
+        match outgoing.stage {
+            Stage::Test => {}
+            Stage::Recovered => {
+                line("Began", moment(standing.since, now));
+                line("Ended", moment(newest.at, now));
+            }
+            Stage::New | Stage::Repeat => line("Since", moment(standing.since, now)),
         }
         if standing.occurrences > 1 {
             line("Reported", format!("{} times", standing.occurrences));
         }
-        match facts.last_good.or(event.facts.last_good) {
+        match facts.last_good {
             Some(at) => line("Last good backup", moment(at, now)),
-            None if is_about_backups(outgoing) => {
+            None if !over && is_about_backups(outgoing) => {
                 line("Last good backup", "none known".to_owned());
             }
             None => {}
@@ -139,14 +144,14 @@ impl Message {
         for Line { label, value } in &self.lines {
             text.push_str(&format!("  {label:<width$}  {}\n", one_line(value)));
         }
+        if let Some(step) = &self.next_step {
+            text.push_str(&format!("\nType next:\n  {step}\n"));
+        }
         if let Some(error) = &self.error {
             text.push_str("\nError:\n");
             for row in error.lines() {
                 text.push_str(&format!("  {row}\n"));
             }
-        }
-        if let Some(step) = &self.next_step {
-            text.push_str(&format!("\nType next:\n  {step}\n"));
         }
         if self.stage != Stage::Recovered && self.stage != Stage::Test {
             text.push_str(&format!("\nRunbook: {}\n", self.runbook));

@@ -13,6 +13,8 @@ mod message;
 mod plan;
 mod run;
 mod slack;
+#[cfg(test)]
+mod tests;
 mod webhook;
 
 pub use deliver::{DeliveryError, send_test};

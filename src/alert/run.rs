@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::lane::{self, Lane, Report};
 use super::plan::{Outgoing, Stage, State};
-use super::{AlertObserver, ChannelHealth, Event, Facts, Kind, Standing, Subject};
+use super::{AlertObserver, ChannelHealth, Event, Facts, Key, Kind, Standing, Subject};
 use crate::api::AlertsConfig;
 use crate::records::{read_record, write_record};
 
@@ -242,14 +242,14 @@ impl Dispatcher {
                     health.last_delivered = Some(at);
                     health.error = None;
                 });
-                let event = channel_event(&channel, at, None);
+                let event = self.channel_event(&key, &channel, at, None);
                 let messages = self.state.apply(event, &self.config, at);
                 self.dispatch(messages);
             }
             Err(failure) => {
                 if failure.down {
                     tracing::error!(channel, error = failure.words, "alert channel is down");
-                    let event = channel_event(&channel, at, Some(&failure.words));
+                    let event = self.channel_event(&key, &channel, at, Some(&failure.words));
                     let messages = self.state.apply(event, &self.config, at);
                     self.dispatch(messages);
                 } else {
@@ -293,23 +293,33 @@ impl Dispatcher {
             Ok(Ok(())) => {}
         }
     }
-}
 
-fn channel_event(channel: &str, at: Timestamp, error: Option<&str>) -> Event {
-    let subject = Subject::schedule("", "", channel, &[]);
-    let facts = Facts {
-        what: match error {
-            Some(_) => format!(
-                "Alerts do not reach the channel '{channel}'. They wait there and are tried again by themselves."
-            ),
-            None => format!("The channel '{channel}' delivers again."),
-        },
-        error: error.map(str::to_owned),
-        next_step: None,
-        ..Facts::default()
-    };
-    match error {
-        Some(_) => Event::trouble(Kind::ChannelDown, subject, at, facts),
-        None => Event::recovered(Kind::ChannelDown, subject, at, facts),
+    /// The event that a channel is down, or up again; the cluster is that of the message that met it.
+    fn channel_event(&self, key: &Key, channel: &str, at: Timestamp, error: Option<&str>) -> Event {
+        let known = self
+            .state
+            .standing
+            .iter()
+            .map(|one| &one.event)
+            .find(|event| event.kind == Kind::ChannelDown && event.subject.name == channel);
+        let subject = known.map_or_else(
+            || Subject::schedule(&key.cluster, "", channel, &[]),
+            |event| event.subject.clone(),
+        );
+        let facts = Facts {
+            what: match error {
+                Some(_) => format!(
+                    "Alerts do not reach the channel '{channel}'. They wait there and are tried again by themselves."
+                ),
+                None => format!("The channel '{channel}' delivers again."),
+            },
+            error: error.map(str::to_owned),
+            next_step: None,
+            ..Facts::default()
+        };
+        match error {
+            Some(_) => Event::trouble(Kind::ChannelDown, subject, at, facts),
+            None => Event::recovered(Kind::ChannelDown, subject, at, facts),
+        }
     }
 }

@@ -48,11 +48,11 @@ fn blocks(message: &Message) -> Vec<SlackBlock> {
         let fields = chunk.iter().map(field).collect();
         blocks.push(SlackSectionBlock::new().with_fields(fields).into());
     }
-    if let Some(error) = &message.error {
-        blocks.push(fenced("*Error*", error));
-    }
     if let Some(step) = &message.next_step {
         blocks.push(fenced("*Type next*", step));
+    }
+    if let Some(error) = &message.error {
+        blocks.push(fenced("*Error*", error));
     }
     if !matches!(message.stage, Stage::Recovered | Stage::Test) {
         let words = format!(

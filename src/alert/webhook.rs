@@ -77,7 +77,7 @@ impl Payload {
             what: message.what,
             error: message.error,
             next_step: message.next_step,
-            last_good_backup: newest.facts.last_good.or(standing.event.facts.last_good),
+            last_good_backup: newest.facts.last_good,
             changes_at_risk: newest.facts.exposure.filter(|changes| changes.is_finite()),
             retry_at: newest.facts.retry_at,
             details: newest.facts.details.clone(),

@@ -17,8 +17,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
-use super::metrics::CONTENT_TYPE;
-use super::{Metrics, StatusSnapshot};
+use super::{CONTENT_TYPE, Metrics, StatusSnapshot};
 
 /// Enough for scrapers, probes and people; a flood waits at the door.
 const CONNECTIONS: usize = 256;

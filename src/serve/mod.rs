@@ -7,12 +7,15 @@ use crate::alert::{ChannelHealth, Standing, severity_word};
 use crate::api::EtcdBackupScheduleStatus;
 use crate::schedule::size::Expected;
 
+mod families;
 mod http;
+mod labels;
 mod metrics;
 mod series;
 
+pub use families::{CONTENT_TYPE, Metrics};
 pub use http::{Server, start};
-pub use metrics::{BackupLabels, CONTENT_TYPE, Metrics, ScheduleLabels};
+pub use labels::{BackupLabels, ScheduleLabels};
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

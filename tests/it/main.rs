@@ -8,9 +8,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod alerts;
 mod architecture;
 mod etcd_room;
 mod restore_boot;
 mod restore_safety;
 mod run;
+mod serve;
 mod testbed;

@@ -103,6 +103,20 @@ impl Mailpit {
         Self::launch(&args, Some(format!("{user}:{password}\n")))
     }
 
+    /// Starts one that speaks TLS from the first byte.
+    pub fn start_implicit_tls(pki: &Pki) -> Self {
+        let cert = pki.server_cert.display().to_string();
+        let key = pki.server_key.display().to_string();
+        let args = [
+            "--smtp-tls-cert",
+            &cert,
+            "--smtp-tls-key",
+            &key,
+            "--smtp-require-tls",
+        ];
+        Self::launch(&args, None)
+    }
+
     fn launch(args: &[&str], users: Option<String>) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let (smtp_port, http_port) = (free_port(), free_port());

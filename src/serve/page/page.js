@@ -1,0 +1,278 @@
+"use strict";
+// Draws /status.json and asks for it again and again. All text enters the page as text, never as markup.
+const SOON = 5000, HIDDEN = 30000, AT_ONCE = 200;
+const DECIDERS = { Cron: "the cron", Fallback: "the cron, as a fallback", Reactive: "the recent rate", Model: "the model", Guard: "a guard" };
+const byId = (id) => document.getElementById(id);
+const cards = new Map();
+let skew = 0, lastAnswer = 0, timer = 0, shown = AT_ONCE;
+
+function el(tag, attributes, ...children) {
+  const svg = ["svg", "path", "line", "circle", "text", "g", "title"].includes(tag);
+  const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes || {})) if (value !== null && value !== undefined) node.setAttribute(name, value);
+  for (const child of children.flat()) if (child !== null && child !== undefined && child !== "") node.append(child);
+  return node;
+}
+
+const now = () => Date.now() + skew;
+
+function span(ms) {
+  const total = Math.floor(Math.abs(ms) / 1000);
+  const parts = [[Math.floor(total / 86400), "d"], [Math.floor(total / 3600) % 24, "h"], [Math.floor(total / 60) % 60, "m"], [total % 60, "s"]];
+  let first = parts.findIndex(([count]) => count > 0);
+  if (first < 0) return "0s";
+  return parts.slice(first, first + 2).filter(([count], place) => place === 0 || count > 0).map(([count, unit]) => count + unit).join(" ");
+}
+
+function relative(iso) {
+  const distance = now() - Date.parse(iso);
+  if (Math.abs(distance) < 1000) return "now";
+  return distance < 0 ? "in " + span(distance) : span(distance) + " ago";
+}
+
+const clock = (iso) => new Date(iso).toLocaleString(undefined, { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit" });
+
+// A moment, relative, kept fresh by tick(); its date is in the tooltip.
+function moment(iso) {
+  return el("time", { datetime: iso, title: new Date(iso).toISOString() }, relative(iso));
+}
+
+function bytes(count) {
+  if (count === null || count === undefined) return "–";
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let place = 0;
+  while (count >= 1024 && place < units.length - 1) { count /= 1024; place += 1; }
+  return (place === 0 || count >= 100 ? Math.round(count) : count.toFixed(1)) + " " + units[place];
+}
+
+const number = (count) => Math.round(count).toLocaleString("en");
+const upper = (text) => (text ? text[0].toUpperCase() + text.slice(1) : "");
+
+function stateOf(schedule) {
+  if (schedule.status.phase === "Suspended") return ["Suspended", "quiet", "idle"];
+  return schedule.protected ? ["Protected", "good", ""] : ["Not protected", "bad", "bad"];
+}
+
+function card(schedule) {
+  const status = schedule.status, decision = status.decision || {};
+  const [word, tone, kind] = stateOf(schedule);
+  const lines = [el("p", {}, upper(schedule.protection))];
+  if (status.recoverableTo) {
+    lines.push(el("p", { class: "facts" }, "Recoverable from ", status.recoverableFrom ? el("b", {}, clock(status.recoverableFrom)) : "its first backup", " to ", el("b", {}, clock(status.recoverableTo)), " (", moment(status.recoverableTo), ")."));
+  } else {
+    lines.push(el("p", { class: "facts" }, "Nothing can be restored yet."));
+  }
+  if (status.nextBackupTime) {
+    const why = (decision.reasons || [])[0];
+    lines.push(el("p", { class: "facts" }, "Next backup ", el("b", {}, moment(status.nextBackupTime)), " at ", clock(status.nextBackupTime), DECIDERS[decision.source] ? ", decided by " + DECIDERS[decision.source] : "", why ? ": " + why : "", "."));
+  }
+  return el("article", { class: "card " + kind, "aria-label": schedule.namespace + "/" + schedule.name },
+    el("p", { class: "name" }, schedule.namespace + "/" + schedule.name,
+      el("span", { class: "tag " + tone }, word),
+      schedule.running ? el("span", { class: "tag" }, "running: " + schedule.running) : null,
+      el("span", { class: "tag quiet" }, schedule.schedule),
+      schedule.aiEnabled ? el("span", { class: "tag quiet" }, "adaptive") : null),
+    lines, fold(schedule));
+}
+
+// The rest of a schedule is drawn only when somebody opens it: a thousand schedules must load at once.
+function fold(schedule) {
+  const body = el("div");
+  const folded = el("details", {}, el("summary", {}, "History, decision and size"), body);
+  folded.addEventListener("toggle", () => {
+    if (folded.open && !body.firstChild) body.append(...inside(schedule));
+  });
+  return folded;
+}
+
+function inside(schedule) {
+  const status = schedule.status, decision = status.decision || {}, parts = [];
+  const drawing = chart(schedule);
+  if (drawing) parts.push(el("h3", {}, (schedule.rates || []).length > 1 ? "Change rate and backups" : "Backups over time"), drawing);
+  if ((decision.reasons || []).length) {
+    parts.push(el("h3", {}, "Why then"), el("ul", {}, decision.reasons.map((reason) => el("li", {}, reason))));
+  }
+  const facts = [];
+  if (decision.exposure) facts.push(["Changes at risk", number(decision.exposure) + (decision.budget ? " of " + number(decision.budget) + " accepted" : "")]);
+  if (decision.intervalSeconds) facts.push(["Interval in force", span(decision.intervalSeconds * 1000)]);
+  if (decision.savedPercent !== undefined) facts.push(["Saved against the cron", decision.savedPercent + " % of backups" + (decision.exposureRatioPercent !== undefined ? " at " + decision.exposureRatioPercent + " % of its exposure" : "")]);
+  if (schedule.dbSize) facts.push(["Database", bytes(schedule.dbSize)]);
+  if (schedule.revision) facts.push(["Revision", number(schedule.revision)]);
+  if (schedule.signal) facts.push(["Signals", schedule.signal]);
+  for (const warning of schedule.signalWarnings || []) facts.push(["Signals", warning]);
+  if (facts.length) {
+    parts.push(el("h3", {}, "Now"), el("table", {}, el("tbody", {}, facts.map(([label, value]) => el("tr", {}, el("th", { scope: "row" }, label), el("td", { class: "words" }, value))))));
+  }
+  parts.push(el("h3", {}, "Backups"), history(schedule));
+  return parts;
+}
+
+function rowsOf(schedule) {
+  if ((schedule.backups || []).length) return schedule.backups;
+  return [...(schedule.status.backupHistory || [])].map((entry) => ({ id: entry.name, time: entry.creationTimestamp, level: entry.status === "Completed" ? "Completed" : "", error: entry.status === "Failed" ? "failed" : undefined }))
+    .sort((a, b) => Date.parse(b.time) - Date.parse(a.time));
+}
+
+function history(schedule) {
+  const rows = rowsOf(schedule);
+  if (!rows.length) return el("p", { class: "quiet" }, "None yet.");
+  const full = (schedule.backups || []).length > 0;
+  const head = full ? ["When", "Level", "Kind", "Revision", "Size", "Stored", "Took", "Id"] : ["When", "Level", "Id"];
+  const numbers = ["Revision", "Size", "Stored", "Took"];
+  return el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Backups of " + schedule.name },
+    el("table", {},
+      el("thead", {}, el("tr", {}, head.map((word) => el("th", { scope: "col", class: numbers.includes(word) ? "number" : null }, word)))),
+      el("tbody", {}, rows.map((row) => {
+        const when = el("td", {}, row.time ? [clock(row.time), " · ", moment(row.time)] : "–");
+        if (row.error) return el("tr", {}, when, el("td", {}, el("span", { class: "tag bad" }, "Failed")), el("td", { class: "words", colspan: String(head.length - 2) }, row.error === "failed" ? row.id : row.error));
+        const level = el("td", {}, el("span", { class: "tag " + (row.level === "Stored" ? "warn" : "good") }, row.level || "–"));
+        if (!full) return el("tr", {}, when, level, el("td", { class: "mono" }, row.id));
+        return el("tr", {}, when, level, el("td", {}, row.kind),
+          el("td", { class: "number" }, number(row.revision)), el("td", { class: "number" }, bytes(row.size)), el("td", { class: "number" }, bytes(row.storedSize)),
+          el("td", { class: "number" }, row.durationSeconds === undefined ? "–" : row.durationSeconds < 10 ? row.durationSeconds.toFixed(1) + "s" : span(row.durationSeconds * 1000)),
+          el("td", { class: "mono" }, row.id));
+      }))));
+}
+
+// Past and forecast change rate as a line, backups as marks below it, now and the next backup as uprights.
+function chart(schedule) {
+  const rates = schedule.rates || [], forecast = schedule.forecast || [], backups = rowsOf(schedule).filter((row) => row.time);
+  const next = schedule.status.nextBackupTime;
+  const times = [...rates, ...forecast].map((point) => Date.parse(point.at)).concat(next ? [Date.parse(next)] : []);
+  if (rates.length < 2) times.push(...backups.map((row) => Date.parse(row.time)));
+  times.push(now());
+  const start = Math.min(...times), end = Math.max(...times);
+  if (end - start < 1000 || (rates.length < 2 && !backups.length)) return null;
+  // Without rates there is nothing to draw above the line but the uprights.
+  const drawn = rates.length > 1, width = 900, top = drawn ? 18 : 14, base = drawn ? 120 : 44, height = base + 40;
+  const x = (time) => ((time - start) / (end - start)) * (width - 20) + 10;
+  const peak = Math.max(1e-9, ...rates.map((point) => point.rate), ...forecast.map((point) => point.rate));
+  const y = (rate) => base - (rate / peak) * (base - top);
+  const path = (points) => points.map((point, place) => (place ? "L" : "M") + x(Date.parse(point.at)).toFixed(1) + " " + y(point.rate).toFixed(1)).join("");
+  const ends = (points) => [x(Date.parse(points[0].at)).toFixed(1), x(Date.parse(points[points.length - 1].at)).toFixed(1)];
+  const parts = [el("line", { class: "axis", x1: 10, x2: width - 10, y1: base, y2: base })];
+  if (drawn) {
+    const [left, right] = ends(rates);
+    parts.push(el("path", { class: "rate", d: path(rates) + "L" + right + " " + base + "L" + left + " " + base + "Z" }));
+    parts.push(el("text", { x: 10, y: 11 }, "peak " + (peak >= 10 ? number(peak) : peak.toPrecision(2)) + " changes/s"));
+  }
+  if (forecast.length > 1) parts.push(el("path", { class: "forecast", d: path(forecast) }));
+  for (const row of backups) {
+    const at = Date.parse(row.time);
+    if (at < start) continue;
+    const mark = row.error
+      ? el("path", { class: "Failed", d: "M" + (x(at) - 4) + " " + (base + 6) + "l8 8m0-8l-8 8" })
+      : el("circle", { class: row.level === "Completed" ? "Verified" : row.level, cx: x(at), cy: base + 10, r: 4.5 });
+    mark.append(el("title", {}, clock(row.time) + " " + (row.error ? "failed" : row.level)));
+    parts.push(mark);
+  }
+  const upright = (time, kind, words) => {
+    const place = x(time), late = place > width - 90;
+    parts.push(el("line", { class: kind, x1: place, x2: place, y1: top, y2: base + 18 }), el("text", { x: late ? place - 3 : place + 3, y: kind === "now" ? base + 30 : top + 10, "text-anchor": late ? "end" : "start" }, words));
+  };
+  upright(now(), "now", "now");
+  if (next) upright(Date.parse(next), "next", "next backup");
+  parts.push(el("text", { x: 10, y: base + 30 }, clock(start)));
+  const words = backups.length + " backups, " + backups.filter((row) => row.error).length + " failed; change rate from " + clock(start) + " to " + clock(end);
+  return el("div", {}, el("svg", { viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": words }, parts),
+    el("p", { class: "legend" }, (drawn ? "Line: changes per second" + (forecast.length > 1 ? ", dashed: forecast. " : ". ") : "") + "Dots: backups, green proved, amber only stored; cross: failed."));
+}
+
+function fill(section, title, nodes) {
+  section.hidden = nodes.length === 0;
+  section.replaceChildren(...(nodes.length ? [el("h2", {}, title), ...nodes] : []));
+}
+
+function drawSchedules(schedules) {
+  const words = byId("filter").value.trim().toLowerCase();
+  const rank = (schedule) => (schedule.status.phase === "Suspended" ? 2 : schedule.protected ? 1 : 0);
+  const wanted = schedules
+    .filter((schedule) => !words || (schedule.namespace + "/" + schedule.name + " " + stateOf(schedule)[0]).toLowerCase().includes(words))
+    .sort((a, b) => rank(a) - rank(b) || (a.namespace + "/" + a.name).localeCompare(b.namespace + "/" + b.name));
+  byId("filter-box").hidden = schedules.length < 6;
+  const place = byId("schedules"), nodes = [], kept = new Set();
+  for (const schedule of wanted.slice(0, shown)) {
+    const key = schedule.namespace + "/" + schedule.name, text = JSON.stringify(schedule);
+    let entry = cards.get(key);
+    if (!entry || entry.text !== text) {
+      const open = entry && entry.node.querySelector("details").open, focused = entry && entry.node.contains(document.activeElement);
+      entry = { text, node: card(schedule) };
+      if (open) entry.node.querySelector("details").open = true;
+      entry.focus = focused;
+      cards.set(key, entry);
+    }
+    kept.add(key);
+    nodes.push(entry.node);
+  }
+  for (const key of [...cards.keys()]) if (!kept.has(key)) cards.delete(key);
+  if (!schedules.length) nodes.push(el("p", { class: "note" }, "No schedule is known: put an EtcdBackupSchedule into the manifests folder, or apply one."));
+  else if (!wanted.length) nodes.push(el("p", { class: "quiet" }, "Nothing matches the filter."));
+  if (wanted.length > shown) {
+    const more = el("button", { type: "button" }, "Show " + (wanted.length - shown) + " more");
+    more.addEventListener("click", () => { shown = Infinity; drawSchedules(schedules); });
+    nodes.push(more);
+  }
+  const same = nodes.length === place.childNodes.length && nodes.every((node, index) => node === place.childNodes[index]);
+  if (!same) place.replaceChildren(...nodes);
+  for (const entry of cards.values()) if (entry.focus) { entry.focus = false; entry.node.querySelector("summary").focus({ preventScroll: true }); }
+}
+
+let latest = null;
+
+function draw(status) {
+  latest = status;
+  const active = status.schedules.filter((schedule) => schedule.status.phase !== "Suspended");
+  const unsafe = active.filter((schedule) => !schedule.protected);
+  const verdict = byId("verdict");
+  const words = !status.schedules.length ? "No schedule, no protection"
+    : !active.length ? "Every schedule is suspended"
+    : unsafe.length ? (active.length === 1 ? "Not protected" : unsafe.length + " of " + active.length + " schedules " + (unsafe.length === 1 ? "is" : "are") + " not protected")
+    : active.length === 1 ? "Protected" : "All " + active.length + " schedules are protected";
+  if (verdict.textContent !== words) verdict.textContent = words;
+  verdict.className = unsafe.length || !active.length ? "bad" : "good";
+  document.title = (unsafe.length || !active.length ? "✗ " : "✓ ") + words + " · etcdguardian";
+  byId("cluster").textContent = status.cluster ? "· " + status.cluster : "";
+  fill(byId("alerts"), "Alerts", status.alerts.map((alert) => el("div", { class: "note " + (alert.severity === "critical" ? "bad" : alert.severity === "info" ? "info" : "") },
+    el("b", {}, alert.kind + " · " + alert.subject), " ", el("span", { class: "quiet" }, alert.severity, alert.since ? [", since ", clock(alert.since), " (", moment(alert.since), ")"] : "", alert.told ? [", told ", moment(alert.told)] : ", nobody told yet"),
+    el("p", {}, alert.what), alert.nextStep ? el("code", { class: "step" }, alert.nextStep) : null)));
+  fill(byId("problems"), "Problems", status.problems.map((problem) => el("p", { class: "note" }, problem)));
+  drawSchedules(status.schedules);
+  fill(byId("stores"), "Stores", status.stores.map((store) => el("div", { class: "row" },
+    el("span", { class: "tag " + (store.reachable ? "good" : "bad") }, store.reachable ? "reachable" : "unreachable"), el("span", { class: "mono" }, store.url),
+    store.checked ? el("span", { class: "quiet" }, "asked ", moment(store.checked)) : null, store.error ? el("span", { class: "error" }, store.error) : null)));
+  fill(byId("channels"), "Alert channels", status.channels.map((channel) => el("div", { class: "row" },
+    el("span", { class: "tag " + (channel.error ? "bad" : channel.lastDelivered ? "good" : "quiet") }, channel.error ? "down" : channel.lastDelivered ? "works" : "unused"), el("span", {}, channel.name),
+    channel.lastDelivered ? el("span", { class: "quiet" }, "delivered ", moment(channel.lastDelivered)) : null, channel.error ? el("span", { class: "error" }, channel.error) : null)));
+  byId("about").replaceChildren("etcdguardian " + status.version, ...(status.started ? [", started ", moment(status.started)] : []));
+}
+
+function tick() {
+  for (const time of document.querySelectorAll("time")) time.textContent = relative(time.dateTime);
+  const contact = byId("contact"), silent = now() - lastAnswer;
+  const lost = lastAnswer > 0 && silent > 4 * SOON && !document.hidden;
+  contact.className = lost ? "lost" : "";
+  if (lost) contact.textContent = "No answer for " + span(silent) + ": what you see is old. Is etcdguardian running?";
+  else if (latest && latest.now) contact.textContent = "As of " + relative(latest.now);
+}
+
+async function ask() {
+  clearTimeout(timer);
+  try {
+    const answer = await fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    if (!answer.ok) throw new Error(String(answer.status));
+    const date = Date.parse(answer.headers.get("date"));
+    // The header has whole seconds; a smaller difference is not one.
+    if (!Number.isNaN(date) && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
+    draw(await answer.json());
+    lastAnswer = now();
+  } catch (error) {
+    if (!latest) byId("contact").textContent = "No answer yet (" + error.message + "), asking again.";
+  }
+  tick();
+  timer = setTimeout(ask, document.hidden ? HIDDEN : SOON);
+}
+
+byId("filter").addEventListener("input", () => latest && drawSchedules(latest.schedules));
+document.addEventListener("visibilitychange", () => { if (!document.hidden) ask(); });
+setInterval(tick, 1000);
+ask();

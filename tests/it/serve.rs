@@ -1,0 +1,287 @@
+//! The listener: every promised series with its labels, health with reasons, a page that shows what it is given.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcdguardian::alert::AlertObserver;
+use etcdguardian::serve::{self, BackupLabels, Metrics, Server, StatusSnapshot};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::support::{Prometheus, http, repository, tool, until};
+
+struct Listener {
+    port: u16,
+    server: Server,
+    metrics: Arc<Metrics>,
+    status: watch::Sender<StatusSnapshot>,
+    ready: watch::Sender<bool>,
+}
+
+async fn listener() -> Listener {
+    let metrics = Arc::new(Metrics::new());
+    let status = watch::Sender::new(StatusSnapshot::default());
+    let ready = watch::Sender::new(false);
+    let server = serve::start(
+        "127.0.0.1:0",
+        metrics.clone(),
+        status.subscribe(),
+        ready.subscribe(),
+    )
+    .await
+    .unwrap();
+    Listener {
+        port: server.address.port(),
+        server,
+        metrics,
+        status,
+        ready,
+    }
+}
+
+/// Something of everything that can happen.
+fn everything(metrics: &Metrics) {
+    let (namespace, schedule) = ("etcd", "every-6h");
+    let labels = BackupLabels {
+        namespace: namespace.to_owned(),
+        schedule: schedule.to_owned(),
+        mode: "Full".to_owned(),
+    };
+    let minute = Duration::from_secs(60);
+    let now = Timestamp::from_second(1_790_000_000).unwrap();
+    metrics.expect_schedule(namespace, schedule);
+    metrics.expect_channel("mail");
+    metrics.backup_succeeded(&labels, minute, 1 << 20, now, true);
+    metrics.backup_failed(&labels, minute, "StoreUnavailable");
+    metrics.stage_ended("store", minute);
+    metrics.validation_failed("digest");
+    metrics.restore_ended("Full", minute);
+    metrics.cluster_sampled("prod", 1 << 30, 7_000_000, minute);
+    metrics.certificate_expires("prod", now, minute);
+    metrics.exposure(namespace, schedule, Some(18_250.0), minute);
+    metrics.planned(namespace, schedule, "Cron", minute * 60, Some(now));
+    metrics.planned(namespace, schedule, "Model", minute * 90, Some(now));
+    metrics.decided(namespace, schedule, "Model", "Due");
+    metrics.recoverable(namespace, schedule, Some(now), Some(now), true);
+    metrics.model(namespace, schedule, Some("enet-1"));
+    metrics.drill_succeeded(namespace, schedule, now);
+    metrics.retention_deleted(namespace, schedule, 2);
+    metrics.recorder_lag(namespace, schedule, 3, minute);
+    metrics.store_request("put", true);
+    metrics.sent("mail", false);
+    metrics.reconciled("EtcdBackup", true);
+    metrics.leading(true);
+}
+
+/// The names in a text of metrics, as users query them.
+fn families(text: &str) -> BTreeSet<String> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split(['{', ' ']).next())
+        .map(|name| {
+            let base = ["_bucket", "_sum", "_count"]
+                .iter()
+                .find_map(|end| name.strip_suffix(end));
+            base.unwrap_or(name).to_owned()
+        })
+        .collect()
+}
+
+#[test]
+fn the_reference_names_every_series_and_only_those() {
+    let metrics = Metrics::new();
+    everything(&metrics);
+    let shown = families(&metrics.render());
+    let page = std::fs::read_to_string(repository("docs/reference/metrics.md")).unwrap();
+    let documented: BTreeSet<String> = page
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `etcdguardian_")?.split('`').next())
+        .map(|name| format!("etcdguardian_{name}"))
+        .collect();
+    assert_eq!(shown, documented);
+}
+
+#[test]
+fn a_schedule_has_zeros_from_the_start_and_leaves_nothing_behind() {
+    let metrics = Metrics::new();
+    metrics.expect_schedule("etcd", "every-6h");
+    let text = metrics.render();
+    for mode in ["Full", "Incremental"] {
+        for status in ["success", "failed"] {
+            let line = format!(
+                "etcdguardian_backup_total{{namespace=\"etcd\",schedule=\"every-6h\",mode=\"{mode}\",status=\"{status}\"}} 0"
+            );
+            assert!(text.contains(&line), "{line} is not in\n{text}");
+        }
+    }
+    everything(&metrics);
+    let text = metrics.render();
+    assert!(text.contains("schedule_interval_seconds{namespace=\"etcd\",schedule=\"every-6h\",source=\"Model\"} 5400"), "{text}");
+    assert!(
+        !text.contains("source=\"Cron\"}"),
+        "the source that no longer rules is gone"
+    );
+    metrics.forget_schedule("etcd", "every-6h");
+    assert!(!metrics.render().contains("every-6h"));
+}
+
+#[test]
+fn a_value_that_nobody_confirms_disappears() {
+    let metrics = Metrics::new();
+    metrics.cluster_sampled("prod", 5, 6, Duration::ZERO);
+    metrics.exposure("etcd", "x", Some(1.0), Duration::ZERO);
+    metrics.recorder_lag("etcd", "x", 1, Duration::ZERO);
+    metrics.cluster_sampled("other", 5, 6, Duration::from_secs(600));
+    let text = metrics.render();
+    assert!(
+        !text.contains("prod") && !text.contains("schedule=\"x\""),
+        "{text}"
+    );
+    assert!(
+        text.contains("etcd_revision{cluster=\"other\"} 6"),
+        "{text}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_prometheus_scrapes_it() {
+    let listener = listener().await;
+    everything(&listener.metrics);
+    let prometheus = Prometheus::start("", &[format!("127.0.0.1:{}", listener.port)]);
+    until("the series are there", || {
+        let answer = prometheus.query("etcdguardian_backup_total{status=\"failed\",mode=\"Full\"}");
+        answer.to_string().contains("\"1\"").then_some(())
+    });
+    listener.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_why_and_only_reading_is_allowed() {
+    let listener = listener().await;
+    let port = listener.port;
+    let get = |path: &str| http("GET", port, path, "").unwrap();
+    assert_eq!(get("/livez").status, 200);
+    listener.status.send_modify(|status| {
+        status
+            .problems
+            .push("etcd.yaml: spec.schedule is no cron expression".to_owned());
+    });
+    let answer = get("/readyz");
+    assert_eq!(answer.status, 503);
+    assert!(answer.body.contains("etcd.yaml"), "{}", answer.body);
+    listener.ready.send_replace(true);
+    assert_eq!(get("/readyz").status, 200);
+    assert_eq!(get("/no-such-page").status, 404);
+    for verb in ["POST", "PUT", "DELETE"] {
+        assert_eq!(http(verb, port, "/status.json", "{}").unwrap().status, 405);
+    }
+    let page = get("/").body;
+    for foreign in ["http://", "https://", "src="] {
+        let outside = page.replace("http://www.w3.org/2000/svg", "");
+        assert!(
+            !outside.contains(foreign),
+            "the page must hold everything itself: {foreign}"
+        );
+    }
+
+    let client = reqwest::Client::new();
+    let answer = client
+        .get(format!("http://127.0.0.1:{port}/"))
+        .send()
+        .await
+        .unwrap();
+    let policy = answer.headers()["content-security-policy"]
+        .to_str()
+        .unwrap();
+    assert!(
+        policy.starts_with("default-src 'none'") && !policy.contains("unsafe"),
+        "{policy}"
+    );
+    assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
+    listener.server.stop().await;
+    assert!(http("GET", port, "/livez", "").is_none(), "it is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_status_is_what_was_last_written() {
+    let listener = listener().await;
+    let sample = std::fs::read_to_string(repository("tests/samples/status.json")).unwrap();
+    let status: StatusSnapshot = serde_json::from_str(&sample).unwrap();
+    listener.status.send_replace(status.clone());
+    let shown = http("GET", listener.port, "/status.json", "")
+        .unwrap()
+        .json();
+    assert_eq!(shown, serde_json::to_value(&status).unwrap());
+    assert_eq!(
+        shown["schedules"][0]["status"]["decision"]["source"],
+        "Model"
+    );
+    listener.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_says_nothing_is_cut_off() {
+    use std::io::{Read, Write};
+    let listener = listener().await;
+    let port = listener.port;
+    let read = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(25)))
+            .unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ")
+            .unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let bytes = read.await.unwrap().unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(
+        text.is_empty() || text.starts_with("HTTP/1.1 408"),
+        "{text}"
+    );
+    listener.server.stop().await;
+}
+
+#[test]
+fn every_rule_fires_when_it_should_and_has_a_runbook_and_known_series() {
+    let folder = repository("monitoring");
+    let output = Command::new(tool("promtool"))
+        .args(["test", "rules", "alerts_test.yaml"])
+        .current_dir(&folder)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+
+    let rules = std::fs::read_to_string(folder.join("alerts.yaml")).unwrap();
+    let tests = std::fs::read_to_string(folder.join("alerts_test.yaml")).unwrap();
+    let reference = std::fs::read_to_string(repository("docs/reference/metrics.md")).unwrap();
+    let names: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(names.len() >= 12, "{names:?}");
+    for name in names {
+        let runbook = format!("docs/runbooks/{name}.md");
+        assert!(rules.contains(&format!("runbook_url: {runbook}")), "{name}");
+        assert!(repository(&runbook).is_file(), "{runbook}");
+        assert!(
+            tests.contains(&format!("alertname: {name}\n        exp_alerts:")),
+            "{name} is never seen firing"
+        );
+    }
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    for (at, _) in rules.match_indices("etcdguardian_") {
+        let rest = &rules[at..];
+        let series = &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())];
+        assert!(
+            reference.contains(&format!("`{series}`")),
+            "{series} is not in the reference"
+        );
+    }
+}
