@@ -10,6 +10,7 @@ mod support;
 
 mod alerts;
 mod architecture;
+mod chart;
 mod etcd_room;
 mod restore_boot;
 mod restore_safety;
