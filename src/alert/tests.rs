@@ -1,6 +1,8 @@
 //! Who hears of what and when, in tables and properties; what each channel's message looks like.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod routes;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
@@ -181,85 +183,6 @@ fn a_restart_neither_repeats_nor_forgets() {
         state.standing[0].channels["heard"].thread.as_deref(),
         Some("thread")
     );
-}
-
-#[test]
-fn routes_and_names_choose_who_hears() {
-    use AlertSeverity::{Critical, Info, Warning};
-    let critical = Kind::NotProtected;
-    let warning = Kind::BackupFailed;
-    let table: [(&str, Vec<AlertRoute>, Kind, &[&str], &[&str]); 9] = [
-        (
-            "no routes: all",
-            vec![],
-            warning,
-            &[],
-            &["chat", "mail", "pager"],
-        ),
-        ("named channels only", vec![], warning, &["mail"], &["mail"]),
-        (
-            "severity",
-            vec![
-                route(&[], &[Critical], &["pager"]),
-                route(&[], &[Warning, Info], &["chat"]),
-            ],
-            warning,
-            &[],
-            &["chat"],
-        ),
-        (
-            "several routes add up",
-            vec![
-                route(&[], &[Critical], &["pager"]),
-                route(&["x"], &[], &["chat"]),
-            ],
-            critical,
-            &[],
-            &["chat", "pager"],
-        ),
-        (
-            "schedule by path",
-            vec![route(&["etcd/x"], &[], &["mail"])],
-            warning,
-            &[],
-            &["mail"],
-        ),
-        (
-            "another schedule's route",
-            vec![route(&["y"], &[], &["mail"])],
-            warning,
-            &[],
-            &[],
-        ),
-        (
-            "a critical alert that no route takes reaches all",
-            vec![route(&["y"], &[], &["mail"])],
-            critical,
-            &[],
-            &["chat", "mail", "pager"],
-        ),
-        (
-            "route and name disagree: a critical alert reaches the named",
-            vec![route(&[], &[], &["mail"])],
-            critical,
-            &["chat"],
-            &["chat"],
-        ),
-        (
-            "a name that does not exist must not silence",
-            vec![],
-            critical,
-            &["chta"],
-            &["chat", "mail", "pager"],
-        ),
-    ];
-    for (case, routes, kind, named, expected) in table {
-        let mut config = config(&["chat", "mail", "pager"]);
-        config.routes = routes;
-        let mut event = trouble(kind, "x", 0);
-        event.subject.channels = named.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(hearers(&event, &config), expected, "{case}");
-    }
 }
 
 #[test]
