@@ -16,6 +16,8 @@ const KAPPA: (f64, f64) = (0.4, 2.5);
 const HALVINGS: u32 = 7;
 /// The forecast must save this much more than the incumbent rule, percent points, to replace it.
 const HYSTERESIS: f64 = 1.0;
+/// A search that can only end this far behind the other mode, percent points, is given up early.
+const HOPELESS: f64 = 2.0;
 /// How many days back a replay goes.
 const DAYS: f64 = 14.0;
 
@@ -119,8 +121,11 @@ pub fn calibrate(
     let limits = Limits::new(policy, scale, next.guardrail.unwrap_or(f64::INFINITY));
     let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
     let trial = Trial::new(&bench, policy, history.step());
-    next.reactive = Some(trial.best(Mode::Reactive));
-    next.forecast = evidence.has_model.then(|| trial.best(Mode::Forecast));
+    let reactive = trial.best(Mode::Reactive, f64::NEG_INFINITY);
+    next.reactive = Some(reactive);
+    next.forecast = evidence
+        .has_model
+        .then(|| trial.best(Mode::Forecast, reactive.saved_percent - HOPELESS));
     next.mode = select(before.mode, next.reactive, next.forecast);
     next
 }
@@ -180,8 +185,9 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The largest κ within the limits, found by halving on the log scale.
-    fn best(&self, mode: Mode) -> Score {
+    /// The largest κ within the limits, found by halving on the log scale. Savings grow with κ, so once a κ that is too
+    /// risky saves less than `needed`, the mode cannot win any more and the best so far will do.
+    fn best(&self, mode: Mode, needed: f64) -> Score {
         let within = |score: &Score| {
             score.mean_ratio <= self.target && score.p99_ratio <= self.target.max(1.0)
         };
@@ -195,6 +201,9 @@ impl<'a> Trial<'a> {
                 best = Some(score);
             } else {
                 high = middle;
+                if best.is_some() && score.saved_percent < needed {
+                    break;
+                }
             }
         }
         best.unwrap_or_else(|| self.score(mode, KAPPA.0))

@@ -84,12 +84,11 @@ impl Grid {
         let mut changes = Vec::with_capacity(points + 1);
         let mut areas = Vec::with_capacity(points + 1);
         let (mut sum, mut area) = (0.0, 0.0);
-        for point in 0..=points {
+        let mut walk = question.outlook.walk(question.now + 0.5 * step, step);
+        for _ in 0..=points {
             changes.push(sum);
             areas.push(area);
-            let rate = question
-                .outlook
-                .rate_at(question.now + (point as f64 + 0.5) * step);
+            let rate = walk.next_rate();
             area += (sum + 0.5 * rate * step) * step;
             sum += rate * step;
         }
@@ -120,6 +119,8 @@ impl Grid {
         let end = self.last();
         let rate = self.changes[end] / (end as f64 * self.step);
         let mut cost = vec![0.0; end + 1];
+        // S(j) + the cost from j on: what a pair (i, j) costs, less what depends on i alone or on the distance.
+        let mut later = vec![f64::INFINITY; end + 1];
         let mut best_next = end;
         for from in (0..end).rev() {
             let mut best = f64::INFINITY;
@@ -127,6 +128,7 @@ impl Grid {
             if end - from <= self.longest {
                 best = self.area(from, end) + self.open_end((end - from) as f64 * self.step, rate);
             }
+<<<<<<< HEAD
             let reach = (from + self.longest).min(best_next).min(end - 1);
             for (to, tail) in cost
                 .iter()
@@ -135,13 +137,23 @@ impl Grid {
                 .skip(from + self.shortest)
             {
                 let candidate = self.area(from, to) + self.budget + tail;
+=======
+            let first = from + self.shortest;
+            let last = (from + self.longest).min(best_next).min(end - 1);
+            if first <= last {
+                let slope = self.changes[from] * self.step;
+                let (least, place) = least_slanted(&later[first..=last], slope);
+                let candidate =
+                    least - self.areas[from] - slope * self.shortest as f64 + self.budget;
+>>>>>>> 4da1bc7 (Read resets and members once in the signals; keep the programme and the forecast finite)
                 if candidate < best {
                     best = candidate;
-                    next = to;
+                    next = first + place;
                 }
             }
             best_next = next;
             cost[from] = best;
+            later[from] = self.areas[from] + best;
         }
         cost
     }
@@ -154,4 +166,37 @@ impl Grid {
         }
         (2.0 * self.budget * rate).sqrt() * age - 0.5 * rate * age * age
     }
+}
+
+/// How many candidates are compared at once: independent chains keep the processor busy.
+const LANES: usize = 4;
+
+/// The least of `values[i] − i·slope` and its index; the whole cost of the programme lies here.
+fn least_slanted(values: &[f64], slope: f64) -> (f64, usize) {
+    let mut least = [f64::INFINITY; LANES];
+    let mut slant: [f64; LANES] = std::array::from_fn(|lane| lane as f64 * slope);
+    let stride = LANES as f64 * slope;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for lane in 0..LANES {
+            let candidate = chunk[lane] - slant[lane];
+            least[lane] = if candidate < least[lane] {
+                candidate
+            } else {
+                least[lane]
+            };
+            slant[lane] += stride;
+        }
+    }
+    for (lane, value) in rest.iter().enumerate() {
+        least[lane] = least[lane].min(value - slant[lane]);
+    }
+    let best = least.into_iter().fold(f64::INFINITY, f64::min);
+    // Found again by its value, with a tolerance for the other order of additions.
+    let near = best + 1e-9 * best.abs().max(slope * values.len() as f64);
+    let place = values
+        .iter()
+        .enumerate()
+        .position(|(index, value)| value - index as f64 * slope <= near);
+    (best, place.unwrap_or(0))
 }

@@ -38,14 +38,14 @@ pub struct FitOptions {
 }
 
 impl FitOptions {
-    /// The documented choice for a timescale: 28 days, two rows a bin (at most 2,688), three days at least.
+    /// The documented choice for a timescale: 28 days, a row a bin (at most 1,344), three days at least.
     #[must_use]
     pub fn new(scale: &Timescale) -> Self {
         let window = 28.0 * DAY;
         Self {
             alpha: 0.02,
             window,
-            stride: (scale.bin / 2.0).max(window / 2688.0),
+            stride: scale.bin.max(window / 1344.0),
             least: 3.0 * DAY,
             bin: scale.bin,
             horizons: scale.horizons,

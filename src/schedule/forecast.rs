@@ -40,6 +40,28 @@ impl Outlook {
     }
 }
 
+/// A walk along a forecast in equal steps.
+pub(super) struct Walk<'a> {
+    rates: &'a [f64],
+    bin: usize,
+    left: f64,
+    width: f64,
+    step: f64,
+}
+
+impl Walk<'_> {
+    /// The rate here; then one step on. The last bin holds on for ever.
+    pub(super) fn next_rate(&mut self) -> f64 {
+        let rate = self.rates.get(self.bin).copied().unwrap_or(0.0);
+        self.left -= self.step;
+        while self.left <= 0.0 && self.bin + 1 < self.rates.len() {
+            self.bin += 1;
+            self.left += self.width;
+        }
+        rate
+    }
+}
+
 impl OutlookView<'_> {
     /// The rate expected at `at` (Unix seconds); the last bin holds on for ever.
     #[must_use]
@@ -50,6 +72,19 @@ impl OutlookView<'_> {
             .or(self.rates.last())
             .copied()
             .unwrap_or(0.0)
+    }
+
+    /// The rates at `from`, `from + step` and so on, without a division for each.
+    pub(super) fn walk(&self, from: f64, step: f64) -> Walk<'_> {
+        let bin = ((from - self.made_at) / self.bin).max(0.0) as usize;
+        let edge = self.made_at + (bin + 1) as f64 * self.bin;
+        Walk {
+            rates: self.rates,
+            bin: bin.min(self.rates.len().saturating_sub(1)),
+            left: edge - from,
+            width: self.bin,
+            step,
+        }
     }
 
     /// Where it ends, Unix seconds.

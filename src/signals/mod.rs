@@ -9,6 +9,11 @@ mod sampler;
 mod samples;
 mod window;
 
+#[cfg(test)]
+mod sampler_tests;
+#[cfg(test)]
+mod samples_tests;
+
 pub mod series;
 pub mod trace;
 

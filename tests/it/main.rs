@@ -16,4 +16,5 @@ mod restore_boot;
 mod restore_safety;
 mod run;
 mod serve;
+mod signals;
 mod testbed;
