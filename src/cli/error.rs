@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
@@ -30,6 +31,13 @@ impl CliError {
     pub fn from_error(class: ErrorClass, error: &dyn Error) -> Self {
         let message = with_causes(error);
         Self { class, message }
+    }
+
+    /// The same error, said of a file.
+    #[must_use]
+    pub fn about(mut self, path: &Path) -> Self {
+        self.message = format!("{}: {}", path.display(), self.message);
+        self
     }
 }
 

@@ -9,11 +9,13 @@ mod context;
 mod crd;
 mod error;
 mod keygen;
+mod model;
 mod output;
 mod restore;
 mod run;
 mod schedule;
 mod seal_flags;
+mod simulate;
 mod status;
 mod wait;
 
@@ -54,6 +56,8 @@ pub enum Command {
     Run(run::Run),
     /// What was decided, and wishes to the running loop.
     Schedule(schedule::Schedule),
+    /// Fit, judge and show forecasts of the change rate offline.
+    Model(model::Model),
     /// Say whether the cluster is protected.
     Status(status::Status),
     /// Print the CustomResourceDefinitions.
@@ -108,6 +112,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Run(verb) => wait::block_on(verb.run(&global)),
         Command::Schedule(verb) => wait::block_on(verb.run(&global)),
+        Command::Model(verb) => wait::block_on(verb.run(&global)),
         Command::Status(verb) => wait::block_on(verb.run(&global)),
         Command::Crd(verb) => verb.run(&global).map(done),
         Command::Completions(verb) => verb.run().map(done),

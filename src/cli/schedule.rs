@@ -1,4 +1,5 @@
-//! `schedule list|next|explain|suspend|resume|trigger`: what the running loop decided, and wishes to it.
+//! `schedule list|next|explain|suspend|resume|trigger`: what the running loop decided, and wishes to it; `simulate` is
+//! in its own file.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -45,6 +46,8 @@ enum Verb {
     Resume(Name),
     /// Take a backup now.
     Trigger(Name),
+    /// Replay recorded traces: what each policy would have done.
+    Simulate(super::simulate::Simulate),
 }
 
 /// Which schedule.
@@ -87,15 +90,16 @@ struct Seen {
 
 impl Schedule {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let context = Context::load(global, "warn")?;
-        let seen = Seen::look(&context)?;
+        let look = || Seen::look(&Context::load(global, "warn")?);
         match &self.verb {
-            Verb::List => seen.list(global),
-            Verb::Next(name) => seen.next(global, &name.name),
-            Verb::Explain(name) => seen.explain(global, &name.name),
-            Verb::Suspend(name) => seen.wish(&name.name, Wish::Suspend).await,
-            Verb::Resume(name) => seen.wish(&name.name, Wish::Resume).await,
-            Verb::Trigger(name) => seen.wish(&name.name, Wish::Trigger).await,
+            // Recorded traces need neither the state folder nor a config file.
+            Verb::Simulate(verb) => return verb.run(global),
+            Verb::List => look()?.list(global),
+            Verb::Next(name) => look()?.next(global, &name.name),
+            Verb::Explain(name) => look()?.explain(global, &name.name),
+            Verb::Suspend(name) => look()?.wish(&name.name, Wish::Suspend).await,
+            Verb::Resume(name) => look()?.wish(&name.name, Wish::Resume).await,
+            Verb::Trigger(name) => look()?.wish(&name.name, Wish::Trigger).await,
         }?;
         Ok(ExitCode::SUCCESS)
     }

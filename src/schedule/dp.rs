@@ -128,16 +128,6 @@ impl Grid {
             if end - from <= self.longest {
                 best = self.area(from, end) + self.open_end((end - from) as f64 * self.step, rate);
             }
-<<<<<<< HEAD
-            let reach = (from + self.longest).min(best_next).min(end - 1);
-            for (to, tail) in cost
-                .iter()
-                .enumerate()
-                .take(reach + 1)
-                .skip(from + self.shortest)
-            {
-                let candidate = self.area(from, to) + self.budget + tail;
-=======
             let first = from + self.shortest;
             let last = (from + self.longest).min(best_next).min(end - 1);
             if first <= last {
@@ -145,7 +135,6 @@ impl Grid {
                 let (least, place) = least_slanted(&later[first..=last], slope);
                 let candidate =
                     least - self.areas[from] - slope * self.shortest as f64 + self.budget;
->>>>>>> 4da1bc7 (Read resets and members once in the signals; keep the programme and the forecast finite)
                 if candidate < best {
                     best = candidate;
                     next = first + place;
@@ -178,18 +167,18 @@ fn least_slanted(values: &[f64], slope: f64) -> (f64, usize) {
     let stride = LANES as f64 * slope;
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
-        for lane in 0..LANES {
-            let candidate = chunk[lane] - slant[lane];
-            least[lane] = if candidate < least[lane] {
+        for ((least, slant), value) in least.iter_mut().zip(&mut slant).zip(chunk) {
+            let candidate = value - *slant;
+            *least = if candidate < *least {
                 candidate
             } else {
-                least[lane]
+                *least
             };
-            slant[lane] += stride;
+            *slant += stride;
         }
     }
-    for (lane, value) in rest.iter().enumerate() {
-        least[lane] = least[lane].min(value - slant[lane]);
+    for ((least, slant), value) in least.iter_mut().zip(&slant).zip(rest) {
+        *least = least.min(value - slant);
     }
     let best = least.into_iter().fold(f64::INFINITY, f64::min);
     // Found again by its value, with a tolerance for the other order of additions.

@@ -20,6 +20,7 @@ pub mod history;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod score;
 pub mod shadow;
 pub mod simulate;
 pub mod size;

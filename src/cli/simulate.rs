@@ -1,0 +1,298 @@
+//! `schedule simulate`: recorded traces through the deployed scheduler, against the cron and the offline optimum.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use clap::{Args, ValueEnum};
+
+use super::output;
+use super::{CliError, args::Global};
+use crate::api::{ErrorClass, HumanDuration};
+use crate::cause::with_causes;
+use crate::schedule::simulate::report::{Report, Stage, Trace, TraceResult};
+use crate::schedule::simulate::run::{PolicyName, Run};
+use crate::schedule::{Cron, Policy};
+use crate::signals::trace;
+
+/// Replay recorded traces: what each policy would have done.
+#[derive(Debug, Args)]
+pub struct Simulate {
+    /// Trace files: CSV with timestamp, writes_per_s, db_size_bytes and, if known, load, significant_writes_per_s.
+    #[arg(long, required = true, num_args = 1.., value_name = "CSV")]
+    traces: Vec<PathBuf>,
+    #[command(flatten)]
+    bounds: BoundFlags,
+    /// The mean exposure allowed, percent of the cron's.
+    #[arg(
+        long,
+        visible_alias = "exposure-target",
+        default_value_t = 100,
+        value_name = "PERCENT"
+    )]
+    budget: u32,
+    /// Plan each interval once, at the backup before it.
+    #[arg(long)]
+    no_replan: bool,
+    /// Which policies; repeat for more [default: all].
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1.., value_name = "POLICY")]
+    policy: Vec<PolicyFlag>,
+    /// Write every backup of the deployed policies: trace, policy, timestamp, source, reason.
+    #[arg(long, value_name = "CSV")]
+    decisions: Option<PathBuf>,
+}
+
+/// The cron and the bounds around it, where no resource names them.
+#[derive(Debug, Args)]
+pub(super) struct BoundFlags {
+    /// The cron to beat.
+    #[arg(long, default_value = "0 */2 * * *", value_name = "EXPRESSION")]
+    cron: String,
+    /// The time zone of the cron.
+    #[arg(long, default_value = "UTC", value_name = "ZONE")]
+    time_zone: String,
+    /// The shortest interval.
+    #[arg(long, default_value = "1h", value_name = "DURATION")]
+    min: HumanDuration,
+    /// The longest interval.
+    #[arg(long, default_value = "6h", value_name = "DURATION")]
+    max: HumanDuration,
+}
+
+impl BoundFlags {
+    /// The policy of these flags.
+    pub(super) fn policy(&self) -> Result<Policy, CliError> {
+        let cron = Cron::parse(&self.cron, &self.time_zone)
+            .map_err(|error| CliError::from_error(ErrorClass::Usage, &error))?;
+        Ok(Policy {
+            min_interval: self.min.as_signed(),
+            max_interval: self.max.as_signed(),
+            ..Policy::with_defaults(cron)
+        })
+    }
+}
+
+/// A policy as the command line names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+enum PolicyFlag {
+    /// The cron's period, always.
+    #[value(alias = "cron")]
+    Fixed,
+    /// At so many changes; the number fitted in hindsight.
+    Threshold,
+    /// At so much exposure × time; fitted in hindsight.
+    Area,
+    /// As deployed, without a forecast.
+    Reactive,
+    /// As deployed, with the forecast always in force.
+    Model,
+    /// As deployed.
+    Auto,
+    /// The cheapest in hindsight.
+    Oracle,
+}
+
+impl From<PolicyFlag> for PolicyName {
+    fn from(flag: PolicyFlag) -> Self {
+        match flag {
+            PolicyFlag::Fixed => Self::Fixed,
+            PolicyFlag::Threshold => Self::Threshold,
+            PolicyFlag::Area => Self::Area,
+            PolicyFlag::Reactive => Self::Reactive,
+            PolicyFlag::Model => Self::Model,
+            PolicyFlag::Auto => Self::Auto,
+            PolicyFlag::Oracle => Self::Oracle,
+        }
+    }
+}
+
+impl Simulate {
+    pub(super) fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
+        let policy = self.checked_policy()?;
+        let traces = self
+            .traces
+            .iter()
+            .map(|path| read_trace(path))
+            .collect::<Result<Vec<_>, _>>()?;
+        let names = self.policy_names();
+        let done = simulate(&traces, &names, &policy);
+        if let Some(path) = &self.decisions {
+            std::fs::write(path, decisions_csv(&traces, &done))
+                .map_err(|error| CliError::from_error(ErrorClass::Failed, &error).about(path))?;
+        }
+        let report = Report::new(done.into_iter().map(|played| played.result).collect());
+        output::print(global.output, &report, table)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn checked_policy(&self) -> Result<Policy, CliError> {
+        let policy = Policy {
+            exposure_target_percent: self.budget,
+            replan: !self.no_replan,
+            ..self.bounds.policy()?
+        };
+        policy
+            .validate()
+            .map_err(|error| CliError::from_error(ErrorClass::Usage, &error))?;
+        for advice in policy.advice() {
+            output::say(format!("advice: {}", advice.message));
+        }
+        Ok(policy)
+    }
+
+    /// Each policy once, in the order of the help.
+    fn policy_names(&self) -> Vec<PolicyName> {
+        let all = PolicyFlag::value_variants();
+        let wanted: BTreeSet<PolicyFlag> = if self.policy.is_empty() {
+            all.iter().copied().collect()
+        } else {
+            self.policy.iter().copied().collect()
+        };
+        wanted.into_iter().map(PolicyName::from).collect()
+    }
+}
+
+/// A trace under a policy, played and scored.
+struct Played {
+    trace: usize,
+    run: Run,
+    result: TraceResult,
+}
+
+/// Plays every pair of a trace and a policy on all cores; the order of the results is that of the arguments.
+fn simulate(traces: &[Trace], names: &[PolicyName], policy: &Policy) -> Vec<Played> {
+    let next = AtomicUsize::new(0);
+    let pairs = traces.len() * names.len();
+    let done: Mutex<Vec<(usize, Played)>> = Mutex::new(Vec::with_capacity(pairs));
+    let work = || {
+        loop {
+            let pair = next.fetch_add(1, Ordering::Relaxed);
+            let (Some(trace), Some(name)) = (
+                traces.get(pair / names.len().max(1)),
+                names.get(pair % names.len().max(1)),
+            ) else {
+                return;
+            };
+            let stage = Stage::new(trace, policy);
+            let run = stage.run(*name, None);
+            let result = stage.result(*name, &run);
+            let played = Played {
+                trace: pair / names.len(),
+                run,
+                result,
+            };
+            done.lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .push((pair, played));
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 1..cores.min(pairs) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    let mut done = done
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    done.sort_by_key(|(pair, _)| *pair);
+    done.into_iter().map(|(_, played)| played).collect()
+}
+
+/// Reads a trace file; it is named after the file.
+pub(super) fn read_trace(path: &Path) -> Result<Trace, CliError> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let class = if error.kind() == std::io::ErrorKind::NotFound {
+            ErrorClass::NotFound
+        } else {
+            ErrorClass::Failed
+        };
+        CliError::from_error(class, &error).about(path)
+    })?;
+    let series = trace::read(&text)
+        .map_err(|error| CliError::new(ErrorClass::Usage, with_causes(&error)).about(path))?;
+    let name = path
+        .file_stem()
+        .map(|stem| stem.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    Ok(Trace {
+        name,
+        series,
+        truth: None,
+    })
+}
+
+fn decisions_csv(traces: &[Trace], done: &[Played]) -> String {
+    let mut text = String::from("trace,policy,timestamp,source,reason\n");
+    for played in done {
+        let name = traces.get(played.trace).map_or("", |trace| &trace.name);
+        let policy = word(&played.result.policy);
+        for backup in &played.run.backups {
+            let _ = writeln!(
+                text,
+                "{name},{policy},{},{},{}",
+                backup.at,
+                word(&backup.source),
+                word(&backup.reason)
+            );
+        }
+    }
+    text
+}
+
+/// The word that a plain enum has in JSON.
+fn word<T: serde::Serialize>(value: &T) -> String {
+    serde_json::to_value(value)
+        .ok()
+        .and_then(|value| value.as_str().map(str::to_owned))
+        .unwrap_or_default()
+}
+
+fn table(report: &Report) -> String {
+    let header = [
+        "TRACE",
+        "POLICY",
+        "DAYS",
+        "BACKUPS",
+        "SAVED %",
+        "MEAN",
+        "P99",
+        "MAX",
+        "WORST WEEK",
+        "MODEL %",
+    ];
+    let mut rows: Vec<Vec<String>> = report
+        .results
+        .iter()
+        .map(|result| {
+            vec![
+                result.trace.clone(),
+                word(&result.policy),
+                format!("{:.1}", result.days),
+                result.backups.to_string(),
+                format!("{:.1}", result.saved_percent),
+                format!("{:.2}", result.mean_exposure_ratio),
+                format!("{:.2}", result.p99_exposure_ratio),
+                format!("{:.2}", result.max_exposure_ratio),
+                format!("{:.2}", result.worst_week_ratio),
+                format!("{:.0}", 100.0 * result.model_share),
+            ]
+        })
+        .collect();
+    for (name, mean) in &report.means {
+        rows.push(vec![
+            "(mean)".to_owned(),
+            word(name),
+            String::new(),
+            String::new(),
+            format!("{:.1}", mean.saved_percent),
+            format!("{:.2}", mean.mean_exposure_ratio),
+            format!("{:.2}", mean.p99_exposure_ratio),
+        ]);
+    }
+    output::table(&header, &rows)
+}
