@@ -8,6 +8,7 @@ mod member;
 mod plan;
 mod stream;
 mod tls;
+mod watch;
 
 use async_trait::async_trait;
 

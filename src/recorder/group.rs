@@ -81,16 +81,6 @@ pub enum Gap {
         /// What is wrong.
         problem: &'static str,
     },
-    /// Users or roles changed, which no watch shows: only a full backup holds them.
-    #[error(
-        "users or roles changed (authRevision {before} to {after}), which a watch does not show"
-    )]
-    AuthChanged {
-        /// The revision of the user management when the recording began.
-        before: u64,
-        /// The revision now.
-        after: u64,
-    },
     /// The disk or the budget for segments is used up.
     #[error("unpublished segments fill their {budget} bytes: the store was away too long")]
     SpillFull {
@@ -115,7 +105,6 @@ impl Gap {
             Self::TermWentBack { .. } => "TermWentBack",
             Self::RevisionWentBack { .. } => "RevisionWentBack",
             Self::Malformed { .. } => "Malformed",
-            Self::AuthChanged { .. } => "AuthChanged",
             Self::SpillFull { .. } => "SpillFull",
             Self::SpillDamaged { .. } => "SpillDamaged",
         }

@@ -1,4 +1,5 @@
 //! The standing watch that writes increments: every revision exactly once, whole, in order, or a gap with a name.
 
 pub mod group;
+pub mod merge;
 pub mod segment;

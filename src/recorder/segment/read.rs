@@ -5,8 +5,9 @@ use std::io::{Read, Write};
 use jiff::Timestamp;
 
 use super::frame::{self, Kind};
-use super::tally::{Tally, row_key};
+use super::tally::Tally;
 use super::{Footer, Header, MAGIC, SegmentError, SegmentWriter, Totals};
+use crate::snapshot::mvcc::{Revision, RowKey};
 
 /// One thing that a segment holds, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct SegmentReader<R> {
     tally: Tally,
     open: Option<(i64, Timestamp, i64)>,
     raw: Vec<u8>,
-    key: [u8; 18],
+    key: Vec<u8>,
     footer: Option<Footer>,
 }
 
@@ -88,7 +89,7 @@ impl<R: Read> SegmentReader<R> {
             tally,
             open: None,
             raw,
-            key: [0; 18],
+            key: Vec::new(),
             footer: None,
         })
     }
@@ -106,6 +107,11 @@ impl<R: Read> SegmentReader<R> {
     /// What was read so far.
     pub fn totals(&self) -> Totals {
         self.tally.totals
+    }
+
+    /// Gives the source back.
+    pub fn into_source(self) -> R {
+        self.source
     }
 
     /// The next item; `None` behind the footer, when all is proved.
@@ -128,13 +134,18 @@ impl<R: Read> SegmentReader<R> {
         let payload = frame::payload(&self.raw);
         if let (Kind::Put | Kind::Tombstone, Some((revision, _, ordinal))) = (kind, &mut self.open)
         {
-            let (key, length) = row_key(*revision, *ordinal, kind == Kind::Tombstone);
+            let key = RowKey {
+                revision: Revision {
+                    main: *revision,
+                    sub: *ordinal,
+                },
+                tombstone: kind == Kind::Tombstone,
+            };
             *ordinal += 1;
-            self.key = key;
-            let key = self.key.get(..length).unwrap_or_default();
-            self.tally.row(key, payload);
+            self.key = key.encode();
+            self.tally.row(&self.key, payload);
             return Ok(Some(Item::Row {
-                key,
+                key: &self.key,
                 value: payload,
             }));
         }

@@ -76,12 +76,3 @@ impl Tally {
         hex::encode(self.sha256.clone().finish())
     }
 }
-
-/// A row's key: big-endian revision, `_`, its ordinal within the revision, `t` behind a tombstone (etcd-format.md §3.1).
-pub fn row_key(revision: i64, ordinal: i64, tombstone: bool) -> ([u8; 18], usize) {
-    let mut key = [b't'; 18];
-    key[..8].copy_from_slice(&revision.to_be_bytes());
-    key[8] = b'_';
-    key[9..17].copy_from_slice(&ordinal.to_be_bytes());
-    (key, if tombstone { 18 } else { 17 })
-}

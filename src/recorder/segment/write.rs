@@ -6,10 +6,11 @@ use std::io::Write;
 use jiff::Timestamp;
 
 use super::frame::{self, Kind};
-use super::tally::{Tally, row_key};
+use super::tally::Tally;
 use super::{Footer, Header, MAGIC, SegmentError, Totals};
 use crate::recorder::group::Row;
 use crate::snapshot::HashKv;
+use crate::snapshot::mvcc::{Revision, RowKey};
 
 /// A segment under construction.
 pub struct SegmentWriter<W> {
@@ -78,9 +79,15 @@ impl<W: Write> SegmentWriter<W> {
         let Some((revision, _, ordinal)) = &mut self.open else {
             return Err(out_of_order());
         };
-        let (key, length) = row_key(*revision, *ordinal, row.tombstone);
+        let key = RowKey {
+            revision: Revision {
+                main: *revision,
+                sub: *ordinal,
+            },
+            tombstone: row.tombstone,
+        };
         *ordinal += 1;
-        self.now.row(&key[..length], &row.value);
+        self.now.row(&key.encode(), &row.value);
         let kind = if row.tombstone {
             Kind::Tombstone
         } else {
