@@ -67,6 +67,7 @@ from_room_errors!(
     crate::restore::RestoreError,
     crate::secrets::SecretError,
     crate::standalone::LoopError,
+    crate::verify::VerifyError,
 );
 
 impl From<std::io::Error> for CliError {

@@ -12,6 +12,7 @@ mod keygen;
 mod model;
 mod output;
 mod restore;
+mod restore_from;
 mod run;
 mod schedule;
 mod seal_flags;

@@ -10,9 +10,13 @@ use jiff::Timestamp;
 
 use super::CliError;
 use super::args::Global;
+use super::backup::RepositoryFlags;
 use super::context::Context;
 use super::output;
+use super::restore_from::StoredBackups;
+use super::seal_flags::UnsealFlags;
 use crate::api::{ErrorClass, RevisionPolicy};
+use crate::recorder::merge::Until;
 use crate::restore::plan::{Plan, Request};
 use crate::restore::run::Outcome;
 use crate::restore::steps::next_steps;
@@ -23,9 +27,17 @@ use crate::verify::Mapped;
 /// Make data directories of a backup: written beside the target, proved, then moved into place.
 #[derive(Debug, Args)]
 pub struct Restore {
-    /// A plain snapshot file, as of etcdctl snapshot save.
-    #[arg(long, value_name = "FILE")]
-    snapshot: PathBuf,
+    /// A plain snapshot file, as of etcdctl snapshot save; else a backup of --from.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "backup"])]
+    snapshot: Option<PathBuf>,
+    #[command(flatten)]
+    repository: RepositoryFlags,
+    /// Which backup, by id, name or `latest`; an increment with all that it stands on. Unless given, the newest that was proved
+    /// and gets to the target.
+    #[arg(long, value_name = "ID")]
+    backup: Option<String>,
+    #[command(flatten)]
+    unseal: UnsealFlags,
     /// Directory to create; with --all-members the folder of a directory each.
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
@@ -44,10 +56,10 @@ pub struct Restore {
     /// A directory for every member of --initial-cluster, under --data-dir.
     #[arg(long, conflicts_with = "name")]
     all_members: bool,
-    /// Last revision to restore: any from the snapshot's compact revision on.
+    /// Last revision to restore: any from the compact revision on that the snapshot or its increments hold.
     #[arg(long, value_name = "N", conflicts_with = "to_time")]
     to_revision: Option<i64>,
-    /// Last moment to restore.
+    /// Last moment to restore: the last revision that was recorded by then.
     #[arg(long, value_name = "TIME")]
     to_time: Option<Timestamp>,
     /// Keep the revision as it is, also for Kubernetes.
@@ -72,15 +84,38 @@ pub struct Restore {
 
 impl Restore {
     pub(super) async fn run(self, global: &Global) -> Result<ExitCode, CliError> {
-        Context::load(global, "warn")?;
+        let context = Context::load(global, "warn")?;
+        let mut verb = self;
+        let (file, name, workspace) = match &verb.snapshot {
+            Some(file) => (file.clone(), file.display().to_string(), None),
+            None => {
+                let until = match (verb.to_revision, verb.to_time) {
+                    (Some(revision), _) => Until::Revision(revision),
+                    (None, Some(time)) => Until::Time(time),
+                    (None, None) => Until::End,
+                };
+                let from =
+                    StoredBackups::open(&verb.repository, verb.backup.as_deref(), &context).await?;
+                let chain = from.chain(until)?;
+                if verb.plan {
+                    from.show(global, &chain)?;
+                    return Ok(ExitCode::SUCCESS);
+                }
+                let unsealer = verb.unseal.unsealer(&context).await?;
+                let data_dir = std::path::absolute(&verb.data_dir)?;
+                let target = observe::target(&data_dir)?;
+                let workspace = Workspace::take(&data_dir, target.mount_point)?;
+                let fetched = from.fetch(&chain, &unsealer, &workspace).await?;
+                verb.to_revision = fetched.to_revision;
+                verb.to_time = None;
+                (fetched.file, fetched.name, Some(workspace))
+            }
+        };
         let global = global.clone();
         // Signals must be heard while files are written.
-        tokio::task::spawn_blocking(move || {
-            let (file, name) = (&self.snapshot, self.snapshot.display().to_string());
-            self.restore(&global, file, &name, None)
-        })
-        .await
-        .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?
+        tokio::task::spawn_blocking(move || verb.restore(&global, &file, &name, workspace))
+            .await
+            .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?
     }
 
     fn restore(

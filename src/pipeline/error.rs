@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::api::ErrorClass;
 use crate::etcd::EtcdError;
+use crate::recorder::watch::RecordError;
 use crate::repository::RepositoryError;
 use crate::seal::SealError;
 use crate::snapshot::SnapshotError;
@@ -47,6 +48,9 @@ pub enum PipelineError {
     /// The store could not be used.
     #[error(transparent)]
     Store(#[from] RepositoryError),
+    /// The changes could not be recorded.
+    #[error(transparent)]
+    Record(#[from] RecordError),
     /// What lies in the store could not be proved.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -91,6 +95,7 @@ impl PipelineError {
             Self::Etcd(error) => error.class(),
             Self::Seal(error) => error.class(),
             Self::Store(error) => error.class(),
+            Self::Record(error) => error.class(),
             Self::Verify(error) => error.class(),
             Self::Snapshot(error) => error.class(),
             Self::NotSound { .. } => ErrorClass::VerificationFailed,

@@ -2,6 +2,7 @@
 
 mod error;
 mod hooks;
+mod increment;
 mod plan;
 mod run;
 mod scratch;
@@ -14,12 +15,13 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::api::{ClusterConfig, EtcdBackupSpec};
-use crate::repository::{Manifest, StoreObserver};
+use crate::api::{ClusterConfig, EtcdBackupSpec, FullEvery};
+use crate::recorder::watch::{Origin, Recorder};
+use crate::repository::{Kind, Manifest, StoreObserver};
 use crate::secrets::Secrets;
 
 pub use error::PipelineError;
-pub use run::run;
+pub use run::{run, run_recorded};
 
 /// What a pipeline needs from its surroundings.
 #[derive(Clone)]
@@ -51,6 +53,31 @@ pub struct Request {
     pub scratch: PathBuf,
     /// When the attempt began.
     pub started: Timestamp,
+}
+
+/// What incremental backups of one schedule are cut from.
+#[derive(Clone, Default)]
+pub struct Recording {
+    /// The standing watch; without one a watch of the moment is tried, which etcd's compaction may have overtaken.
+    pub recorder: Option<Arc<Recorder>>,
+    /// When a new full backup is due.
+    pub full_every: Option<FullEvery>,
+}
+
+/// Where a recording goes on after this backup, the newest of its chain; `None` for an export, or an impossible cluster id.
+pub fn origin_after(last: &Manifest) -> Option<Origin> {
+    let base = match last.kind {
+        Kind::Full => last.id.clone(),
+        Kind::Increment => last.chain.as_ref()?.base.clone(),
+        Kind::Export => return None,
+    };
+    Some(Origin {
+        cluster_id: u64::from_str_radix(&last.cluster_id, 16).ok()?,
+        base,
+        parent_sha256: last.plain_sha256.clone(),
+        revision: last.revision,
+        covered_to: last.created,
+    })
 }
 
 /// The stages, in order; `name` is the metric label.

@@ -7,11 +7,12 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::hooks::{self, Told};
+use super::increment::{Outcome, Tools};
 use super::scratch::Scratch;
 use super::seal_file::seal_file;
 use super::stages::Stages;
-use super::{Completed, PipelineError, Progress, Request, Services, Stage, plan};
-use crate::api::Hooks;
+use super::{Completed, PipelineError, Progress, Recording, Request, Services, Stage, plan};
+use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
 use crate::repository::{Kind, Level, Manifest, Repository};
 use crate::retain;
@@ -35,9 +36,23 @@ pub async fn run(
     services: &Services,
     progress: &dyn Progress,
 ) -> Result<Completed, PipelineError> {
+    run_recorded(request, services, progress, &Recording::default()).await
+}
+
+/// As [`run`], with the standing watch that an incremental backup is cut from.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_recorded(
+    request: &Request,
+    services: &Services,
+    progress: &dyn Progress,
+    recording: &Recording,
+) -> Result<Completed, PipelineError> {
     let stages = Stages::new(progress);
     let attempt = Attempt {
         request,
+        recording,
         services,
         stages: &stages,
         stored: Mutex::new(None),
@@ -78,19 +93,20 @@ fn told_outcome(request: &Request, outcome: &Result<Completed, PipelineError>) -
     }
 }
 
-struct Attempt<'a> {
-    request: &'a Request,
+pub(super) struct Attempt<'a> {
+    pub(super) request: &'a Request,
+    pub(super) recording: &'a Recording,
     services: &'a Services,
-    stages: &'a Stages<'a>,
+    pub(super) stages: &'a Stages<'a>,
     /// What lies in the store without a manifest, to be deleted when the attempt fails.
     stored: Mutex<Option<(Arc<Repository>, Manifest)>>,
 }
 
 /// A backup whose data is stored and proved, and whose manifest is not written yet.
-struct Ready {
-    repository: Arc<Repository>,
-    manifest: Manifest,
-    warnings: Vec<String>,
+pub(super) struct Made {
+    pub(super) repository: Arc<Repository>,
+    pub(super) manifest: Manifest,
+    pub(super) warnings: Vec<String>,
 }
 
 /// A snapshot on the local disk with what is known of it.
@@ -130,7 +146,7 @@ impl Attempt<'_> {
         self.commit(ready).await
     }
 
-    async fn prepare(&self, scratch: &Scratch) -> Result<Ready, PipelineError> {
+    async fn prepare(&self, scratch: &Scratch) -> Result<Made, PipelineError> {
         let spec = &self.request.spec;
         let secrets = self.services.secrets.as_ref();
         let namespace = self.request.namespace.as_str();
@@ -159,10 +175,27 @@ impl Attempt<'_> {
             let told = Told::of(self.request, "preBackup");
             warnings.extend(hooks::before(&hooks.pre_backup, &told).await?);
         }
+        let mut promoted = None;
+        if spec.backup_mode == BackupMode::Incremental {
+            let tools = Tools {
+                repository: &repository,
+                options: &options,
+                scratch,
+                sealer: &sealer,
+                unsealer: unsealer.as_ref(),
+            };
+            match self.increment(&tools).await? {
+                Outcome::Made(mut made) => {
+                    made.warnings.extend(warnings);
+                    return Ok(*made);
+                }
+                Outcome::Promoted(why) => promoted = Some(why),
+            }
+        }
         let plain = scratch.file("snapshot.db");
         let taken = self.take(&options, &plain).await?;
         let version = &taken.drained.member.version;
-        warnings.extend(plan::warnings(spec.backup_mode, version));
+        warnings.extend(plan::warnings(promoted.as_deref(), version));
 
         self.stages.begin(Stage::Store);
         let sealed_file = scratch.file("sealed");
@@ -199,7 +232,7 @@ impl Attempt<'_> {
             self.prove_stored(&repository, &manifest, unsealer, &taken)
                 .await?;
         }
-        Ok(Ready {
+        Ok(Made {
             repository,
             manifest,
             warnings,
@@ -335,8 +368,8 @@ impl Attempt<'_> {
         }
     }
 
-    async fn commit(&self, ready: Ready) -> Result<Completed, PipelineError> {
-        let Ready {
+    async fn commit(&self, ready: Made) -> Result<Completed, PipelineError> {
+        let Made {
             repository,
             mut manifest,
             mut warnings,
@@ -410,7 +443,7 @@ impl Attempt<'_> {
         retired
     }
 
-    fn remember(&self, stored: Option<(Arc<Repository>, Manifest)>) {
+    pub(super) fn remember(&self, stored: Option<(Arc<Repository>, Manifest)>) {
         match self.stored.lock() {
             Ok(mut slot) => *slot = stored,
             Err(poisoned) => *poisoned.into_inner() = stored,
@@ -485,9 +518,12 @@ async fn on_map<T: Send + 'static>(
     })?
 }
 
-fn remove(file: &Path) -> Result<(), PipelineError> {
-    std::fs::remove_file(file).map_err(|source| PipelineError::Scratch {
-        path: file.to_owned(),
-        source,
-    })
+pub(super) fn remove(file: &Path) -> Result<(), PipelineError> {
+    std::fs::remove_file(file).map_err(scratch_failed(file))
+}
+
+/// Names the file that could not be used.
+pub(super) fn scratch_failed(file: &Path) -> impl FnOnce(std::io::Error) -> PipelineError + use<> {
+    let path = file.to_owned();
+    move |source| PipelineError::Scratch { path, source }
 }

@@ -136,6 +136,11 @@ impl Grouper {
         self.committed
     }
 
+    /// Whether a revision was begun and not finished.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// The highest raft term seen.
     pub fn raft_term(&self) -> u64 {
         self.raft_term

@@ -3,3 +3,5 @@
 pub mod group;
 pub mod merge;
 pub mod segment;
+pub mod spill;
+pub mod watch;

@@ -72,7 +72,9 @@ impl Spill {
         found.sort_by_key(|ready| ready.header.first_revision);
         for ready in found {
             match spill.last() {
-                Some(last) if ready.header.first_revision != last + 1 => fs::remove_file(&ready.path)?,
+                Some(last) if ready.header.first_revision != last + 1 => {
+                    fs::remove_file(&ready.path)?
+                }
                 _ => spill.wait(ready),
             }
         }
@@ -121,6 +123,43 @@ impl Spill {
     /// Whether a segment is growing.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
+    }
+
+    /// Whether what lies on disk stands on this base and goes on after this revision, or holds nothing.
+    pub fn continues(&self, base: &str, revision: i64) -> bool {
+        let first = self.waiting.front().map(|ready| &ready.header);
+        let Some(first) = first.or(self.header.as_ref()) else {
+            return true;
+        };
+        let all = self.waiting.iter().map(|ready| &ready.header);
+        let same = all.chain(&self.header).all(|header| header.base == base);
+        same && first.first_revision == revision + 1
+    }
+
+    /// Removes finished segments that hold nothing after this revision: the store has them, or nobody needs them.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn forget_to(&mut self, revision: i64) -> Result<(), SegmentError> {
+        while let Some(first) = self.waiting.front()
+            && first.finished.footer.totals.last_revision <= revision
+        {
+            let path = first.path.clone();
+            self.published(&path)?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub fn clear(&mut self) -> Result<(), SegmentError> {
+        while let Some(gone) = self.waiting.pop_front() {
+            self.waiting_bytes -= gone.finished.bytes;
+            fs::remove_file(&gone.path)?;
+        }
+        self.discard_open()
     }
 
     /// Begins a segment.
@@ -378,16 +417,27 @@ mod tests {
         let mut spill = Spill::open(folder.path(), 1 << 20, "ab").unwrap();
         assert_eq!(spill.last(), None);
         spill.begin(header(2)).unwrap();
-        spill.apply(&revision(2, true), Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(spill.cut(2).unwrap().unwrap().finished.footer.totals.rows, 1);
+        spill
+            .apply(&revision(2, true), Timestamp::UNIX_EPOCH)
+            .unwrap();
+        assert_eq!(
+            spill.cut(2).unwrap().unwrap().finished.footer.totals.rows,
+            1
+        );
         spill.begin(header(3)).unwrap();
-        spill.apply(&revision(3, true), Timestamp::UNIX_EPOCH).unwrap();
-        spill.apply(&revision(4, false), Timestamp::UNIX_EPOCH).unwrap();
+        spill
+            .apply(&revision(3, true), Timestamp::UNIX_EPOCH)
+            .unwrap();
+        spill
+            .apply(&revision(4, false), Timestamp::UNIX_EPOCH)
+            .unwrap();
         // Killed: nothing is closed.
         std::mem::forget(spill);
         let mut spill = Spill::open(folder.path(), 1 << 20, "ab").unwrap();
         assert_eq!((spill.last(), spill.waiting().count()), (Some(3), 1));
-        spill.apply(&revision(4, true), Timestamp::UNIX_EPOCH).unwrap();
+        spill
+            .apply(&revision(4, true), Timestamp::UNIX_EPOCH)
+            .unwrap();
         let ready = spill.cut(2).unwrap().unwrap().clone();
         assert_eq!(prove(&ready.path).unwrap(), ready);
         assert_eq!(ready.finished.footer.totals.last_revision, 4);
@@ -404,7 +454,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut spill = Spill::open(folder.path(), 800, "ab").unwrap();
         spill.begin(header(2)).unwrap();
-        spill.apply(&revision(2, true), Timestamp::UNIX_EPOCH).unwrap();
+        spill
+            .apply(&revision(2, true), Timestamp::UNIX_EPOCH)
+            .unwrap();
         let mut full = None;
         for number in 3..20 {
             if let Err(error) = spill.apply(&revision(number, true), Timestamp::UNIX_EPOCH) {
@@ -413,7 +465,10 @@ mod tests {
             }
         }
         let (number, error) = full.unwrap();
-        assert!(matches!(error, SpillError::Gap(Gap::SpillFull { budget: 800 })));
+        assert!(matches!(
+            error,
+            SpillError::Gap(Gap::SpillFull { budget: 800 })
+        ));
         let ready = spill.cut(2).unwrap().unwrap();
         assert_eq!(ready.finished.footer.totals.last_revision, number - 1);
         assert!(prove(&ready.path).is_ok());

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod catalog;
+mod chain;
 mod copy;
 mod error;
 pub mod key;
@@ -16,6 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
+pub use chain::increments_of;
 pub use copy::Copied;
 pub use error::RepositoryError;
 pub use manifest::ManifestError;

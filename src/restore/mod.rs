@@ -1,6 +1,7 @@
 //! A backup → data directories that boot. [`plan`] decides purely what will be done, [`run`] does it in a folder beside the
 //! target, proves what it wrote, and only then moves it into place; [`observe`] looks at the snapshot and the target before.
 
+pub mod chain;
 pub mod choose;
 pub mod observe;
 mod place;
@@ -15,6 +16,7 @@ mod tests;
 use std::path::PathBuf;
 
 use crate::api::ErrorClass;
+use crate::recorder::merge::MergeError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::bolt::build::BuildError;
 use crate::snapshot::datadir::MembershipError;
@@ -90,6 +92,9 @@ pub enum RestoreError {
         /// Why it failed.
         source: std::io::Error,
     },
+    /// The increments do not lead there, or one is broken.
+    #[error(transparent)]
+    Merge(#[from] MergeError),
     /// The image could not be written.
     #[error("the restored database could not be written; nothing was put in place")]
     Build(#[from] BuildError),
@@ -113,6 +118,7 @@ impl RestoreError {
                 ErrorClass::Refused
             }
             Self::Snapshot(error) => error.class(),
+            Self::Merge(error) => error.class(),
             Self::Locked { .. } => ErrorClass::Locked,
             Self::File { .. } | Self::Build(_) => ErrorClass::Failed,
         }

@@ -12,6 +12,7 @@ mod alerts;
 mod architecture;
 mod chart;
 mod etcd_room;
+mod recorder;
 mod restore_boot;
 mod restore_safety;
 mod run;

@@ -1,0 +1,259 @@
+//! An incremental backup: what the watch recorded since the chain's last backup, proved from its bytes, sealed and stored; or
+//! the reason why a full one is due instead.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::run::{Attempt, Made, remove, scratch_failed};
+use super::scratch::Scratch;
+use super::seal_file::seal_file;
+use super::{PipelineError, Stage, plan};
+use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
+use crate::recorder::spill::{self, Ready as Segment};
+use crate::recorder::watch::{RecordError, Recorder};
+use crate::repository::key::{Key, Role, increment_id};
+use crate::repository::{Chain, Check, Kind, Level, Manifest, Repository};
+use crate::seal::{Sealer, Unsealer};
+use crate::verify;
+
+/// Bytes that a recording without a standing watch may take on disk.
+const BUDGET: u64 = 4 << 30;
+/// How long earlier segments' manifests may take, as the last one's.
+const COMMIT_LIMIT: Duration = Duration::from_secs(120);
+
+/// Everything that an increment is made with.
+pub(super) struct Tools<'a> {
+    pub repository: &'a Arc<Repository>,
+    pub options: &'a ConnectOptions,
+    pub scratch: &'a Scratch,
+    pub sealer: &'a Sealer,
+    pub unsealer: Option<&'a Unsealer>,
+}
+
+/// The increment, or why the whole database is backed up instead.
+pub(super) enum Outcome {
+    Made(Box<Made>),
+    Promoted(String),
+}
+
+impl Attempt<'_> {
+    /// Makes the increment that is due, as far as there is a chain to continue.
+    pub(super) async fn increment(&self, tools: &Tools<'_>) -> Result<Outcome, PipelineError> {
+        self.stages.begin(Stage::Snapshot);
+        let etcd = Etcd::connect(tools.options).await?;
+        etcd.require_leader().await?;
+        let status = etcd.status().await?;
+        let cluster_id = format!("{:016x}", status.cluster_id);
+        let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
+        let now = self.request.started;
+        let full_every = self.recording.full_every.as_ref();
+        let tip = match plan::tip(
+            &catalog.backups,
+            self.request,
+            status.revision,
+            full_every,
+            now,
+        ) {
+            Ok(tip) => tip,
+            Err(why) => return Ok(Outcome::Promoted(why)),
+        };
+        let recorded = self.recorded(etcd, &tip, &status, tools.scratch).await;
+        let segments = match recorded {
+            Ok(segments) => segments,
+            Err(RecordError::Gap(gap)) => return Ok(Outcome::Promoted(gap.to_string())),
+            Err(behind @ RecordError::Behind { .. }) => {
+                return Err(EtcdError::Unavailable {
+                    attempts: behind.to_string(),
+                }
+                .into());
+            }
+            Err(other) => return Err(other.into()),
+        };
+        let mut made: Option<Manifest> = None;
+        let mut parent = tip.last.clone();
+        for segment in segments {
+            if let Some(earlier) = made.take() {
+                self.commit_earlier(tools.repository, &earlier).await?;
+                parent = earlier;
+            }
+            if segment.header.base != tip.base.id
+                || segment.header.first_revision != parent.revision + 1
+                || segment.header.parent_sha256 != parent.plain_sha256
+            {
+                return Ok(Outcome::Promoted(format!(
+                    "the recording does not continue backup {}",
+                    parent.id
+                )));
+            }
+            made = Some(self.publish(&segment, &parent, &status, tools).await?);
+        }
+        Ok(match made {
+            Some(manifest) => Outcome::Made(Box::new(Made {
+                repository: Arc::clone(tools.repository),
+                manifest,
+                warnings: plan::warnings(None, &status.version),
+            })),
+            None => Outcome::Promoted(format!(
+                "nothing was written since revision {} of backup {}",
+                tip.last.revision, tip.last.id
+            )),
+        })
+    }
+
+    /// The segments after the tip: of the standing watch where there is one that continues it, else of a watch of this moment.
+    async fn recorded(
+        &self,
+        etcd: Etcd,
+        tip: &plan::Tip<'_>,
+        status: &MemberStatus,
+        scratch: &Scratch,
+    ) -> Result<Vec<Segment>, RecordError> {
+        if let Some(recorder) = &self.recording.recorder
+            && recorder.is_alive()
+            && recorder.origin().base == tip.base.id
+        {
+            let segments = recorder.cut(status.revision).await?;
+            // What is in the store already was not removed when a process died in between.
+            let (stored, waiting): (Vec<_>, Vec<_>) = segments.into_iter().partition(|segment| {
+                segment.finished.footer.totals.last_revision <= tip.last.revision
+            });
+            recorder.published(stored).await?;
+            return Ok(waiting);
+        }
+        let Some(origin) = super::origin_after(tip.last) else {
+            return Err(RecordError::Stopped);
+        };
+        let recorder = Recorder::start(etcd, origin, &scratch.file("recording"), BUDGET)?;
+        recorder.cut(status.revision).await
+    }
+
+    /// Proves a segment from its bytes, stores it and reads it back; its manifest is not written yet.
+    async fn publish(
+        &self,
+        segment: &Segment,
+        parent: &Manifest,
+        status: &MemberStatus,
+        tools: &Tools<'_>,
+    ) -> Result<Manifest, PipelineError> {
+        self.stages.begin(Stage::Check);
+        let proved = prove(&segment.path).await?;
+        self.stages.begin(Stage::Store);
+        let sealed_file = tools.scratch.file("sealed");
+        let total = proved.finished.bytes;
+        let told = |done: u64| self.stages.bytes(done, total);
+        let sealed = seal_file(tools.sealer, &segment.path, &sealed_file, &told).await?;
+        let mut manifest = self.increment_manifest(&proved, parent, status, tools.sealer)?;
+        manifest.raw_size = sealed.size;
+        manifest.plain_sha256 = sealed.sha256;
+        self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
+        let told = |done: u64| self.stages.bytes(done, total);
+        let stored = tools
+            .repository
+            .store(&manifest.data_key, &sealed_file, &told)
+            .await?;
+        remove(&sealed_file)?;
+        manifest.stored_size = stored.size;
+        manifest.stored_sha256 = stored.sha256;
+        self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
+        if let Some(unsealer) = tools.unsealer {
+            self.stages.begin(Stage::Verify);
+            let told = |done: u64| self.stages.bytes(done, stored.size);
+            verify::read_back(tools.repository, &manifest, unsealer, &told).await?;
+            manifest.level = Level::Verified;
+            let totals = &proved.finished.footer.totals;
+            manifest.checks.push(Check {
+                name: "rows".to_owned(),
+                ok: true,
+                message: format!(
+                    "revisions {} to {} are whole and without a hole: {} rows, read back from the store",
+                    proved.header.first_revision, totals.last_revision, totals.rows
+                ),
+            });
+        }
+        Ok(manifest)
+    }
+
+    fn increment_manifest(
+        &self,
+        segment: &Segment,
+        parent: &Manifest,
+        status: &MemberStatus,
+        sealer: &Sealer,
+    ) -> Result<Manifest, PipelineError> {
+        let request = self.request;
+        let header = &segment.header;
+        let totals = &segment.finished.footer.totals;
+        let seal = sealer.describe();
+        let compression = sealer.compression();
+        let mut manifest = Manifest {
+            format_version: 1,
+            data_key: String::new(),
+            id: increment_id(&header.base, header.first_revision, totals.last_revision),
+            kind: Kind::Increment,
+            cluster_id: header.cluster_id.clone(),
+            cluster_name: request.cluster_name.clone(),
+            member_id: header.member_id.clone(),
+            etcd_version: status.version.clone(),
+            backup_name: request.name.clone(),
+            namespace: request.namespace.clone(),
+            schedule: request.schedule.clone(),
+            run_id: request.run_id.clone(),
+            created: totals.covered_to,
+            completed: totals.covered_to,
+            start_revision: Some(header.first_revision),
+            revision: totals.last_revision,
+            compact_revision: -1,
+            key_count: 0,
+            raw_size: segment.finished.bytes,
+            stored_size: 0,
+            plain_sha256: String::new(),
+            stored_sha256: String::new(),
+            compression,
+            seal,
+            chain: Some(Chain {
+                base: header.base.clone(),
+                parent_sha256: parent.stored_sha256.clone(),
+                epoch: header.epoch,
+            }),
+            level: Level::Stored,
+            checks: Vec::new(),
+            hash_kv: None,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let role = Role::Data {
+            zstd: compression == crate::api::Compression::Zstd,
+            age: manifest.is_sealed(),
+        };
+        let key = Key::of_manifest(&manifest).map_err(|_| PipelineError::Refused {
+            name: request.name.clone(),
+            why: format!("its base has an id that cannot be a key: {}", header.base),
+        })?;
+        manifest.data_key = Key { role, ..key }.to_string();
+        Ok(manifest)
+    }
+
+    /// Several segments wait when the store was away: each is a backup of its own, in order.
+    async fn commit_earlier(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+    ) -> Result<(), PipelineError> {
+        self.remember(None);
+        tokio::time::timeout(COMMIT_LIMIT, repository.commit(manifest))
+            .await
+            .map_err(|_| PipelineError::Interrupted {
+                what: "the writing of the manifest",
+            })??;
+        Ok(())
+    }
+}
+
+async fn prove(path: &Path) -> Result<Segment, PipelineError> {
+    let file = path.to_owned();
+    let failed = scratch_failed(path);
+    let proved = tokio::task::spawn_blocking(move || spill::prove(&file))
+        .await
+        .map_err(|error| failed(std::io::Error::other(error)))?;
+    proved.map_err(|error| RecordError::from(error).into())
+}
