@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::run::Site;
-use crate::support::{Etcd, Ran, until};
+use crate::support::{Etcd, Ran, free_port, until};
 
 /// A site whose one schedule takes a full backup first and increments after it.
 fn site(etcd: &Etcd) -> Site {
@@ -71,6 +71,22 @@ fn restore(site: &Site, to: &Path, more: &[&str]) -> Ran {
     site.guardian(&words)
 }
 
+/// Restores to a revision and boots a member on it.
+fn boot(site: &Site, version: &str, to: &Path, revision: i64) -> (Value, Etcd) {
+    let peer = format!("http://127.0.0.1:{}", free_port());
+    let revision = revision.to_string();
+    let words = [
+        "--to-revision",
+        &revision,
+        "--name=m0",
+        "--initial-advertise-peer-urls",
+        &peer,
+    ];
+    let restored = restore(site, to, &words).json();
+    let members = [(to.to_owned(), peer)];
+    (restored, Etcd::of(version).restored(&members).start())
+}
+
 fn increments_lead_to_every_revision(version: &str) {
     let etcd = Etcd::start(version);
     write(&etcd, 0);
@@ -83,8 +99,14 @@ fn increments_lead_to_every_revision(version: &str) {
     for round in 1..=2 {
         write(&etcd, round);
         let newest = etcd.revision();
-        for revision in [newest - 40, newest - 2, newest] {
-            wanted.push((revision, all_at(&etcd, revision), etcd.hash_kv(revision).0));
+        // Before and after the put that attached the round's lease.
+        for (revision, leases) in [
+            (newest - 4, round),
+            (newest - 2, round + 1),
+            (newest, round + 1),
+        ] {
+            let hash = etcd.hash_kv(revision).0;
+            wanted.push((revision, leases, all_at(&etcd, revision), hash));
         }
         let increment = take(&site);
         assert_eq!(increment["kind"], "Increment", "{increment}");
@@ -103,22 +125,19 @@ fn increments_lead_to_every_revision(version: &str) {
         last = increment;
     }
     drop(running);
-    for (revision, keys, hash) in wanted {
+    for (revision, leases, keys, hash) in wanted {
         let to = site.path(&format!("at-{revision}"));
-        let restored = restore(&site, &to, &["--to-revision", &revision.to_string()]).json();
+        let (restored, booted) = boot(&site, version, &to, revision);
         assert_eq!(restored["revision"].as_i64(), Some(revision));
         assert_eq!(
             restored["hash"].as_u64(),
             Some(hash),
             "HashKV at {revision}"
         );
-        let booted = Etcd::of(version).data_dir(&to).start();
         assert_eq!(all_at(&booted, 0), keys, "keys at {revision} on {version}");
         assert_eq!(booted.hash_kv(revision).0, hash);
-        assert!(
-            booted.ctl(&["lease", "list"]).contains("found"),
-            "leases are there"
-        );
+        let found = booted.ctl(&["lease", "list"]);
+        assert!(found.contains(&format!("found {leases} leases")), "{found}");
     }
     let beyond = (etcd.revision() + 1).to_string();
     restore(&site, &site.path("beyond"), &["--to-revision", &beyond]).code(4);
