@@ -66,6 +66,7 @@ from_room_errors!(
     crate::seal::SealError,
     crate::restore::RestoreError,
     crate::secrets::SecretError,
+    crate::snapshot::SnapshotError,
     crate::standalone::LoopError,
     crate::verify::VerifyError,
 );

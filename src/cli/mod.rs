@@ -17,6 +17,9 @@ mod run;
 mod schedule;
 mod seal_flags;
 mod simulate;
+mod snapshot;
+mod snapshot_contents;
+mod snapshot_file;
 mod status;
 mod wait;
 
@@ -53,6 +56,8 @@ pub enum Command {
     Unseal(keygen::Unseal),
     /// Make data directories of a backup.
     Restore(Box<restore::Restore>),
+    /// Look into a snapshot; the file is never changed.
+    Snapshot(Box<snapshot::SnapshotVerbs>),
     /// Run schedules without Kubernetes.
     Run(run::Run),
     /// What was decided, and wishes to the running loop.
@@ -111,6 +116,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Keygen(verb) => verb.run(&global),
         Command::Unseal(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Snapshot(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Run(verb) => wait::block_on(verb.run(&global)),
         Command::Schedule(verb) => wait::block_on(verb.run(&global)),
         Command::Model(verb) => wait::block_on(verb.run(&global)),

@@ -15,6 +15,7 @@ use super::context::Context;
 use super::output;
 use super::restore_from::StoredBackups;
 use super::seal_flags::UnsealFlags;
+use super::snapshot_file::map;
 use crate::api::{ErrorClass, RevisionPolicy};
 use crate::recorder::merge::Until;
 use crate::restore::plan::{Plan, Request};
@@ -22,7 +23,6 @@ use crate::restore::run::Outcome;
 use crate::restore::steps::next_steps;
 use crate::restore::workspace::Workspace;
 use crate::restore::{observe, plan, run};
-use crate::verify::Mapped;
 
 /// Make data directories of a backup: written beside the target, proved, then moved into place.
 #[derive(Debug, Args)]
@@ -134,16 +134,7 @@ impl Restore {
                 ),
             ));
         }
-        let mapped = Mapped::open(file).map_err(|error| {
-            CliError::new(
-                if error.kind() == std::io::ErrorKind::NotFound {
-                    ErrorClass::NotFound
-                } else {
-                    ErrorClass::Failed
-                },
-                format!("the snapshot {} cannot be read: {error}", file.display()),
-            )
-        })?;
+        let mapped = map(file)?;
         let data_dir = std::path::absolute(&self.data_dir)?;
         let source = observe::source(mapped.bytes())?;
         let target = observe::target(&data_dir)?;

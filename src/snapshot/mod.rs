@@ -1,6 +1,7 @@
 //! The snapshot file: its pages, its rows and the data directories made of it. Pure: over slices, `Read` and `Write`.
 
 pub mod bolt;
+pub mod contents;
 pub mod datadir;
 mod findings;
 pub mod mvcc;

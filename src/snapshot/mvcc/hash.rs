@@ -30,7 +30,7 @@ pub fn hash_kv(
     compact_revision: Option<i64>,
 ) -> Result<Computed, SnapshotError> {
     let own = Compaction::of(database)?.revision();
-    let newest = newest_row(database)?.max(own);
+    let newest = newest_revision(database)?;
     let at = revision.unwrap_or(newest);
     let compacted = compact_revision.unwrap_or(own);
     let out_of_range = |wanted| SnapshotError::RevisionOutOfRange {
@@ -107,10 +107,10 @@ pub(super) fn compacted_part<'a>(
     Ok(part)
 }
 
-type KeyedRow<'a> = Result<(Row<'a>, RowKey), SnapshotError>;
+pub(in crate::snapshot) type KeyedRow<'a> = Result<(Row<'a>, RowKey), SnapshotError>;
 
 /// The rows of the bucket `key` whose main revision is at most `last`.
-fn rows_up_to<'a>(
+pub(in crate::snapshot) fn rows_up_to<'a>(
     database: &Database<'a>,
     last: i64,
 ) -> Result<impl Iterator<Item = KeyedRow<'a>> + use<'a>, SnapshotError> {
@@ -131,8 +131,13 @@ fn rows_up_to<'a>(
     }))
 }
 
+/// The newest revision: the larger of the last row's and the compaction marks' (etcd-format.md §3.5).
+pub(in crate::snapshot) fn newest_revision(database: &Database<'_>) -> Result<i64, Fault> {
+    Ok(newest_row(database)?.max(Compaction::of(database)?.revision()))
+}
+
 /// The main revision of the last row, found by going down the right side of the tree; 1 without rows, as in a new etcd.
-fn newest_row(database: &Database<'_>) -> Result<i64, SnapshotError> {
+fn newest_row(database: &Database<'_>) -> Result<i64, Fault> {
     let Some(bucket) = database.bucket(KEY_BUCKET)? else {
         return Ok(1);
     };

@@ -98,6 +98,14 @@ impl<'a> Ledger<'a> {
             .map(|entry| place(*entry))
     }
 
+    /// The elements of all live keys' newest rows, in no order.
+    pub fn elements(&self) -> impl Iterator<Item = usize> + '_ {
+        let entries = self.shards.iter().flat_map(|shard| shard.slots.iter());
+        entries
+            .filter(|entry| **entry != 0)
+            .map(|entry| place(*entry))
+    }
+
     fn address(&self, key: &[u8]) -> (usize, u64) {
         let hash = self.hasher.hash_one(key);
         let tag = (hash >> 8) & ((1 << TAG_BITS) - 1);

@@ -5,7 +5,7 @@ mod compaction;
 mod crc;
 pub mod hash;
 pub mod key_value;
-mod ledger;
+pub(super) mod ledger;
 pub mod proto;
 pub mod revision;
 mod schema;

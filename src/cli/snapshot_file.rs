@@ -1,0 +1,109 @@
+//! Where `snapshot` verbs read from: a file, or a backup in a store, which is fetched into a scratch folder first.
+
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::CliError;
+use super::backup::RepositoryFlags;
+use super::context::Context;
+use super::seal_flags::UnsealFlags;
+use crate::api::ErrorClass;
+use crate::repository::{Kind, Manifest, Repository};
+use crate::verify::{self, Mapped};
+
+/// How to get at a backup when a store's URL is given instead of a file.
+#[derive(Debug, Clone, Args)]
+pub struct SourceFlags {
+    /// With a URL: id, name or unique prefix of the backup; the newest unless given. URL#ID says the same.
+    #[arg(long, value_name = "ID")]
+    backup: Option<String>,
+    /// With a URL: only this etcd cluster, by its hexadecimal id.
+    #[arg(long, value_name = "ID")]
+    cluster_id: Option<String>,
+    #[command(flatten)]
+    unseal: UnsealFlags,
+}
+
+/// A snapshot, mapped for reading.
+pub struct SnapshotFile {
+    mapped: Mapped,
+    /// Holds a fetched file; removed when dropped.
+    _scratch: Option<tempfile::TempDir>,
+}
+
+impl SnapshotFile {
+    /// The bytes of the file.
+    pub fn bytes(&self) -> &[u8] {
+        self.mapped.bytes()
+    }
+}
+
+/// Maps a file, with the words that say why it cannot be.
+pub fn map(path: &Path) -> Result<Mapped, CliError> {
+    Mapped::open(path).map_err(|error| {
+        let class = match error.kind() {
+            ErrorKind::NotFound => ErrorClass::NotFound,
+            ErrorKind::InvalidData => ErrorClass::VerificationFailed,
+            _ => ErrorClass::Failed,
+        };
+        let file = path.display();
+        CliError::new(
+            class,
+            format!("the snapshot {file} cannot be read: {error}"),
+        )
+    })
+}
+
+impl SourceFlags {
+    /// Opens a file by its path, or a backup by its store's URL.
+    pub async fn open(&self, context: &Context, source: &str) -> Result<SnapshotFile, CliError> {
+        if !source.contains("://") {
+            return Ok(SnapshotFile {
+                mapped: map(Path::new(source))?,
+                _scratch: None,
+            });
+        }
+        let (url, id) = match source.split_once('#') {
+            Some((url, id)) => (url, Some(id.to_owned())),
+            None => (source, self.backup.clone()),
+        };
+        let flags = RepositoryFlags {
+            from: Some(url.to_owned()),
+            cluster_id: self.cluster_id.clone(),
+        };
+        let repository = flags.open(context).await?;
+        let id = id.as_deref().unwrap_or("latest");
+        let manifest = flags.find(&repository, id).await?;
+        let scratch = tempfile::Builder::new().prefix("etcdguardian-").tempdir()?;
+        let file = scratch.path().join("snapshot.db");
+        fetch(context, &self.unseal, &repository, &manifest, &file).await?;
+        Ok(SnapshotFile {
+            mapped: map(&file)?,
+            _scratch: Some(scratch),
+        })
+    }
+}
+
+/// Fetches a full backup into a new file.
+pub async fn fetch(
+    context: &Context,
+    unseal: &UnsealFlags,
+    repository: &Repository,
+    manifest: &Manifest,
+    file: &PathBuf,
+) -> Result<(), CliError> {
+    if manifest.kind != Kind::Full {
+        return Err(CliError::new(
+            ErrorClass::Usage,
+            format!(
+                "backup '{}' is of kind {}, which is no snapshot: name a Full one, see 'etcdguardian backup list'",
+                manifest.id, manifest.kind
+            ),
+        ));
+    }
+    let unsealer = unseal.unsealer(context).await?;
+    verify::fetch(repository, manifest, &unsealer, file, &|_| {}).await?;
+    Ok(())
+}
