@@ -18,4 +18,5 @@ mod restore_safety;
 mod run;
 mod serve;
 mod signals;
+mod snapshot_file;
 mod testbed;

@@ -1,0 +1,216 @@
+//! Snapshots of every release: the verbs say what that etcd and etcdutl said, and no damage to one goes unnoticed.
+
+use std::path::PathBuf;
+
+use etcdguardian::snapshot::{self, Digest, Proof, Snapshot, contents};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{guardian, repository};
+
+const VERSIONS: [&str; 4] = ["3.4", "3.5", "3.6", "3.7"];
+
+/// The bytes of the golden snapshot of a release.
+fn golden(version: &str) -> Vec<u8> {
+    let file = repository("tests/golden").join(format!("etcd-{version}.db.zst"));
+    zstd::decode_all(std::fs::File::open(file).unwrap()).unwrap()
+}
+
+fn written(scratch: &TempDir, name: &str, bytes: &[u8]) -> PathBuf {
+    let file = scratch.path().join(name);
+    std::fs::write(&file, bytes).unwrap();
+    file
+}
+
+fn with_digest(image: &[u8]) -> Vec<u8> {
+    let digest = ring::digest::digest(&ring::digest::SHA256, image);
+    [image, digest.as_ref()].concat()
+}
+
+#[test]
+fn golden_snapshots_are_what_etcd_and_etcdutl_said() {
+    let said = std::fs::read_to_string(repository("tests/golden/golden.json")).unwrap();
+    let said: Value = serde_json::from_str(&said).unwrap();
+    let scratch = tempfile::tempdir().unwrap();
+    for version in VERSIONS {
+        let said = &said[version];
+        let file = written(&scratch, version, &golden(version));
+        let file = file.to_str().unwrap();
+        let before = std::fs::read(file).unwrap();
+        let status = guardian(&["snapshot", "status", file, "-o", "json"]).json();
+        let newest = &said["status"]["3.7"];
+        for (ours, theirs) in [
+            ("hash", "hash"),
+            ("revision", "revision"),
+            ("totalKeys", "totalKey"),
+            ("dbSize", "totalSize"),
+        ] {
+            assert_eq!(status[ours], newest[theirs], "{version}: {ours}");
+        }
+        assert_eq!(
+            status["storageVersion"].as_str().unwrap_or_default(),
+            newest["version"]
+        );
+        assert_eq!(status["digest"], "ok");
+        assert_eq!(status["leases"], 1);
+        assert_eq!(status["authEnabled"], true);
+        let checked = guardian(&["snapshot", "check", file, "-o", "json"]).json();
+        assert_eq!(
+            (&checked["ok"], &checked["level"]),
+            (&true.into(), &"Verified".into())
+        );
+        for answer in said["hashKv"].as_array().unwrap() {
+            let (revision, compacted) = (answer[0].to_string(), answer[1].to_string());
+            let words = [
+                "snapshot",
+                "hashkv",
+                file,
+                "-o",
+                "json",
+                "--revision",
+                &revision,
+                "--compact-revision",
+                &compacted,
+            ];
+            let found = guardian(&words).json();
+            assert_eq!(found["hash"], answer[2], "{version} at {revision}");
+        }
+        assert_eq!(std::fs::read(file).unwrap(), before, "the file was changed");
+        // As a copy of a data directory's file.
+        let bare = written(&scratch, "bare", &before[..before.len() - 32]);
+        let bare = bare.to_str().unwrap();
+        let status = guardian(&["snapshot", "status", bare, "-o", "json"]).json();
+        assert_eq!(
+            (&status["digest"], &status["hash"]),
+            (&"missing".into(), &newest["hash"])
+        );
+        let checked = guardian(&["snapshot", "check", bare, "-o", "json"]).json();
+        assert_eq!(checked["level"], "Stored");
+    }
+}
+
+#[test]
+fn keys_are_listed_read_and_compared_without_a_server() {
+    let scratch = tempfile::tempdir().unwrap();
+    let file = written(&scratch, "a", &golden("3.6"));
+    let file = file.to_str().unwrap();
+    let listing = guardian(&["snapshot", "ls", file, "k/l", "-o", "json"]).json();
+    let keys: Vec<&str> = listing["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|item| item["key"].as_str().unwrap())
+        .collect();
+    assert_eq!(keys, ["k/large", "k/late", "k/leased"]);
+    assert_eq!(listing["items"][0]["size"], 9007);
+    assert_ne!(listing["items"][2]["lease"], 0);
+    let sums = guardian(&["snapshot", "ls", file, "-o", "json"]).json();
+    assert_eq!(sums["prefixes"][0]["prefix"], "k/");
+    assert_eq!(sums["prefixes"][0]["keys"], 11);
+    assert!(sums["prefixes"][0]["history"].as_u64().unwrap() > 0);
+    assert_eq!(guardian(&["snapshot", "get", file, "k/4"]).ok(), "back");
+    let earlier = guardian(&["snapshot", "get", file, "k/4", "--revision=13"]).ok();
+    assert_eq!(earlier, "value-4");
+    let gone = guardian(&["snapshot", "get", file, "k/4", "--revision=14"]).code(4);
+    assert!(gone.stderr.contains("'k/4'"), "{}", gone.stderr);
+    let too_old = guardian(&["snapshot", "get", file, "k/4", "--revision=3"]).code(4);
+    assert!(too_old.stderr.contains("12 to 16"), "{}", too_old.stderr);
+    let same = guardian(&["snapshot", "diff", file, file, "-o", "json"]).json();
+    assert_eq!(same["created"].as_array().unwrap().len(), 0);
+    assert_eq!(same["prefixes"].as_array().unwrap().len(), 0);
+}
+
+#[test]
+fn a_damaged_file_ends_every_verb_with_words_and_a_code() {
+    let scratch = tempfile::tempdir().unwrap();
+    let mut bytes = golden("3.5");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let flipped = written(&scratch, "flipped", &bytes);
+    let cut = written(&scratch, "cut", &golden("3.5")[..20_000]);
+    let empty = written(&scratch, "empty", b"");
+    let noise = written(&scratch, "noise", &[0x5a; 8192]);
+    for file in [&flipped, &cut, &empty, &noise] {
+        let file = file.to_str().unwrap();
+        guardian(&["snapshot", "check", file, "-o", "json"]).code(3);
+        guardian(&["snapshot", "status", file, "-o", "json"]).code(3);
+        let target = scratch.path().join("restored");
+        let target = target.to_str().unwrap();
+        guardian(&["restore", "--snapshot", file, "--data-dir", target]).code(3);
+        assert!(!std::path::Path::new(target).exists());
+    }
+    guardian(&["snapshot", "status", "/does/not/exist"]).code(4);
+}
+
+/// Everything that reads a file's bytes, run to its end; the proof.
+fn read_all(bytes: &[u8]) -> Proof {
+    let proof = snapshot::prove(bytes);
+    let _ = snapshot::hash_kv(bytes, None, None);
+    let _ = snapshot::hash_kv(bytes, Some(13), Some(12));
+    let _ = contents::Contents::of(bytes, b"k/", None, 2);
+    let _ = etcdguardian::restore::observe::source(bytes);
+    proof
+}
+
+#[test]
+fn any_changed_byte_and_any_cut_of_a_snapshot_is_an_error() {
+    for version in VERSIONS {
+        let good = golden(version);
+        assert!(snapshot::prove(&good).ok());
+        // A stride that is prime meets every kind of byte: metas, headers, elements, keys, values, free pages, digest.
+        for at in (0..good.len()).step_by(101) {
+            let mut bytes = good.clone();
+            bytes[at] ^= 1 << (at % 8);
+            let proof = read_all(&bytes);
+            assert!(!proof.ok(), "{version}: byte {at} was changed");
+        }
+        for length in (0..good.len())
+            .step_by(509)
+            .chain([good.len() - 1, 512, 4096, 8192])
+        {
+            let proof = read_all(&good[..length]);
+            assert!(!proof.ok(), "{version}: cut to {length} bytes");
+        }
+    }
+}
+
+/// Faults that come with a digest of their own: the checker names them, or the content is what it was.
+#[test]
+fn faults_below_a_right_digest_are_named_or_harmless() {
+    for version in VERSIONS {
+        let good = golden(version);
+        let image = Snapshot::split(&good).image;
+        let truth = snapshot::prove(&good);
+        let pages = image.len() / 4096;
+        let page = |number: usize| number * 4096..(number + 1) * 4096;
+        let mut faults: Vec<(String, Vec<u8>)> = Vec::new();
+        for first in 0..pages {
+            let mut zeroed = image.to_vec();
+            zeroed[page(first)].fill(0);
+            faults.push((format!("page {first} zeroed"), zeroed));
+            for second in 0..pages {
+                if first != second {
+                    let mut copied = image.to_vec();
+                    copied.copy_within(page(first), second * 4096);
+                    faults.push((format!("page {first} over {second}"), copied));
+                }
+            }
+        }
+        for (what, bytes) in faults {
+            let bytes = with_digest(&bytes);
+            let proof = read_all(&bytes);
+            let mut status = proof.status.clone();
+            if let Some(status) = &mut status {
+                assert_eq!(status.digest, Digest::Ok);
+            }
+            let harmless = status == truth.status && proof.hash_kv == truth.hash_kv;
+            assert!(!proof.ok() || harmless, "{version}: {what}");
+        }
+        // Single bytes: no panic, no hang; what no digest and no rule guards cannot be seen.
+        for at in (0..image.len()).step_by(37) {
+            let mut bytes = image.to_vec();
+            bytes[at] = !bytes[at];
+            read_all(&with_digest(&bytes));
+        }
+    }
+}
