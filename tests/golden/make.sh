@@ -33,10 +33,10 @@ for version in 3.4 3.5 3.6 3.7; do
   ctl del k/2 >/dev/null
   ctl txn >/dev/null <<'TXN'
 
-
 put k/t1 a
 put k/t2 b
 del k/3
+
 
 TXN
   ctl compaction 8 --physical >/dev/null

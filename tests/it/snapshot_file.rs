@@ -111,10 +111,10 @@ fn keys_are_listed_read_and_compared_without_a_server() {
     assert_eq!(guardian(&["snapshot", "get", file, "k/4"]).ok(), "back");
     let earlier = guardian(&["snapshot", "get", file, "k/4", "--revision=13"]).ok();
     assert_eq!(earlier, "value-4");
-    let gone = guardian(&["snapshot", "get", file, "k/4", "--revision=14"]).code(4);
+    let gone = guardian(&["snapshot", "get", file, "k/4", "--revision=15"]).code(4);
     assert!(gone.stderr.contains("'k/4'"), "{}", gone.stderr);
     let too_old = guardian(&["snapshot", "get", file, "k/4", "--revision=3"]).code(4);
-    assert!(too_old.stderr.contains("12 to 16"), "{}", too_old.stderr);
+    assert!(too_old.stderr.contains("12 to 17"), "{}", too_old.stderr);
     let same = guardian(&["snapshot", "diff", file, file, "-o", "json"]).json();
     assert_eq!(same["created"].as_array().unwrap().len(), 0);
     assert_eq!(same["prefixes"].as_array().unwrap().len(), 0);
@@ -184,11 +184,13 @@ fn faults_below_a_right_digest_are_named_or_harmless() {
         let pages = image.len() / 4096;
         let page = |number: usize| number * 4096..(number + 1) * 4096;
         let mut faults: Vec<(String, Vec<u8>)> = Vec::new();
-        for first in 0..pages {
+        // A page without a header of its own lies inside a large value: there a change is seen by the digest only.
+        let headed = |number: usize| image[page(number)][..8] == (number as u64).to_le_bytes();
+        for first in (0..pages).filter(|number| headed(*number)) {
             let mut zeroed = image.to_vec();
             zeroed[page(first)].fill(0);
             faults.push((format!("page {first} zeroed"), zeroed));
-            for second in 0..pages {
+            for second in (0..pages).filter(|number| headed(*number)) {
                 if first != second {
                     let mut copied = image.to_vec();
                     copied.copy_within(page(first), second * 4096);
