@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{EtcdAuth, EtcdCertificates, HumanDuration, PrometheusSource, StorageLocation};
+use super::{
+    EtcdAuth, EtcdBackupSpec, EtcdCertificates, HumanDuration, PrometheusSource, StorageLocation,
+};
 
 /// Everything that is not said in a resource: the cluster, default store, alerts, listener, folders.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -62,6 +64,23 @@ pub struct ClusterConfig {
     /// User name and password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<EtcdAuth>,
+}
+
+impl ClusterConfig {
+    /// The etcd of a backup: its own endpoints and credentials, each absent one taken from here.
+    #[must_use]
+    pub fn for_backup(mut self, spec: &EtcdBackupSpec) -> Self {
+        if !spec.etcd_endpoints.is_empty() {
+            self.endpoints.clone_from(&spec.etcd_endpoints);
+        }
+        if spec.etcd_certificates.is_some() {
+            self.certificates.clone_from(&spec.etcd_certificates);
+        }
+        if spec.etcd_auth.is_some() {
+            self.auth.clone_from(&spec.etcd_auth);
+        }
+        self
+    }
 }
 
 /// Who is told when something goes wrong.

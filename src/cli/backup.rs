@@ -23,10 +23,14 @@ pub struct Backup {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Take a backup now.
+    Create(Box<super::backup_create::Create>),
     /// List what a repository holds.
     List(List),
     /// Show everything that is known of a backup.
     Show(Show),
+    /// Read a stored backup again and prove it.
+    Verify(super::backup_verify::Verify),
     /// Delete a backup.
     Delete(super::backup_delete::Delete),
     /// Apply a retention policy.
@@ -148,6 +152,8 @@ impl Backup {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, "warn")?;
         match &self.verb {
+            Verb::Create(verb) => verb.run(global, &context).await,
+            Verb::Verify(verb) => verb.run(global, &context).await,
             Verb::List(verb) => verb.run(global, &context).await,
             Verb::Show(verb) => verb.run(global, &context).await,
             Verb::Delete(verb) => verb.run(&context).await,

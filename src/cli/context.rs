@@ -98,7 +98,11 @@ pub struct EtcdFlags {
 impl EtcdFlags {
     /// The cluster of the flags, each absent one taken from the config.
     pub fn cluster(&self, context: &Context) -> Result<ClusterConfig, CliError> {
-        let mut cluster = context.config.cluster.clone().unwrap_or_default();
+        self.onto(context.config.cluster.clone().unwrap_or_default())
+    }
+
+    /// The flags on top of a cluster that something else names.
+    pub fn onto(&self, mut cluster: ClusterConfig) -> Result<ClusterConfig, CliError> {
         if !self.endpoints.is_empty() {
             cluster.endpoints.clone_from(&self.endpoints);
         }

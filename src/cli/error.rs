@@ -61,6 +61,9 @@ macro_rules! from_room_errors {
 from_room_errors!(
     crate::api::DocumentError,
     crate::api::LocationUrlError,
+    crate::etcd::EtcdError,
+    crate::pipeline::PipelineError,
+    crate::verify::VerifyError,
     crate::records::RecordError,
     crate::repository::RepositoryError,
     crate::seal::SealError,
@@ -68,7 +71,6 @@ from_room_errors!(
     crate::secrets::SecretError,
     crate::snapshot::SnapshotError,
     crate::standalone::LoopError,
-    crate::verify::VerifyError,
 );
 
 impl From<std::io::Error> for CliError {

@@ -3,7 +3,9 @@
 mod args;
 mod backup;
 mod backup_copy;
+mod backup_create;
 mod backup_delete;
+mod backup_verify;
 mod completions;
 mod context;
 mod crd;
@@ -11,6 +13,7 @@ mod error;
 mod keygen;
 mod model;
 mod output;
+mod progress;
 mod restore;
 mod restore_from;
 mod run;

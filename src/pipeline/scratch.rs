@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::PipelineError;
 
-const PREFIX: &str = "backup-";
+const PREFIX: &str = "etcdguardian-backup-";
 const LOCK: &str = ".lock";
 
 /// A private folder with a lock beside it that says that its owner lives.
@@ -81,7 +81,11 @@ fn remove_stale(parent: &Path) {
         if !is_folder || !name.starts_with(PREFIX) {
             continue;
         }
+        // Ours always has its lock beside it, so a folder without one is somebody else's.
         let lock_file = parent.join(format!("{name}{LOCK}"));
+        if !lock_file.is_file() {
+            continue;
+        }
         let Ok(_dead) = lock(&lock_file) else {
             continue;
         };
@@ -107,10 +111,11 @@ mod tests {
         let inside = parent.path().join("scratch");
         let living = Scratch::create(&inside).unwrap();
         fs::write(living.file("snapshot.db"), "x").unwrap();
-        let dead = inside.join("backup-0123");
+        let dead = inside.join("etcdguardian-backup-0123");
         fs::create_dir(&dead).unwrap();
+        fs::write(inside.join("etcdguardian-backup-0123.lock"), "").unwrap();
         fs::write(dead.join("snapshot.db"), "x").unwrap();
-        let other = inside.join("mine");
+        let other = inside.join("etcdguardian-backup-mine");
         fs::create_dir(&other).unwrap();
 
         let second = Scratch::create(&inside).unwrap();

@@ -66,17 +66,8 @@ impl Services {
 
     /// The etcd of a backup: its own endpoints and credentials, each absent one taken from the config.
     pub fn cluster_of(&self, spec: &EtcdBackupSpec) -> ClusterConfig {
-        let mut cluster = self.config.cluster.clone().unwrap_or_default();
-        if !spec.etcd_endpoints.is_empty() {
-            cluster.endpoints.clone_from(&spec.etcd_endpoints);
-        }
-        if spec.etcd_certificates.is_some() {
-            cluster.certificates.clone_from(&spec.etcd_certificates);
-        }
-        if spec.etcd_auth.is_some() {
-            cluster.auth.clone_from(&spec.etcd_auth);
-        }
-        cluster
+        let named = self.config.cluster.clone().unwrap_or_default();
+        named.for_backup(spec)
     }
 
     /// How to reach the etcd of a backup; credentials are read anew each time.

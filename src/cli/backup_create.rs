@@ -1,0 +1,248 @@
+//! `backup create`: one backup now, proved like those of a schedule.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+use jiff::Timestamp;
+
+use super::backup::{describe, view};
+use super::context::{Context, EtcdFlags};
+use super::output::{self, Format};
+use super::progress::Bar;
+use super::{CliError, args::Global};
+use crate::api::{BackupMode, Encryption, ErrorClass, EtcdBackup, EtcdBackupSpec, validate_backup};
+use crate::pipeline::{self, Request, Services};
+use crate::repository::{Repository, SilentObserver};
+use crate::standalone::Desired;
+
+/// Take a backup now: read etcd, prove it, store it, prove what is stored.
+///
+/// Exits with 3 when what was read or stored could not be proved; nothing is kept then.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// Its name; manual- and the time unless given.
+    name: Option<String>,
+    /// Full or incremental; the schedule's, or full, unless given.
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    #[command(flatten)]
+    etcd: EtcdFlags,
+    /// The store, as s3://bucket/prefix or file:///dir; the schedule's or the config's when absent.
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// Take what this schedule of the manifests folder takes, as NAME or NAMESPACE/NAME.
+    #[arg(long, value_name = "SCHEDULE")]
+    from_schedule: Option<String>,
+    /// Encrypt for the Secret of secretsDir with the key recipients or passphrase.
+    #[arg(long, value_name = "SECRET")]
+    encryption_secret: Option<String>,
+    /// Folder for the snapshot on its way; needs about twice the database. Below stateDir, or TMPDIR, unless given.
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    /// Wait for its end, which is always done without Kubernetes.
+    #[arg(long)]
+    wait: bool,
+}
+
+/// Which kind of backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    Full,
+    Incremental,
+}
+
+/// What is wanted, before flags.
+struct Wanted {
+    spec: EtcdBackupSpec,
+    namespace: String,
+    schedule: Option<String>,
+}
+
+impl Create {
+    pub(super) async fn run(
+        &self,
+        global: &Global,
+        context: &Context,
+    ) -> Result<ExitCode, CliError> {
+        let now = Timestamp::now();
+        let Wanted {
+            spec,
+            namespace,
+            schedule,
+        } = self.wanted(context)?;
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("manual-{}", now.strftime("%Y%m%d-%H%M%S")));
+        check_name(&name)?;
+        let problems = validate_backup(&EtcdBackup::new(&name, spec.clone()));
+        if !problems.is_empty() {
+            let words: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            return Err(CliError::new(ErrorClass::Usage, words.join("; ")));
+        }
+        let named = context.config.cluster.clone().unwrap_or_default();
+        let cluster = self.etcd.onto(named.for_backup(&spec))?;
+        let request = Request {
+            namespace: namespace.clone(),
+            name,
+            schedule,
+            run_id: uuid::Uuid::new_v4().to_string(),
+            cluster_name: cluster.name.clone().unwrap_or_else(|| "etcd".to_owned()),
+            cluster,
+            scratch: self.scratch(context)?,
+            started: now,
+            spec,
+        };
+        let services = Services {
+            secrets: Arc::clone(&context.secrets),
+            observer: Arc::new(SilentObserver),
+        };
+        let bar = Bar::new(global, "connecting");
+        let outcome = pipeline::run(&request, &services, &bar).await;
+        drop(bar);
+        let completed = outcome?;
+        for warning in &completed.warnings {
+            output::say(format!("warning: {warning}"));
+        }
+        for retired in &completed.retired {
+            output::say(format!("retention deleted {retired}"));
+        }
+        let manifest = &completed.manifest;
+        let location = &request.spec.storage_location;
+        let observer = services.observer;
+        let repository =
+            Repository::open(location, &namespace, context.secrets.as_ref(), observer).await?;
+        if global.output == Format::Table {
+            output::write_out(describe(&repository, manifest).as_bytes())?;
+        } else {
+            output::print(global.output, &view(&repository, manifest), |_| {
+                String::new()
+            })?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The spec: a schedule's template, or defaults, with the flags on top.
+    fn wanted(&self, context: &Context) -> Result<Wanted, CliError> {
+        let mut wanted = match &self.from_schedule {
+            Some(name) => of_schedule(context, name)?,
+            None => Wanted {
+                spec: of_store(context, self.to.as_deref())?,
+                namespace: "default".to_owned(),
+                schedule: None,
+            },
+        };
+        if let Some(url) = &self.to {
+            wanted.spec.storage_location = context.store(Some(url), "--to")?;
+        }
+        match self.mode {
+            Some(Mode::Full) => wanted.spec.backup_mode = BackupMode::Full,
+            Some(Mode::Incremental) => wanted.spec.backup_mode = BackupMode::Incremental,
+            None => {}
+        }
+        if let Some(secret) = &self.encryption_secret {
+            wanted.spec.encryption = Some(Encryption {
+                enabled: true,
+                kms_key_id: None,
+                encryption_secret: Some(secret.clone()),
+            });
+        }
+        Ok(wanted)
+    }
+
+    fn scratch(&self, context: &Context) -> Result<PathBuf, CliError> {
+        let folder = match (&self.scratch, &context.config.state_dir) {
+            (Some(folder), _) => folder.clone(),
+            // Not the loop's own folder, which it empties when it starts.
+            (None, Some(root)) => root.join("by-hand"),
+            (None, None) => std::env::temp_dir(),
+        };
+        Ok(std::path::absolute(folder)?)
+    }
+}
+
+/// A spec with its defaults, for a store.
+fn of_store(context: &Context, to: Option<&str>) -> Result<EtcdBackupSpec, CliError> {
+    let location = context.store(to, "--to")?;
+    let spec = serde_json::json!({ "backupMode": "Full", "storageLocation": location });
+    serde_json::from_value(spec).map_err(|error| CliError::from_error(ErrorClass::Failed, &error))
+}
+
+/// What a schedule of the manifests folder takes.
+fn of_schedule(context: &Context, wanted: &str) -> Result<Wanted, CliError> {
+    let folder = context.config.manifests.as_ref().ok_or_else(|| {
+        CliError::new(
+            ErrorClass::Usage,
+            "--from-schedule needs --config with a manifests folder, as 'etcdguardian run' uses it",
+        )
+    })?;
+    let desired = Desired::load(folder, context.config.store.as_ref());
+    let found: Vec<_> = desired
+        .schedules
+        .iter()
+        .filter(|(name, _)| name.name == wanted || name.to_string() == wanted)
+        .collect();
+    let [(name, schedule)] = found[..] else {
+        let names: Vec<String> = desired.schedules.keys().map(ToString::to_string).collect();
+        let (class, problem) = if found.is_empty() {
+            (ErrorClass::NotFound, "there is no such schedule")
+        } else {
+            (ErrorClass::Usage, "several namespaces have one")
+        };
+        for problem in &desired.problems {
+            output::say(format!("warning: {problem}"));
+        }
+        return Err(CliError::new(
+            class,
+            format!(
+                "schedule '{wanted}' cannot be taken from {}: {problem}; name one of: {}",
+                folder.display(),
+                names.join(", ")
+            ),
+        ));
+    };
+    Ok(Wanted {
+        spec: schedule.spec.backup_template.spec.clone(),
+        namespace: name.namespace.clone(),
+        schedule: Some(name.name.clone()),
+    })
+}
+
+/// Names are those of Kubernetes objects, so that a backup can become one.
+fn check_name(name: &str) -> Result<(), CliError> {
+    let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let ends = |byte: Option<&u8>| byte.is_some_and(|byte| inner(*byte));
+    let bytes = name.as_bytes();
+    let fits = bytes.len() <= 253
+        && ends(bytes.first())
+        && ends(bytes.last())
+        && bytes
+            .iter()
+            .all(|&byte| inner(byte) || b"-.".contains(&byte));
+    if fits {
+        return Ok(());
+    }
+    Err(CliError::new(
+        ErrorClass::Usage,
+        format!(
+            "'{name}' cannot name a backup: use lower-case letters, digits, '-' and '.', as before-upgrade"
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_name;
+
+    #[test]
+    fn names_are_those_of_kubernetes() {
+        for good in ["a", "before-upgrade", "v1.2", &"x".repeat(253)] {
+            assert!(check_name(good).is_ok(), "{good}");
+        }
+        for bad in ["", "-a", "a-", "A", "a/b", "a b", "ä", &"x".repeat(254)] {
+            assert!(check_name(bad).is_err(), "{bad}");
+        }
+    }
+}
