@@ -2,6 +2,7 @@
 //! A gap ends it, with its name.
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcd_client::WatchStream;
@@ -82,6 +83,7 @@ enum Wish {
 pub struct Recorder {
     origin: Origin,
     wishes: mpsc::Sender<Wish>,
+    over: Arc<OnceLock<String>>,
     task: JoinHandle<()>,
 }
 
@@ -111,7 +113,9 @@ impl Recorder {
         }
         let committed = spill.last().unwrap_or(origin.revision);
         let (wishes, inbox) = mpsc::channel(4);
+        let over = Arc::new(OnceLock::new());
         let work = Work {
+            over: Arc::clone(&over),
             grouper: Grouper::new(origin.cluster_id, 0, committed),
             etcd,
             origin: origin.clone(),
@@ -125,6 +129,7 @@ impl Recorder {
         Ok(Self {
             origin,
             wishes,
+            over,
             task,
         })
     }
@@ -137,6 +142,11 @@ impl Recorder {
     /// Whether it still records; it does not after a gap.
     pub fn is_alive(&self) -> bool {
         !self.task.is_finished()
+    }
+
+    /// Why it ended, as soon as it did.
+    pub fn problem(&self) -> Option<String> {
+        self.over.get().cloned()
     }
 
     /// Waits until everything up to `reach` is on disk, and finishes a segment there. All finished segments that wait are
@@ -176,6 +186,7 @@ struct PendingCut {
 }
 
 struct Work {
+    over: Arc<OnceLock<String>>,
     etcd: Etcd,
     origin: Origin,
     grouper: Grouper,
@@ -251,6 +262,7 @@ impl Work {
 
     /// The first who asks hears why it ended; nobody after that can be promised anything.
     async fn refuse(&mut self, error: RecordError) {
+        let _ = self.over.set(error.to_string());
         let asked = match self.cut.take() {
             Some(cut) => Some(cut.answer),
             None => loop {

@@ -11,7 +11,7 @@ use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSpec};
 use crate::cause::with_causes;
-use crate::pipeline::{self, Completed, Progress, Request, Stage};
+use crate::pipeline::{self, Completed, Progress, Recording, Request, Stage};
 use crate::serve::BackupLabels;
 
 /// What is to be backed up, for whom.
@@ -26,6 +26,8 @@ pub struct Order<'a> {
     pub channels: &'a [String],
     /// The attempt.
     pub run: &'a Run,
+    /// What an incremental backup is cut from.
+    pub recording: &'a Recording,
 }
 
 /// A failed attempt.
@@ -80,7 +82,8 @@ impl Order<'_> {
         };
         let labels = self.labels();
         let began = std::time::Instant::now();
-        let outcome = pipeline::run(&request, &services.for_pipeline(), stage).await;
+        let outcome =
+            pipeline::run_recorded(&request, &services.for_pipeline(), stage, self.recording).await;
         stage.clear();
         match outcome {
             Ok(completed) => {

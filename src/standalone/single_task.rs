@@ -12,6 +12,7 @@ use super::record::{BackupRecord, Failure, GoodBackup, Run};
 use super::services::Services;
 use crate::api::{ErrorClass, EtcdBackup};
 use crate::cause::with_causes;
+use crate::pipeline::Recording;
 use crate::records::{read_record, write_record};
 
 /// How long to wait before an unreachable store is asked again about an interrupted run.
@@ -88,6 +89,7 @@ async fn attempt(
         spec: &backup.spec,
         channels: &[],
         run,
+        recording: &Recording::default(),
     };
     let outcome = order.carry_out(services, &StageName::default()).await;
     record.in_flight = None;

@@ -9,9 +9,14 @@ use crate::support::{Etcd, Ran, free_port, until};
 
 /// A site whose one schedule takes a full backup first and increments after it.
 fn site(etcd: &Etcd) -> Site {
+    site_with(etcd, "")
+}
+
+/// As [`site`], with more lines of the schedule's spec.
+fn site_with(etcd: &Etcd, more: &str) -> Site {
     let site = Site::new(etcd, "");
     let text = format!(
-        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: chain}}\nspec:\n  schedule: '0 0 1 1 *'\n  immediate: true\n  backupTemplate:\n    spec:\n      backupMode: Incremental\n      storageLocation: {}\n",
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: chain}}\nspec:\n  schedule: '0 0 1 1 *'\n  immediate: true\n{more}  backupTemplate:\n    spec:\n      backupMode: Incremental\n      storageLocation: {}\n",
         site.local()
     );
     std::fs::write(site.path("manifests/chain.yaml"), text).unwrap();
@@ -200,4 +205,59 @@ fn a_chain_without_its_middle_is_refused_and_nothing_is_written() {
     let revision = last["revision"].to_string();
     restore(&site, &site.path("out"), &["--to-revision", &revision]).code(4);
     assert!(!site.path("out").exists());
+}
+
+#[test]
+fn a_standing_watch_outlives_compactions_and_kill_9_and_loses_no_revision() {
+    let etcd = Etcd::start("3.6");
+    write(&etcd, 0);
+    let site = site_with(&etcd, "  recording: {enabled: true}\n");
+    let mut running = site.start();
+    let full = site.wait_for_backups(&site.url(), 1).remove(0);
+    let recorded = |mark: &str| {
+        until("the rows on disk", || {
+            let file = site.path("state/recording/default_chain/open.part");
+            let bytes = std::fs::read(file).unwrap_or_default();
+            let found = bytes
+                .windows(mark.len())
+                .any(|part| part == mark.as_bytes());
+            found.then_some(())
+        });
+    };
+    let compact = || etcd.ctl(&["compaction", &etcd.revision().to_string(), "--physical"]);
+    write(&etcd, 1);
+    let early = etcd.revision();
+    let early = (early, all_at(&etcd, early));
+    recorded("/empty/1");
+    // A watch of the moment could not read any of it any more.
+    compact();
+    let first = take(&site);
+    assert_eq!(first["kind"], "Increment", "{first}");
+    assert_eq!(
+        first["startRevision"].as_i64(),
+        full["revision"].as_i64().map(|r| r + 1)
+    );
+    write(&etcd, 2);
+    let middle = etcd.revision();
+    let middle = (middle, all_at(&etcd, middle));
+    recorded("/empty/2");
+    running.kill();
+    compact();
+    write(&etcd, 3);
+    let late = etcd.revision();
+    let late = (late, all_at(&etcd, late));
+    let again = site.start();
+    let second = take(&site);
+    assert_eq!(second["kind"], "Increment", "{second}");
+    assert_eq!(
+        second["startRevision"].as_i64(),
+        first["revision"].as_i64().map(|r| r + 1)
+    );
+    assert_eq!(second["revision"].as_i64(), Some(late.0));
+    drop(again);
+    for (revision, keys) in [early, middle, late] {
+        let to = site.path(&format!("at-{revision}"));
+        let (_, booted) = boot(&site, "3.6", &to, revision);
+        assert_eq!(all_at(&booted, 0), keys, "keys at {revision}");
+    }
 }

@@ -40,6 +40,7 @@ impl ScheduleTask {
             spec: &spec,
             channels: &channels,
             run: &run,
+            recording: &self.recording.clone(),
         };
         let outcome = order.carry_out(&services, &self.stage).await;
         let now = Timestamp::now();

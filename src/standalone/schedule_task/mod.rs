@@ -3,6 +3,7 @@
 mod back_up;
 mod judge;
 mod publish;
+mod standing;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -25,6 +26,7 @@ use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
 use crate::cause::with_causes;
 use crate::etcd::{EtcdError, MemberStatus, StatusSource};
+use crate::pipeline::Recording;
 use crate::records::{read_record, write_record};
 use crate::schedule::backtest::Archive;
 use crate::schedule::decide::Action;
@@ -62,6 +64,7 @@ pub struct ScheduleTask {
     backups: Vec<GoodBackup>,
     backup_warnings: Vec<String>,
     model_warning: Option<String>,
+    recording: Recording,
 }
 
 /// How a look at a schedule ended, for `run --once`.
@@ -111,6 +114,7 @@ impl ScheduleTask {
             backups: Vec::new(),
             backup_warnings: Vec::new(),
             model_warning: None,
+            recording: Recording::default(),
         };
         task.apply_record();
         task.services
@@ -170,7 +174,8 @@ impl ScheduleTask {
         let observed = self.observe(now).await;
         let decision = self.decide(&observed, now).await;
         self.publish(&observed, &decision, now);
-        let trigger = asked.map(str::to_owned).or_else(|| {
+        let gap = self.stand_watch().await;
+        let trigger = asked.map(str::to_owned).or(gap).or_else(|| {
             (decision.action == Action::Backup)
                 .then(|| decision.reasons.first().cloned().unwrap_or_default())
         });
