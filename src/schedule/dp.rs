@@ -189,3 +189,25 @@ fn least_slanted(values: &[f64], slope: f64) -> (f64, usize) {
         .position(|(index, value)| value - index as f64 * slope <= near);
     (best, place.unwrap_or(0))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_of_a_slanted_row_is_the_least_of_all() {
+        for length in 1..40 {
+            let values: Vec<f64> = (0..length)
+                .map(|index| 50.0 * (f64::from(index) * 2.3).sin() + f64::from(index))
+                .collect();
+            for slope in [0.0, 0.5, 3.0, 1e6] {
+                let slanted = |index: usize| values[index] - index as f64 * slope;
+                let wanted = (0..values.len()).map(slanted).fold(f64::INFINITY, f64::min);
+                let (least, place) = least_slanted(&values, slope);
+                let near = 1e-6 * wanted.abs().max(1.0);
+                assert!((least - wanted).abs() <= near, "{length} {slope}");
+                assert!((slanted(place) - wanted).abs() <= near, "{length} {slope}");
+            }
+        }
+    }
+}

@@ -6,6 +6,8 @@
 pub mod advance;
 pub mod backtest;
 pub mod calibrate;
+#[cfg(test)]
+mod core_tests;
 pub mod cron;
 pub mod decide;
 pub mod dp;

@@ -1,0 +1,141 @@
+//! What must hold on any trace: the bounds, no knowledge of the future, no unit of change, the cron on flat traffic.
+
+#![allow(clippy::unwrap_used)]
+
+use jiff::Timestamp;
+
+use super::simulate::report::{Stage, Trace};
+use super::simulate::run::{PolicyName, Taken};
+use super::{Cron, Policy};
+use crate::signals::series::{Point, Series};
+
+const STEP: u32 = 300;
+const DAY: usize = 288;
+
+fn trace(days: usize, rate: impl Fn(usize) -> f64) -> Trace {
+    let mut series = Series::empty(Timestamp::UNIX_EPOCH, STEP).unwrap();
+    for cell in 0..days * DAY {
+        series.push(&Point {
+            writes: Some(rate(cell)),
+            ..Point::at(Timestamp::UNIX_EPOCH)
+        });
+    }
+    Trace {
+        name: "made".to_owned(),
+        series,
+        truth: None,
+    }
+}
+
+fn policy() -> Policy {
+    Policy::with_defaults(Cron::parse("0 */2 * * *", "UTC").unwrap())
+}
+
+/// Busy from 8 to 18, with a ripple that no two cells share.
+fn office(cell: usize) -> f64 {
+    let busy = (96..216).contains(&(cell % DAY));
+    let ripple = 1.0 + 0.5 * (cell as f64 * 1.7).sin();
+    ripple * if busy { 6.0 } else { 0.3 }
+}
+
+fn backups(trace: &Trace, name: PolicyName) -> Vec<Taken> {
+    Stage::new(trace, &policy()).run(name, None).backups
+}
+
+#[test]
+fn the_bounds_hold_on_hostile_traces() {
+    let wild = |cell: usize| match cell % 97 {
+        0 => f64::NAN,
+        1 => f64::INFINITY,
+        2 => -7.0,
+        3 => 1e9,
+        4..40 => 0.0,
+        _ => office(cell),
+    };
+    let traces = [
+        trace(6, wild),
+        trace(6, |_| 0.0),
+        trace(6, |_| f64::NAN),
+        trace(6, |_| 1e9),
+        trace(6, |cell| {
+            if cell < 3 * DAY {
+                office(cell)
+            } else {
+                f64::NAN
+            }
+        }),
+    ];
+    for (index, trace) in traces.iter().enumerate() {
+        for name in [PolicyName::Auto, PolicyName::Model, PolicyName::Reactive] {
+            let taken = backups(trace, name);
+            assert!(!taken.is_empty(), "trace {index}");
+            for pair in taken.windows(2) {
+                let gap = (pair[1].cell - pair[0].cell) as u32 * STEP;
+                assert!(
+                    (3600..=21_600).contains(&gap),
+                    "trace {index} {name:?}: {gap} s"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn what_comes_later_changes_nothing_before() {
+    let days = 18;
+    let cut = 16 * DAY + 71;
+    let whole = trace(days, office);
+    let other = trace(days, |cell| {
+        if cell < cut {
+            office(cell)
+        } else {
+            40.0 * office(cell + 131)
+        }
+    });
+    for name in [PolicyName::Auto, PolicyName::Model] {
+        let before = |trace: &Trace| {
+            let mut taken = backups(trace, name);
+            taken.retain(|backup| backup.cell <= cut);
+            taken
+        };
+        let taken = before(&whole);
+        assert!(taken.len() > 100, "{name:?}");
+        assert_eq!(taken, before(&other), "{name:?}");
+    }
+}
+
+#[test]
+fn the_unit_of_change_does_not_matter() {
+    let cells = |factor: f64| -> Vec<usize> {
+        backups(&trace(10, |cell| factor * office(cell)), PolicyName::Auto)
+            .iter()
+            .map(|backup| backup.cell)
+            .collect()
+    };
+    // A power of two, so that no rounding differs.
+    assert_eq!(cells(1.0), cells(1024.0));
+}
+
+#[test]
+fn flat_traffic_gets_the_crons_interval() {
+    for name in [PolicyName::Auto, PolicyName::Reactive] {
+        let taken = backups(&trace(10, |_| 5.0), name);
+        for pair in taken.windows(2).skip(1) {
+            let gap = (pair[1].cell - pair[0].cell) as i64 * i64::from(STEP);
+            assert!((gap - 7200).abs() <= i64::from(STEP), "{name:?}: {gap} s");
+        }
+    }
+}
+
+#[test]
+fn uneven_traffic_is_worth_saving_at_no_more_exposure() {
+    let trace = trace(22, office);
+    let policy = policy();
+    let stage = Stage::new(&trace, &policy);
+    let result = stage.result(PolicyName::Auto, &stage.run(PolicyName::Auto, None));
+    assert!(result.saved_percent >= 20.0, "{result:?}");
+    assert!(result.mean_exposure_ratio <= 1.02, "{result:?}");
+    assert!(result.p99_exposure_ratio <= 1.0, "{result:?}");
+    let fixed = stage.result(PolicyName::Fixed, &stage.run(PolicyName::Fixed, None));
+    assert!(fixed.saved_percent.abs() < 1.0, "{fixed:?}");
+}
