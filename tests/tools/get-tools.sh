@@ -288,7 +288,10 @@ fi
 mkdir -p "$bin" "$stamps"
 # One at a time: two clones on a machine share the folder.
 exec 9>"$tools/.lock"
-flock 9
+flock -n 9 || {
+  log "another get-tools.sh is at work here; waiting for it"
+  flock 9
+}
 if [ $# -eq 0 ]; then
   # shellcheck disable=SC2046 # names have no spaces
   set -- $(sed 's/#.*//' "$here/default.txt")
