@@ -1,42 +1,38 @@
 #!/usr/bin/env python3
-"""history.py INSTANCE: two weeks of made-up etcd history in OpenMetrics, for the demo's model to learn from.
+"""history.py INSTANCE: made-up etcd history in OpenMetrics, for the demo's model to learn from.
 
-Quiet nights, busy office hours, a deployment wave at ten past each hour. The values are invented and say nothing of any real cluster.
+The demo's clock is compressed: its cron fires each minute, so fourteen of its days are a day of ours. The values are invented and say
+nothing of any real cluster. load.py goes on with the same rhythm, read from the same wall clock.
 """
 
-import math
+import random
 import sys
 import time
 
-DAYS = 14
-STEP = 10  # seconds between samples
-HOUR = 3600
+from rhythm import rate
 
-
-def writes_per_second(moment):
-    hour = moment % (24 * HOUR) / HOUR
-    office = max(0.0, math.sin((hour - 6) / 14 * math.pi)) if 6 < hour < 20 else 0.0
-    wave = 4.0 if 600 < moment % HOUR < 900 else 0.0
-    return 0.3 + 2.0 * office + wave * (0.3 + office)
+SPAN = 23 * 3600  # seconds of history
+STEP = 2  # seconds between samples
 
 
 def main():
     labels = f'{{job="etcd",instance="{sys.argv[1]}"}}'
     end = int(time.time()) // STEP * STEP
-    moments = range(end - DAYS * 24 * HOUR, end, STEP)
+    moments = range(end - SPAN, end, STEP)
+    generator = random.Random(1)
     write = sys.stdout.write
 
     write("# TYPE etcd_mvcc_put counter\n")
     puts = 0.0
     for moment in moments:
-        puts += writes_per_second(moment) * STEP
+        puts += rate(moment) * STEP * generator.uniform(0.8, 1.2)
         write(f"etcd_mvcc_put_total{labels} {puts:.0f} {moment}\n")
     write("# TYPE etcd_mvcc_delete counter\n")
     for moment in moments:
         write(f"etcd_mvcc_delete_total{labels} 0 {moment}\n")
     write("# TYPE etcd_mvcc_db_total_size_in_bytes gauge\n")
     for moment in moments:
-        write(f"etcd_mvcc_db_total_size_in_bytes{labels} {20_000_000 + (moment - moments[0]) * 3} {moment}\n")
+        write(f"etcd_mvcc_db_total_size_in_bytes{labels} {20_000_000 + (moment - moments[0]) * 30} {moment}\n")
     write("# EOF\n")
 
 
