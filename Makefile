@@ -4,14 +4,15 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 TOOLS     := $(or $(ETCDGUARDIAN_TOOLS),$(HOME)/.cache/etcdguardian/tools)
-IMAGE     ?= etcdguardian:dev
+IMG       ?= etcdguardian:dev
+TAG       := $(lastword $(subst :, ,$(IMG)))
 NAMESPACE ?= etcdguardian
 CONFIG    ?= guardian.yaml
 BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build run tools lint fmt bench e2e scores fuzz manifests generate install uninstall deploy undeploy docker-build clean
+.PHONY: help demo test build run tools lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,22 +53,20 @@ install: ## the CustomResourceDefinitions, into the cluster of the current conte
 uninstall: ## takes the CustomResourceDefinitions away, and every resource of theirs with them
 	kubectl delete -f crds/
 
-deploy: ## the chart, into the cluster of the current context
-	helm upgrade --install etcdguardian charts/etcdguardian --namespace $(NAMESPACE) --create-namespace
+deploy: ## the chart, into the cluster of the current context: make deploy IMG=registry.example.com/etcdguardian:1.0
+	helm upgrade --install etcdguardian charts/etcdguardian --namespace $(NAMESPACE) --create-namespace \
+	  --set-string image.repository=$(patsubst %:$(TAG),%,$(IMG)) --set-string image.tag=$(TAG)
 
 undeploy: ## takes the chart away; CustomResourceDefinitions and backups stay
 	helm uninstall etcdguardian --namespace $(NAMESPACE)
 
-docker-build: ## the container image: make docker-build IMAGE=registry.example.com/etcdguardian:1.0
-	docker build -t $(IMAGE) .
+docker-build: ## the container image: make docker-build IMG=registry.example.com/etcdguardian:1.0
+	docker build -t $(IMG) .
 
 bench: ## criterion benchmarks
 	cargo bench --locked
 
 e2e: demo ## end to end: for now this is the demo's run, without Kubernetes
-
-scores: build ## how the model does against cron on the traces in models/ (docs/explanation/status.md says which exist)
-	$(BINARY) schedule simulate --help >/dev/null && $(BINARY) schedule simulate --traces models/traces/*.csv
 
 fuzz: ## the parsers' property tests, with many more cases than the usual run
 	PROPTEST_CASES=100000 cargo test --locked --lib snapshot::

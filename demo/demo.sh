@@ -189,7 +189,7 @@ spec:
       storageLocation: {provider: S3, bucket: demo, region: us-east-1, endpoint: "http://127.0.0.1:$s3", addressing: Path, credentialsSecret: s3}
       retentionPolicy: {maxBackups: 6}
 YAML
-guardian() { "$ETCDGUARDIAN" --config "$scratch/guardian.yaml" "$@"; }
+guardian() { ETCDGUARDIAN_LOG=error "$ETCDGUARDIAN" --config "$scratch/guardian.yaml" "$@"; }
 backups() { guardian backup list -o json 2>>"$scratch/commands.log" | jq -r '.items[].id'; }
 
 chapter "etcdguardian run: a cron would back up each minute; the model may choose 10 s to 3 min"
@@ -204,10 +204,13 @@ watch() {
   local until=$((SECONDS + $1)) new id
   while [ $SECONDS -lt $until ]; do
     kill -0 "${pids[guardian]}" 2>/dev/null || die "etcdguardian ended"
-    new=$(guardian schedule explain main -o json 2>>"$scratch/commands.log" | jq -r '[.source, .reasons[]?] | join("; ")' || true)
-    if [ -n "$new" ] && [ "$new" != "$decision" ]; then
-      decision=$new
-      printf '   %s decided  %s\n' "$(date +%T)" "$new"
+    new=$(guardian schedule explain main -o json 2>>"$scratch/commands.log" |
+      jq -r '[.source + (if .action == "Wait" then ", planned about every \(.intervalSeconds) s" else "" end), .source + .reason] | @tsv' || true)
+    # A line when the rule or its reason changes; the numbers move at every sample.
+    if [ -n "$new" ] && [ "${new#*$'\t'}" != "$decision" ]; then
+      decision=${new#*$'\t'}
+      printf '   %s decided  %s: %s\n' "$(date +%T)" "${new%%$'\t'*}" \
+        "$(guardian schedule explain main -o json 2>>"$scratch/commands.log" | jq -r '.reasons[:2] | join("; ")')"
     fi
     for id in $(backups || true); do
       case " $shown " in *" $id "*) continue ;; esac

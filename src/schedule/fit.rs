@@ -31,6 +31,8 @@ pub struct FitOptions {
     pub stride: f64,
     /// The least data needed, seconds.
     pub least: f64,
+    /// What the first row has behind it, for its long means to settle on, seconds.
+    pub warm: f64,
     /// The width of a bin, seconds.
     pub bin: f64,
     /// How many bins.
@@ -38,15 +40,17 @@ pub struct FitOptions {
 }
 
 impl FitOptions {
-    /// The documented choice for a timescale: 28 days, a row a bin (at most 1,344), three days at least.
+    /// The documented choice for a timescale: 28 days, a row a bin (at most 1,344), three days at least, a quarter of
+    /// one before the first row. Days are the timescale's, so that a compressed clock can fit too.
     #[must_use]
     pub fn new(scale: &Timescale) -> Self {
-        let window = 28.0 * DAY;
+        let window = 28.0 * scale.day;
         Self {
             alpha: 0.02,
             window,
             stride: scale.bin.max(window / 1344.0),
-            least: 3.0 * DAY,
+            least: 3.0 * scale.day,
+            warm: 0.25 * scale.day,
             bin: scale.bin,
             horizons: scale.horizons,
         }
@@ -159,8 +163,7 @@ fn shared_rows(
     options: &FitOptions,
     reference: f64,
 ) -> Vec<(usize, Row)> {
-    // The week-long window and lags need something behind them; a day is enough for the means to settle.
-    let warm = first + history.cells(DAY / 4.0);
+    let warm = first + history.cells(options.warm);
     (warm..now)
         .step_by(history.cells(options.stride))
         .filter(|at| history.rate(at.wrapping_sub(1)).is_finite())

@@ -11,6 +11,7 @@ mod support;
 mod alerts;
 mod architecture;
 mod chart;
+mod docs;
 mod etcd_room;
 mod recorder;
 mod restore_boot;

@@ -1,0 +1,269 @@
+//! The documentation is true: the binary parses every command in it, reads every YAML document, every link leads somewhere,
+//! and the tutorial runs from top to bottom.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::CommandFactory;
+use etcdguardian::api::{parse_config, parse_resources};
+use etcdguardian::cli::Cli;
+use tempfile::TempDir;
+
+use crate::support::{Etcd, repository};
+
+/// A fenced block: its language, its lines, where it begins.
+struct Block {
+    language: String,
+    text: String,
+    place: String,
+}
+
+/// Every Markdown page of the tree that people read.
+fn pages() -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = Vec::new();
+    let mut folders = vec![repository("docs"), repository("models")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|end| end == "md") {
+                found.push(path);
+            }
+        }
+    }
+    for name in [
+        "README.md",
+        "CONTRIBUTING.md",
+        "SECURITY.md",
+        "CHANGELOG.md",
+    ] {
+        found.push(repository(name));
+    }
+    assert!(found.len() > 20, "{found:?}");
+    found
+}
+
+fn read(page: &Path) -> String {
+    std::fs::read_to_string(page).unwrap_or_else(|error| panic!("{}: {error}", page.display()))
+}
+
+/// The fenced blocks of a page, without the indentation of the fence.
+fn blocks(page: &Path) -> Vec<Block> {
+    let text = read(page);
+    let mut found = Vec::new();
+    let mut open: Option<(usize, Block)> = None;
+    for (number, line) in text.lines().enumerate() {
+        let Some(language) = line.trim_start().strip_prefix("```") else {
+            if let Some((indent, block)) = &mut open {
+                block.text += line.get(*indent..).unwrap_or_default();
+                block.text.push('\n');
+            }
+            continue;
+        };
+        open = match open.take() {
+            Some((_, block)) => {
+                found.push(block);
+                None
+            }
+            None => Some((
+                line.len() - line.trim_start().len(),
+                Block {
+                    language: language.trim().to_owned(),
+                    text: String::new(),
+                    place: format!("{}:{}", page.display(), number + 1),
+                },
+            )),
+        };
+    }
+    assert!(open.is_none(), "{}: a fence is not closed", page.display());
+    found
+}
+
+/// The words of a shell line up to a pipe, a comment or a redirection; quotes only group.
+fn words(line: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut word = String::new();
+    let mut quote = None;
+    for letter in line.chars() {
+        match (quote, letter) {
+            (Some(mark), letter) if letter == mark => quote = None,
+            (Some(_), letter) => word.push(letter),
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, '|' | '#' | '>' | ';') => break,
+            (None, ' ') if !word.is_empty() => found.push(std::mem::take(&mut word)),
+            (None, ' ') => {}
+            (None, letter) => word.push(letter),
+        }
+    }
+    found.extend((!word.is_empty()).then_some(word));
+    found
+}
+
+/// Whether the binary takes these words; `lenient` allows required ones to be absent, as prose names verbs alone.
+fn parse(line: &str, lenient: bool, place: &str) {
+    let words = words(line);
+    if words.iter().any(|word| word.contains('…')) {
+        return;
+    }
+    if let Err(error) = Cli::command().try_get_matches_from(&words) {
+        use clap::error::ErrorKind;
+        let fine = match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => true,
+            ErrorKind::MissingRequiredArgument
+            | ErrorKind::MissingSubcommand
+            | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => lenient,
+            _ => false,
+        };
+        assert!(fine, "{place}: `{line}`: {error}");
+    }
+}
+
+#[test]
+fn the_binary_takes_every_command() {
+    let mut checked = 0;
+    for page in pages() {
+        for block in blocks(&page) {
+            let joined = block.text.replace("\\\n", " ");
+            for line in joined.lines() {
+                let line = line.trim_start().trim_start_matches("$ ").trim();
+                if line.starts_with("etcdguardian ") {
+                    parse(line, false, &block.place);
+                    checked += 1;
+                }
+            }
+        }
+        // In prose, outside of fences, between backticks.
+        let mut fenced = false;
+        for (number, line) in read(&page).lines().enumerate() {
+            fenced ^= line.trim_start().starts_with("```");
+            for span in line.split('`').skip(1).step_by(2).filter(|_| !fenced) {
+                let place = format!("{}:{}", page.display(), number + 1);
+                if span.starts_with("etcdguardian ") && !span.contains("VERB") {
+                    parse(span, true, &place);
+                    checked += 1;
+                }
+            }
+        }
+    }
+    assert!(checked > 60, "only {checked} commands were found");
+}
+
+#[test]
+fn the_binary_reads_every_document() {
+    let mut checked = 0;
+    for page in pages() {
+        for block in blocks(&page).into_iter().filter(|b| b.language == "yaml") {
+            if block.text.contains("kind: EtcdGuardianConfig") {
+                parse_config(&block.text, &block.place).unwrap_or_else(|error| panic!("{error}"));
+                checked += 1;
+            } else if block.text.contains("kind: Etcd") {
+                parse_resources(&block.text, &block.place, None)
+                    .unwrap_or_else(|error| panic!("{error:?}"));
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 5, "only {checked} documents were found");
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    for page in pages() {
+        let text = read(&page);
+        for link in text
+            .split("](")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(')'))
+        {
+            let target = link.0.split('#').next().unwrap_or_default();
+            if target.is_empty() || target.contains("://") {
+                continue;
+            }
+            let path = page.parent().unwrap().join(target);
+            assert!(path.exists(), "{}: {target} is not there", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_make_target_that_is_named_exists() {
+    let makefile = read(&repository("Makefile"));
+    for page in pages() {
+        for span in read(&page).split('`').skip(1).step_by(2) {
+            if let Some(target) = span.strip_prefix("make ") {
+                let target = target.split(' ').next().unwrap();
+                assert!(
+                    makefile.contains(&format!("\n{target}: ")),
+                    "{}: make {target}",
+                    page.display()
+                );
+            }
+        }
+    }
+    for target in [
+        "demo",
+        "test",
+        "build",
+        "run",
+        "install",
+        "deploy",
+        "manifests",
+        "generate",
+        "docker-build",
+        "lint",
+        "bench",
+        "e2e",
+        "clean",
+        "help",
+    ] {
+        assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
+    }
+}
+
+/// Runs the tutorial's `console` blocks in one shell, then boots etcd on what it restored.
+#[test]
+fn the_tutorial_runs_from_top_to_bottom() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 300, 64);
+    let mut script = String::from("set -euo pipefail\n");
+    for block in blocks(&repository("docs/tutorials/first-backup.md")) {
+        if block.language != "console" {
+            continue;
+        }
+        for line in block.text.lines() {
+            let command = line.strip_prefix("$ ").unwrap_or_else(|| panic!("{line}"));
+            if command.starts_with("export ETCD=") {
+                script += &format!("export ETCD={}\n", etcd.endpoint());
+            } else {
+                script += &format!("{command}\n");
+            }
+        }
+    }
+    let folder = TempDir::new().unwrap();
+    let built = Path::new(env!("CARGO_BIN_EXE_etcdguardian"));
+    let path = format!(
+        "{}:{}",
+        built.parent().unwrap().display(),
+        std::env::var("PATH").unwrap()
+    );
+    let ran = Command::new("bash")
+        .args(["-c", &script])
+        .current_dir(folder.path())
+        .env("PATH", path)
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .unwrap();
+    assert!(
+        ran.status.success(),
+        "{script}\n{}\n{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    );
+    assert!(String::from_utf8_lossy(&ran.stdout).contains("Consistent"));
+    let restored = Etcd::of("3.6")
+        .data_dir(&folder.path().join("restored"))
+        .start();
+    let revision = etcd.revision();
+    assert_eq!(restored.hash_kv(revision), etcd.hash_kv(revision));
+}
