@@ -60,7 +60,14 @@ impl Verify {
     ) -> Result<ExitCode, CliError> {
         let (flags, id) = self.source();
         let repository = flags.open(context).await?;
-        let manifest = flags.find(&repository, &id).await?;
+        let manifest = match flags.find(&repository, &id).await {
+            Ok(manifest) => manifest,
+            Err(error) if error.class == ErrorClass::NotFound => {
+                let damaged = damaged(&repository, &flags, &id).await?;
+                return Err(damaged.unwrap_or(error));
+            }
+            Err(error) => return Err(error),
+        };
         let bar = Bar::new(global, "reading");
         let told = |done: u64| bar.at(done, manifest.stored_size);
         let verdict = if self.deep {
@@ -106,6 +113,23 @@ impl Verify {
         flags.from = Some(url);
         (flags, id)
     }
+}
+
+/// Why a backup is not in the catalogue although something of it is there: that is no "not found".
+async fn damaged(
+    repository: &Repository,
+    flags: &RepositoryFlags,
+    id: &str,
+) -> Result<Option<CliError>, CliError> {
+    let catalog = repository.catalog(flags.cluster_id.as_deref()).await?;
+    let found = catalog
+        .damaged
+        .into_iter()
+        .find(|sentence| id == "latest" || sentence.contains(id));
+    Ok(found.map(|sentence| {
+        let words = format!("{sentence}; restore an older one and take a new backup");
+        CliError::new(ErrorClass::VerificationFailed, words)
+    }))
 }
 
 /// The repository and the key of a URL that names an object of a backup.

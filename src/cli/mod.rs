@@ -9,6 +9,9 @@ mod backup_verify;
 mod completions;
 mod context;
 mod crd;
+mod doctor;
+mod doctor_etcd;
+mod doctor_site;
 mod error;
 mod keygen;
 mod model;
@@ -23,6 +26,7 @@ mod simulate;
 mod snapshot;
 mod snapshot_contents;
 mod snapshot_file;
+mod snapshot_save;
 mod status;
 mod wait;
 
@@ -67,6 +71,8 @@ pub enum Command {
     Schedule(schedule::Schedule),
     /// Fit, judge and show forecasts of the change rate offline.
     Model(model::Model),
+    /// Try out everything that a backup needs.
+    Doctor(doctor::Doctor),
     /// Say whether the cluster is protected.
     Status(status::Status),
     /// Print the CustomResourceDefinitions.
@@ -123,6 +129,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Run(verb) => wait::block_on(verb.run(&global)),
         Command::Schedule(verb) => wait::block_on(verb.run(&global)),
         Command::Model(verb) => wait::block_on(verb.run(&global)),
+        Command::Doctor(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Status(verb) => wait::block_on(verb.run(&global)),
         Command::Crd(verb) => verb.run(&global).map(done),
         Command::Completions(verb) => verb.run().map(done),

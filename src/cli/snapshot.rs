@@ -24,6 +24,8 @@ pub struct SnapshotVerbs {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Save a snapshot of etcd to a file and prove it.
+    Save(super::snapshot_save::Save),
     /// Say what a snapshot holds; exits with 3 when it is damaged.
     Status(StatusVerb),
     /// Check digest, pages, rows and history; exits with 3 when something forbids trusting the file.
@@ -85,6 +87,7 @@ impl SnapshotVerbs {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, "warn")?;
         match &self.verb {
+            Verb::Save(verb) => verb.run(global, &context).await,
             Verb::Status(verb) => verb.run(global, &context).await,
             Verb::Check(verb) => verb.run(global, &context).await,
             Verb::Hashkv(verb) => verb.run(global, &context).await,

@@ -5,7 +5,7 @@ use std::path::Path;
 use async_trait::async_trait;
 
 use super::stream::{Chunk, Chunks, Reading};
-use super::{Drained, Etcd, EtcdError, MemberStatus, StreamProgress, error, plan};
+use super::{Drained, Etcd, EtcdError, MemberStatus, StreamProblem, StreamProgress, error, plan};
 
 impl Etcd {
     /// Drains a snapshot into `file` (created new, 0600): a healthy follower's where there is one, else the leader's; the
@@ -35,6 +35,39 @@ impl Etcd {
             failures.push(failure);
         }
         Err(error::no_snapshot(failures))
+    }
+
+    /// Begins a snapshot and lets go of it, to see whether this user may: only the role root may. Gives the endpoint.
+    ///
+    /// # Errors
+    /// When no member begins one.
+    pub async fn try_snapshot(&self) -> Result<String, EtcdError> {
+        let members = self.answering().await?;
+        let mut failures = Vec::new();
+        for index in plan::asking_order(&members) {
+            let endpoint = &members[index].endpoint;
+            match self.first_chunk(endpoint).await {
+                Ok(()) => return Ok(endpoint.clone()),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        Err(error::no_snapshot(failures))
+    }
+
+    async fn first_chunk(&self, endpoint: &str) -> Result<(), EtcdError> {
+        let client = self.client_of(self.member(endpoint)?).await?;
+        let limit = self.options.call_timeout;
+        let begun = async {
+            let mut stream = client.maintenance_client().snapshot().await?;
+            stream.message().await
+        };
+        match self.limited(endpoint, 0, limit, begun).await? {
+            Some(_) => Ok(()),
+            None => Err(EtcdError::Stream {
+                endpoint: endpoint.to_owned(),
+                problem: StreamProblem::Empty,
+            }),
+        }
     }
 
     async fn drain_from(

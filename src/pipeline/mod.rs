@@ -4,6 +4,7 @@ mod error;
 mod hooks;
 mod increment;
 mod plan;
+mod prove;
 mod run;
 mod scratch;
 mod seal_file;
@@ -21,6 +22,7 @@ use crate::repository::{Kind, Manifest, StoreObserver};
 use crate::secrets::Secrets;
 
 pub use error::PipelineError;
+pub use prove::{Proved, prove_drained};
 pub use run::{run, run_recorded};
 
 /// What a pipeline needs from its surroundings.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 
 use super::hooks::{self, Told};
 use super::increment::{Outcome, Tools};
+use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
 use super::seal_file::seal_file;
 use super::stages::Stages;
@@ -17,8 +18,8 @@ use crate::etcd::{ConnectOptions, Drained, Etcd};
 use crate::repository::{Kind, Level, Manifest, Repository};
 use crate::retain;
 use crate::seal::{Sealer, Unsealer};
-use crate::snapshot::{self, Proof};
-use crate::verify::{self, Live, Mapped, Verdict, VerifyError};
+use crate::snapshot;
+use crate::verify::{self, Verdict, VerifyError};
 
 /// How long the manifest may take: the deadline must not cut it off, as nobody would know whether the backup exists.
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
@@ -264,31 +265,14 @@ impl Attempt<'_> {
                 drained,
             });
         }
-        // The hash is asked for at once: the longer it waits, the likelier a compaction has overtaken the snapshot.
-        let revision = on_map(plain, snapshot::status)
-            .await?
-            .map(|status| status.revision)
-            .ok();
-        let hash = async {
-            match revision.filter(|_| validation.consistency_check) {
-                Some(revision) => Some(etcd.hash_kv(revision).await),
-                None => None,
-            }
-        };
-        let (proof, hash) = tokio::join!(on_map(plain, snapshot::prove), hash);
-        let proof = proof?;
-        let live = match hash {
-            None => Live::NotAsked,
-            Some(Err(error)) => Live::Incomparable(error.to_string()),
-            Some(Ok(live)) => own_hash(plain, &proof, live).await?,
-        };
-        let verdict = verify::judge(&proof, Some(&drained.image_sha256), &live);
-        let status = proof.status.filter(|_| verdict.ok());
-        let Some(status) = status else {
+        let ask_live = validation.consistency_check;
+        let proved = prove_drained(&etcd, &drained, plain, ask_live).await?;
+        let status = proved.status.as_ref();
+        let Some(status) = status.filter(|_| proved.verdict.ok()) else {
             return Err(PipelineError::NotSound {
                 endpoint: drained.member.endpoint,
-                revision: revision.unwrap_or_default(),
-                problem: verdict.problem(),
+                revision: status.map(|status| status.revision).unwrap_or_default(),
+                problem: proved.verdict.problem(),
             });
         };
         Ok(Taken {
@@ -296,13 +280,8 @@ impl Attempt<'_> {
             revision: status.revision,
             compact_revision: status.compact_revision,
             keys: status.total_keys,
-            hash_kv: match live {
-                Live::Answered { live, .. } if verdict.level == Level::Consistent => {
-                    Some(live.hash)
-                }
-                _ => proof.hash_kv,
-            },
-            verdict,
+            hash_kv: proved.hash_kv,
+            verdict: proved.verdict,
             drained,
         })
     }
@@ -467,55 +446,6 @@ impl Attempt<'_> {
             );
         }
     }
-}
-
-/// The file's own hash where the member's answer can be compared with it.
-async fn own_hash(
-    plain: &Path,
-    proof: &Proof,
-    live: crate::etcd::LiveHash,
-) -> Result<Live, PipelineError> {
-    let Some(status) = &proof.status else {
-        return Ok(Live::NotAsked);
-    };
-    let compact_revision = match verify::comparable(status, &live.hash) {
-        Ok(compact_revision) => compact_revision,
-        Err(why) => return Ok(Live::Incomparable(why)),
-    };
-    let revision = status.revision;
-    // The proof's own value will do when the member answered as of the same compaction.
-    if let Some(own) = proof.hash_kv.filter(|own| {
-        own.revision == revision && own.compact_revision.max(0) == compact_revision.max(0)
-    }) {
-        return Ok(Live::Answered { live, own });
-    }
-    let own = on_map(plain, move |bytes| {
-        snapshot::hash_kv(bytes, Some(revision), Some(compact_revision))
-    })
-    .await?;
-    Ok(match own {
-        Ok(own) => Live::Answered { live, own },
-        Err(error) => Live::Incomparable(error.to_string()),
-    })
-}
-
-/// Runs something over the bytes of a file, mapped, on a thread of its own.
-async fn on_map<T: Send + 'static>(
-    file: &Path,
-    work: impl FnOnce(&[u8]) -> T + Send + 'static,
-) -> Result<T, PipelineError> {
-    let path = file.to_owned();
-    tokio::task::spawn_blocking(move || {
-        let mapped = Mapped::open(&path).map_err(|source| PipelineError::Scratch {
-            path: path.clone(),
-            source,
-        })?;
-        Ok(work(mapped.bytes()))
-    })
-    .await
-    .map_err(|_| PipelineError::Interrupted {
-        what: "the check of the snapshot",
-    })?
 }
 
 pub(super) fn remove(file: &Path) -> Result<(), PipelineError> {

@@ -7,6 +7,7 @@ mod copy;
 mod error;
 pub mod key;
 pub mod manifest;
+mod probe;
 mod providers;
 mod upload;
 
@@ -21,6 +22,7 @@ pub use chain::increments_of;
 pub use copy::Copied;
 pub use error::RepositoryError;
 pub use manifest::ManifestError;
+pub use probe::Probe;
 
 use crate::api::{Compression, Provider, StorageLocation};
 use crate::seal::Seal;

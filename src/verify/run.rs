@@ -133,6 +133,18 @@ pub async fn deep(
     }
     let proof = prove(&file, &manifest.id).await?;
     let mut verdict = judge(&proof, None, &Live::NotAsked);
+    if verdict.ok()
+        && let Some(recorded) = manifest.hash_kv
+    {
+        let consistent = manifest.level >= Level::Consistent;
+        let check = recorded_hash(&file, &manifest.id, recorded, consistent).await?;
+        verdict.level = match check.ok {
+            true if consistent => Level::Consistent,
+            true => verdict.level,
+            false => Level::Stored,
+        };
+        verdict.checks.push(check);
+    }
     let bytes = format!(
         "{} stored and {} unsealed bytes have their SHA-256",
         manifest.stored_size, manifest.raw_size
@@ -193,19 +205,64 @@ async fn prove_increment(file: &Path, manifest: &Manifest) -> Result<Verdict, Ve
     })
 }
 
+/// Compares the file's hash with the one in its manifest, which was the live cluster's when it was `consistent`.
+async fn recorded_hash(
+    file: &Path,
+    id: &str,
+    recorded: snapshot::HashKv,
+    consistent: bool,
+) -> Result<Check, VerifyError> {
+    let own = on_file(file, id, move |bytes| {
+        let (revision, compacted) = (recorded.revision, recorded.compact_revision);
+        snapshot::hash_kv(bytes, Some(revision), Some(compacted))
+    })
+    .await?;
+    let whose = if consistent {
+        "the live cluster had when it was taken"
+    } else {
+        "was computed when it was taken"
+    };
+    let (ok, message) = match own {
+        Ok(own) if own.hash == recorded.hash => (
+            true,
+            format!("{} at revision {} is what {whose}", own.hash, own.revision),
+        ),
+        Ok(own) => (
+            false,
+            format!(
+                "{} at revision {} is not the {} that {whose}",
+                own.hash, own.revision, recorded.hash
+            ),
+        ),
+        Err(error) => (false, format!("it cannot be computed: {error}")),
+    };
+    Ok(Check {
+        name: "hashkv".to_owned(),
+        ok,
+        message,
+    })
+}
+
 /// Proves a file on a thread of its own.
 pub(crate) async fn prove(file: &Path, id: &str) -> Result<snapshot::Proof, VerifyError> {
+    on_file(file, id, snapshot::prove).await
+}
+
+async fn on_file<T: Send + 'static>(
+    file: &Path,
+    id: &str,
+    work: impl FnOnce(&[u8]) -> T + Send + 'static,
+) -> Result<T, VerifyError> {
     let path = file.to_owned();
-    let interrupted = || VerifyError::Interrupted { id: id.to_owned() };
-    tokio::task::spawn_blocking(move || {
+    let done = tokio::task::spawn_blocking(move || {
         let mapped = Mapped::open(&path).map_err(|source| VerifyError::File {
             path: path.clone(),
             source,
         })?;
-        Ok(snapshot::prove(mapped.bytes()))
-    })
-    .await
-    .map_err(|_| interrupted())?
+        Ok(work(mapped.bytes()))
+    });
+    let id = id.to_owned();
+    done.await.map_err(|_| VerifyError::Interrupted { id })?
 }
 
 fn stored_check(ok: bool, message: String) -> Check {

@@ -10,6 +10,7 @@ mod support;
 
 mod alerts;
 mod architecture;
+mod backup;
 mod chart;
 mod docs;
 mod etcd_room;

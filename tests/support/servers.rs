@@ -268,9 +268,25 @@ impl Toxiproxy {
     /// Adds a toxic: `("latency", r#"{"latency":300}"#)`, `("bandwidth", r#"{"rate":500}"#)` (KB/s), `("limit_data", r#"{"bytes":1000}"#)`,
     /// `("reset_peer", r#"{"timeout":0}"#)`, `("timeout", r#"{"timeout":0}"#)`.
     pub fn toxic(&self, proxy: &str, kind: &str, attributes: &str) {
-        let body =
-            format!("{{\"name\":\"{kind}\",\"type\":\"{kind}\",\"attributes\":{attributes}}}");
+        self.add_toxic(proxy, "downstream", kind, attributes);
+    }
+
+    /// The same for what the client sends.
+    pub fn upstream_toxic(&self, proxy: &str, kind: &str, attributes: &str) {
+        self.add_toxic(proxy, "upstream", kind, attributes);
+    }
+
+    fn add_toxic(&self, proxy: &str, stream: &str, kind: &str, attributes: &str) {
+        let body = format!(
+            "{{\"name\":\"{kind}-{stream}\",\"type\":\"{kind}\",\"stream\":\"{stream}\",\"attributes\":{attributes}}}"
+        );
         self.post(&format!("/proxies/{proxy}/toxics"), &body);
+    }
+
+    /// Sends new connections to another loopback port, and ends the old ones.
+    pub fn redirect(&self, proxy: &str, upstream: u16) {
+        let body = format!("{{\"enabled\":true,\"upstream\":\"127.0.0.1:{upstream}\"}}");
+        self.post(&format!("/proxies/{proxy}"), &body);
     }
 
     /// Switches a proxy off (connections refused) or on.
