@@ -1,5 +1,6 @@
 //! One backup from start to end: hooks → snapshot → verify → seal → store → read back → retain → hooks.
 
+mod commit;
 mod error;
 mod hooks;
 mod increment;

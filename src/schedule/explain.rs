@@ -19,8 +19,10 @@ pub fn reasons(decision: &Decision, policy: &Policy, state: &State) -> Vec<Strin
         lines.push(line);
     }
     if let (Some(saved), Some(ratio)) = (decision.saved_percent, decision.exposure_ratio_percent) {
+        let word = if saved < 0.0 { "more" } else { "fewer" };
         lines.push(format!(
-            "over the last 28 days {saved:.0} % fewer backups than the cron at {ratio:.0} % of its mean exposure"
+            "over the last 28 days {:.0} % {word} backups than the cron at {ratio:.0} % of its mean exposure",
+            saved.abs()
         ));
     }
     lines

@@ -1,0 +1,145 @@
+//! What holds for every catalogue and every policy.
+
+use super::*;
+
+fn rules() -> impl Strategy<Value = RetentionPolicy> {
+    let count = || proptest::option::of(1_i64..6);
+    (
+        count(),
+        proptest::option::of(1_i64..400),
+        count(),
+        count(),
+        count(),
+        count(),
+    )
+        .prop_map(
+            |(max_backups, age, keep_hourly, keep_daily, keep_weekly, keep_monthly)| {
+                RetentionPolicy {
+                    max_backups,
+                    max_age: age.map(|hours| format!("{hours}h").parse().unwrap()),
+                    keep_hourly,
+                    keep_daily,
+                    keep_weekly,
+                    keep_monthly,
+                }
+            },
+        )
+}
+
+/// Whether each full backup is proved, and how many hours passed since the one before.
+fn history() -> impl Strategy<Value = Vec<Manifest>> {
+    proptest::collection::vec((any::<bool>(), 1_i64..200), 0..24).prop_map(|steps| {
+        let total: i64 = steps.iter().map(|(_, gap)| gap).sum();
+        let mut ago = total;
+        let mut backups = Vec::new();
+        for (revision, (proved, gap)) in (1..).zip(&steps) {
+            ago -= gap;
+            let backup = full(revision, ago);
+            backups.push(if *proved { backup } else { unproved(backup) });
+        }
+        backups
+    })
+}
+
+/// The rules, said as slowly and plainly as can be: for one backup, look at all others.
+fn model_keeps(backups: &[Manifest], index: usize, policy: &RetentionPolicy) -> bool {
+    let backup = &backups[index];
+    let proved = |one: &Manifest| one.level >= Level::Verified;
+    let newer: Vec<&Manifest> = backups[index + 1..]
+        .iter()
+        .filter(|other| proved(other) == proved(backup))
+        .collect();
+    let slot = |grain, moment| match grain {
+        Grain::Hour => moment_parts(moment, 13),
+        Grain::Day => moment_parts(moment, 10),
+        Grain::Week => iso_week(moment),
+        Grain::Month => moment_parts(moment, 7),
+    };
+    let rule = |count: Option<i64>, grain| {
+        count.is_some_and(|count| {
+            let mine: String = slot(grain, backup.created);
+            let others: BTreeSet<String> =
+                newer.iter().map(|one| slot(grain, one.created)).collect();
+            !others.contains(&mine) && (others.len() as i64) < count
+        })
+    };
+    *policy == RetentionPolicy::default()
+        || policy
+            .max_backups
+            .is_some_and(|most| (newer.len() as i64) < most)
+        || policy
+            .max_age
+            .is_some_and(|age| now() < backup.created + age.as_signed())
+        || rule(policy.keep_hourly, Grain::Hour)
+        || rule(policy.keep_daily, Grain::Day)
+        || rule(policy.keep_weekly, Grain::Week)
+        || rule(policy.keep_monthly, Grain::Month)
+        || (proved(backup) && newer.is_empty())
+}
+
+fn moment_parts(moment: Timestamp, length: usize) -> String {
+    moment.to_string()[..length].to_owned()
+}
+
+fn iso_week(moment: Timestamp) -> String {
+    let week = moment
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .date()
+        .iso_week_date();
+    format!("{}-W{}", week.year(), week.week())
+}
+
+proptest! {
+    #[test]
+    fn the_plan_is_what_the_model_says(backups in history(), policy in rules()) {
+        let plan = plan(&backups, &hourly(), &policy, now());
+        let kept: BTreeSet<&str> = plan.kept.iter().map(|one| one.id.as_str()).collect();
+        for (index, backup) in backups.iter().enumerate() {
+            prop_assert_eq!(
+                kept.contains(backup.id.as_str()),
+                model_keeps(&backups, index, &policy),
+                "{} of {:?}", backup.id, policy
+            );
+        }
+        prop_assert_eq!(plan.kept.len() + plan.dropped.len(), backups.len());
+        if let Some(last) = backups.iter().rev().find(|one| one.level >= Level::Verified) {
+            prop_assert!(kept.contains(last.id.as_str()));
+        }
+    }
+
+    #[test]
+    fn finer_grains_nest_in_coarser_ones(a in 0_i64..4_000_000_000, step in 0_i64..5_000_000) {
+        let (a, b) = (Timestamp::from_second(a).unwrap(), Timestamp::from_second(a + step).unwrap());
+        for (fine, coarse) in [(Grain::Hour, Grain::Day), (Grain::Day, Grain::Week), (Grain::Day, Grain::Month)] {
+            prop_assert!(bucket(a, fine) != bucket(b, fine) || bucket(a, coarse) == bucket(b, coarse));
+            prop_assert!(bucket(a, coarse) <= bucket(b, coarse));
+        }
+    }
+
+    #[test]
+    fn what_a_kept_increment_needs_is_kept(lengths in proptest::collection::vec(0_usize..4, 1..8), policy in rules()) {
+        let mut backups: Vec<Manifest> = Vec::new();
+        let mut revision = 0;
+        for length in &lengths {
+            revision += 1;
+            let base = full(revision, 1000 - revision);
+            backups.push(base.clone());
+            let mut parent = base.clone();
+            for _ in 0..*length {
+                revision += 1;
+                let next = increment(&base, &parent, revision, 1000 - revision);
+                backups.push(next.clone());
+                parent = next;
+            }
+        }
+        let plan = plan(&backups, &hourly(), &policy, now());
+        let kept: BTreeSet<&str> = plan.kept.iter().map(|one| one.id.as_str()).collect();
+        for backup in backups.iter().filter(|one| kept.contains(one.id.as_str())) {
+            if let Some(chain) = &backup.chain {
+                prop_assert!(kept.contains(chain.base.as_str()));
+                let parent = backups.iter().find(|one| one.stored_sha256 == chain.parent_sha256).unwrap();
+                prop_assert!(kept.contains(parent.id.as_str()));
+            }
+        }
+    }
+}
