@@ -92,7 +92,7 @@ pub async fn fetch(
     unseal: &UnsealFlags,
     repository: &Repository,
     manifest: &Manifest,
-    file: &PathBuf,
+    file: &Path,
 ) -> Result<(), CliError> {
     if manifest.kind != Kind::Full {
         return Err(CliError::new(

@@ -2,11 +2,16 @@
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
 
 use super::CliError;
 use crate::api::ErrorClass;
+
+/// A verb that computes does not hear a signal at once; after this long the process ends without it.
+const DEAF: Duration = Duration::from_secs(2);
 
 /// Runs `verb` to its end on a runtime of its own. SIGINT and SIGTERM drop it, which runs its clean-up, and give 130 and 143.
 pub fn block_on(
@@ -19,13 +24,22 @@ pub fn block_on(
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut terminate = signal(SignalKind::terminate())?;
+        let (told, heard) = oneshot::channel();
+        tokio::spawn(async move {
+            let code = tokio::select! {
+                _ = interrupt.recv() => 130,
+                _ = terminate.recv() => 143,
+            };
+            let _ = told.send(code);
+            tokio::time::sleep(DEAF).await;
+            std::process::exit(i32::from(code));
+        });
         tokio::select! {
             outcome = verb => outcome,
-            _ = interrupt.recv() => Ok(ExitCode::from(130)),
-            _ = terminate.recv() => Ok(ExitCode::from(143)),
+            Ok(code) = heard => Ok(ExitCode::from(code)),
         }
     });
     // A blocking read that still waits must not hold the process.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(500));
+    runtime.shutdown_timeout(Duration::from_millis(500));
     outcome
 }

@@ -345,7 +345,8 @@ fn plain_hash(rows: &[(RowKey, Vec<u8>)], at: i64, compacted: i64) -> u32 {
     for (key, bytes) in rows.iter().filter(|(key, _)| key.revision.main <= at) {
         let main = key.revision.main;
         let dropped = main <= compacted && !keep.is_empty() && !keep.contains(key);
-        if !dropped && !(main == compacted && key.tombstone) {
+        let gone = main == compacted && key.tombstone;
+        if !dropped && !gone {
             sum = crc32c::crc32c_append(sum, &key.encode());
             sum = crc32c::crc32c_append(sum, bytes);
         }

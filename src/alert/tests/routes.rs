@@ -7,7 +7,8 @@ fn routes_and_names_choose_who_hears() {
     use AlertSeverity::{Critical, Info, Warning};
     let critical = Kind::NotProtected;
     let warning = Kind::BackupFailed;
-    let table: [(&str, Vec<AlertRoute>, Kind, &[&str], &[&str]); 9] = [
+    type Case<'a> = (&'a str, Vec<AlertRoute>, Kind, &'a [&'a str], &'a [&'a str]);
+    let table: [Case<'_>; 9] = [
         (
             "no routes: all",
             vec![],
