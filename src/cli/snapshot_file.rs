@@ -1,7 +1,7 @@
 //! Where `snapshot` verbs read from: a file, or a backup in a store, which is fetched into a scratch folder first.
 
 use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use clap::Args;
 
