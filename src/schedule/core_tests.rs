@@ -4,9 +4,13 @@
 
 use jiff::Timestamp;
 
+use super::fit::{self, FitOptions};
+use super::history::History;
+use super::model::Model;
 use super::simulate::report::{Stage, Trace};
 use super::simulate::run::{PolicyName, Taken};
-use super::{Cron, Policy};
+use super::timescale::Timescale;
+use super::{Cron, Policy, score};
 use crate::signals::series::{Point, Series};
 
 const STEP: u32 = 300;
@@ -82,8 +86,8 @@ fn the_bounds_hold_on_hostile_traces() {
 
 #[test]
 fn what_comes_later_changes_nothing_before() {
-    let days = 18;
-    let cut = 16 * DAY + 71;
+    let days = 7;
+    let cut = 6 * DAY + 71;
     let whole = trace(days, office);
     let other = trace(days, |cell| {
         if cell < cut {
@@ -99,7 +103,7 @@ fn what_comes_later_changes_nothing_before() {
             taken
         };
         let taken = before(&whole);
-        assert!(taken.len() > 100, "{name:?}");
+        assert!(taken.len() > 40, "{name:?}");
         assert_eq!(taken, before(&other), "{name:?}");
     }
 }
@@ -138,4 +142,26 @@ fn uneven_traffic_is_worth_saving_at_no_more_exposure() {
     assert!(result.p99_exposure_ratio <= 1.0, "{result:?}");
     let fixed = stage.result(PolicyName::Fixed, &stage.run(PolicyName::Fixed, None));
     assert!(fixed.saved_percent.abs() < 1.0, "{fixed:?}");
+}
+
+#[test]
+fn a_forecast_knows_what_has_just_happened() {
+    // Levels that last for hours and follow no clock: only the recent windows can tell them.
+    let level = |cell: usize| {
+        let mixed = (cell / 60).wrapping_mul(2_654_435_761) >> 8;
+        [0.5, 2.0, 8.0, 30.0][mixed % 4]
+    };
+    let history = History::new(&trace(14, level).series);
+    let scale = Timescale::new(&policy(), f64::from(STEP), f64::from(STEP));
+    let model = fit::fit_until(&history, 10 * DAY, &FitOptions::new(&scale)).unwrap();
+    let scores = score::score(&model, &history, score::first_unseen(&model, &history));
+    let nearest = scores.first().unwrap();
+    assert!(nearest.model < 0.7 * nearest.profile, "{nearest:?}");
+}
+
+#[test]
+fn the_example_model_is_one_that_this_version_reads() {
+    let text = include_str!("../../models/example-office.json");
+    let model = Model::from_json(text).unwrap();
+    assert_eq!(model.to_json().unwrap() + "\n", text);
 }

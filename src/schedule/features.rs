@@ -61,12 +61,7 @@ pub fn shared(history: &History, now: usize, reference: f64) -> Option<Row> {
     let scale = |rate: f64| (rate / reference).ln_1p();
     // A short window without samples says what the next longer one with samples says.
     let mut longer = fallback;
-    for (slot, window) in row
-        .iter_mut()
-        .zip(WINDOWS)
-        .rev()
-        .skip(COUNT - WINDOWS.len())
-    {
+    for (slot, window) in row[..WINDOWS.len()].iter_mut().zip(WINDOWS).rev() {
         let rate = history.mean_back(now, window).unwrap_or(longer);
         longer = rate;
         *slot = scale(rate);

@@ -195,7 +195,12 @@ impl<'a> Stage<'a> {
             .count();
         let cron = (to - from) as f64 / self.period as f64;
         Score {
-            saved_percent: 100.0 * (1.0 - backups as f64 / cron),
+            // In less than a period the cron has no backup that could be saved.
+            saved_percent: if cron < 1.0 {
+                0.0
+            } else {
+                100.0 * (1.0 - backups as f64 / cron)
+            },
             mean_exposure_ratio: ratios.mean,
             p99_exposure_ratio: ratios.p99,
         }
