@@ -1,8 +1,8 @@
-"""The demo's rhythm of writes, by the wall clock: seventy seconds of many in every four minutes, else few."""
+"""The demo's rhythm of writes, by the wall clock: forty seconds of many in every two minutes, else few."""
 
-PERIOD = 240  # seconds
-BUSY_FOR = 70
-BUSY, QUIET = 90, 3  # puts a second
+PERIOD = 120  # seconds
+BUSY_FOR = 40
+BUSY, QUIET = 60, 3  # puts a second
 
 
 def busy(moment):
