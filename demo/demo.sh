@@ -7,7 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 tools=${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}
-watching=75 # seconds of ordinary running that are shown
+watching=90 # seconds of ordinary running that are shown
 [ "${1:-}" != --short ] || watching=20
 began=$SECONDS
 
@@ -147,7 +147,7 @@ await 30 "Prometheus is ready" answers "http://127.0.0.1:$prometheus/-/ready"
 await 20 "the mailbox answers" answers "http://127.0.0.1:$mail/api/v1/messages"
 await 20 "the Slack stand-in answers" answers "http://127.0.0.1:$slack/_ready"
 start load python3 "$here/load.py" "http://127.0.0.1:$client"
-say "etcd takes writes: forty seconds of many, eighty of few, over and over"
+say "etcd takes writes: a minute of many, two of few, over and over"
 
 # ---- etcdguardian ------------------------------------------------------------------------------------------------------------
 

@@ -1,8 +1,8 @@
-"""The demo's rhythm of writes, by the wall clock: forty seconds of many in every two minutes, else few."""
+"""The demo's rhythm of writes, by the wall clock: a minute of many, two of few, over and over."""
 
-PERIOD = 120  # seconds
-BUSY_FOR = 40
-BUSY, QUIET = 60, 3  # puts a second
+PERIOD = 180  # seconds
+BUSY_FOR = 60
+BUSY, QUIET = 80, 2  # puts a second
 
 
 def busy(moment):
