@@ -13,6 +13,9 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use crate::support::Prometheus;
 
+/// Labels, and the counter's value at a time.
+type Labelled<'a> = (&'a str, &'a dyn Fn(i64) -> f64);
+
 /// The end of the history: a round hour some days ago, so that nothing depends on today.
 fn end() -> i64 {
     (Timestamp::now().as_second() / 3600 - 48) * 3600
@@ -48,19 +51,18 @@ fn history(hours: i64, api_server: bool) -> String {
         }
     };
     let members = ["a", "b", "c"].map(|name| format!("job=\"etcd\",instance=\"{name}\""));
-    let counter =
-        |name: &str, rate: f64, family: &mut dyn FnMut(&str, &[(&str, &dyn Fn(i64) -> f64)])| {
-            let whole = move |at: i64| rate * since(at);
-            let reset = move |at: i64| rate * restarted(at);
-            family(
-                name,
-                &[
-                    (&members[0], &whole),
-                    (&members[1], &reset),
-                    (&members[2], &whole),
-                ],
-            );
-        };
+    let counter = |name: &str, rate: f64, family: &mut dyn FnMut(&str, &[Labelled<'_>])| {
+        let whole = move |at: i64| rate * since(at);
+        let reset = move |at: i64| rate * restarted(at);
+        family(
+            name,
+            &[
+                (&members[0], &whole),
+                (&members[1], &reset),
+                (&members[2], &whole),
+            ],
+        );
+    };
     counter("etcd_mvcc_put_total", 4.0, &mut family);
     counter("etcd_mvcc_delete_total", 1.0, &mut family);
     family(
