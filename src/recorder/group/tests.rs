@@ -1,3 +1,5 @@
+//! Messages of a watch become whole revisions, or a gap with its name.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use etcd_client::proto::PbResponseHeader;
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! A segment gives back what was written, and tells what was damaged.
+
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Evidence in, level out: every way in which a check can fail or not be made.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;
