@@ -32,7 +32,7 @@ def main():
         write(f"etcd_mvcc_delete_total{labels} 0 {moment}\n")
     write("# TYPE etcd_mvcc_db_total_size_in_bytes gauge\n")
     for moment in moments:
-        write(f"etcd_mvcc_db_total_size_in_bytes{labels} {20_000_000 + (moment - moments[0]) * 30} {moment}\n")
+        write(f"etcd_mvcc_db_total_size_in_bytes{labels} 8200000 {moment}\n")
     write("# EOF\n")
 
 

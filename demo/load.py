@@ -22,10 +22,13 @@ def main():
     address = sys.argv[1].removeprefix("http://")
     connection = http.client.HTTPConnection(address, timeout=10)
     generator = random.Random(1)
+    # A database of the size that the history tells of, so that a backup's size is no surprise.
+    for number in range(16):
+        put(connection, f"/registry/demo/large-{number:02}".encode(), generator.randbytes(500_000))
     due = time.monotonic()
     for number in itertools.count():
         key = f"/registry/demo/object-{number % 2000:04}".encode()
-        put(connection, key, generator.randbytes(600))
+        put(connection, key, generator.randbytes(100))
         # By the plan, not from the answer: a slow etcd does not change the rhythm.
         due = max(due + 1 / rate(time.time()), time.monotonic() - 1)
         time.sleep(max(0.0, due - time.monotonic()))
