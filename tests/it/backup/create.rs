@@ -128,6 +128,12 @@ fn a_schedule_s_template_is_taken_with_its_store_its_seal_and_its_retention() {
         desk.path("store").display()
     );
     std::fs::write(desk.path("manifests/hourly.yaml"), manifest).unwrap();
+    // A key pair: a passphrase is made slow on purpose, and much slower without optimization.
+    let seal = desk.path("secrets/seal");
+    std::fs::create_dir_all(&seal).unwrap();
+    let identities = seal.join("identities").display().to_string();
+    let public = desk.run(&["keygen", &identities]).ok();
+    std::fs::write(seal.join("recipients"), public).unwrap();
     for _ in 0..3 {
         etcd.ctl(&["put", "one", "more"]);
         let made = desk
@@ -162,14 +168,18 @@ fn a_schedule_s_template_is_taken_with_its_store_its_seal_and_its_retention() {
     let closed = desk
         .run(&["backup", "verify", "latest", "--deep", "--from", &store])
         .code(12);
-    assert!(!closed.stderr.contains("long enough"), "{}", closed.stderr);
+    assert!(
+        !closed.stderr.contains("AGE-SECRET-KEY"),
+        "{}",
+        closed.stderr
+    );
     let words = ["backup", "verify", "latest", "--deep", "--from", &store];
     let opened = [&words[..], &["--encryption-secret", "seal", "-o", "json"]].concat();
     assert_eq!(desk.run(&opened).json()["level"], "Consistent");
-    // The passphrase lies nowhere.
+    // The secret key lies nowhere.
     for file in files(&desk.path("store")) {
         let bytes = std::fs::read(&file).unwrap();
-        let found = bytes.windows(11).any(|window| window == b"long enough");
+        let found = bytes.windows(14).any(|window| window == b"AGE-SECRET-KEY");
         assert!(!found, "{}", file.display());
     }
 }

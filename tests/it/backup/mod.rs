@@ -34,10 +34,6 @@ impl Desk {
                 [("username", "root"), ("password", "correct horse")],
             ),
             ("reader", [("username", "reader"), ("password", "hunter2")]),
-            (
-                "seal",
-                [("passphrase", "a long enough passphrase"), ("note", "x")],
-            ),
         ] {
             let folder = desk.path("secrets").join(secret);
             std::fs::create_dir_all(&folder).unwrap();
