@@ -18,7 +18,7 @@ else
 fi
 chapter() { printf '\n%s== %s%s %s(%s s)%s\n' "$bold" "$*" "$plain" "$dim" $((SECONDS - began)) "$plain"; }
 say() { printf '   %s\n' "$*"; }
-quote() { sed "s/^/   $dim|$plain /"; }
+quote() { fold -s -w 114 | sed "s/^/   $dim|$plain /"; }
 die() {
   printf '%s!! %s%s\n' "$red" "$*" "$plain" >&2
   exit 1
@@ -84,7 +84,7 @@ answers() { curl -fsS --noproxy '*' --max-time 2 "$1"; }
 
 chapter "Tools and binary"
 "$root/tests/tools/get-tools.sh" demo 2> >(quote >&2)
-export PATH=$PATH:$tools/bin
+export PATH=$PATH:$tools/bin PYTHONDONTWRITEBYTECODE=1
 
 # A PATH etcd serves when it is 3.5, 3.6 or 3.7 and its etcdctl is there too.
 if etcd --version 2>/dev/null | grep -Eq 'etcd Version: 3\.[567]\.' && command -v etcdctl >/dev/null; then
