@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// As many past backups as are looked at: a change of hardware or workload is forgotten after these.
 pub const KEPT: usize = 64;
-/// With fewer than this a line says nothing; the last backup stands for the next.
-const LEAST: usize = 4;
+/// With fewer than this a line says nothing; the last backup stands for the next, and no size is a surprise.
+pub const LEAST: usize = 4;
 /// The range of a guess from one or two backups: half to twice.
 const UNSURE: (f64, f64) = (0.5, 2.0);
 /// A backup beyond these multiples of what was expected is worth a look (scheduling.md §4: mass delete, runaway writer).
@@ -149,7 +149,8 @@ fn line(
 ) -> Option<Range> {
     let last = past.first()?;
     let proportional = || {
-        let likely = to(last) * at / from(last);
+        // The size of the database may have been asked for well before the snapshot was taken.
+        let likely = to(last) * (at / from(last)).clamp(UNSURE.0, UNSURE.1);
         Range {
             likely,
             low: likely * UNSURE.0,

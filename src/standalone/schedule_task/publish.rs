@@ -206,6 +206,9 @@ impl ScheduleTask {
 
     /// Tells people of a backup that is much larger or smaller than the ones before it let expect.
     pub(super) fn tell_of_size(&mut self, backup: &GoodBackup, now: Timestamp) {
+        if self.record.sizes.len() < size::LEAST {
+            return;
+        }
         let Some(expected) = self.record.expected(self.db_size) else {
             return;
         };
