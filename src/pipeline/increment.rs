@@ -146,7 +146,6 @@ impl Attempt<'_> {
         let mut manifest = self.increment_manifest(&proved, parent, status, tools.sealer)?;
         manifest.raw_size = sealed.size;
         manifest.plain_sha256 = sealed.sha256;
-        self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
         let told = |done: u64| self.stages.bytes(done, total);
         let stored = tools
             .repository

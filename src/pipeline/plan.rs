@@ -111,11 +111,6 @@ pub(super) fn tip<'a>(
     Ok(Tip { base, last })
 }
 
-/// `<time>-<revision>`, unique in a cluster.
-pub(super) fn backup_id(created: Timestamp, revision: i64) -> String {
-    format!("{}-{revision}", created.strftime("%Y%m%dT%H%M%SZ"))
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
@@ -186,11 +181,5 @@ pub(super) mod tests {
         let said = warnings(Some("etcd compacted"), "3.5.1");
         assert!(said.iter().any(|w| w.starts_with("BackupPromotedToFull")));
         assert!(said.iter().any(|w| w.contains("3.5.3")));
-    }
-
-    #[test]
-    fn the_id_is_time_and_revision() {
-        let created: Timestamp = "2026-03-04T05:06:07.9Z".parse().unwrap();
-        assert_eq!(backup_id(created, 42), "20260304T050607Z-42");
     }
 }

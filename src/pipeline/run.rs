@@ -15,6 +15,7 @@ use super::stages::Stages;
 use super::{Completed, PipelineError, Progress, Recording, Request, Services, Stage, plan};
 use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
+use crate::repository::key::full_id;
 use crate::repository::{Kind, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
 use crate::snapshot;
@@ -211,7 +212,6 @@ impl Attempt<'_> {
             let share = u64::try_from(share).unwrap_or(total);
             self.stages.bytes((total / 2).saturating_add(share), total);
         };
-        self.remember(Some((Arc::clone(&repository), manifest.clone())));
         let stored = repository
             .store(&manifest.data_key, &sealed_file, &told)
             .await?;
@@ -302,7 +302,7 @@ impl Attempt<'_> {
     fn manifest(&self, taken: &Taken, sealer: &Sealer) -> Manifest {
         let request = self.request;
         let member = &taken.drained.member;
-        let id = plan::backup_id(taken.created, taken.revision);
+        let id = full_id(taken.created, taken.revision);
         let cluster_id = format!("{:016x}", member.cluster_id);
         let seal = sealer.describe();
         let compression = sealer.compression();

@@ -191,9 +191,10 @@ impl fmt::Display for Key {
     }
 }
 
-/// The id of a full backup: the second it was taken, in UTC, and its revision.
+/// The id of a full backup: the moment it was taken, in UTC, and its revision. To the nanosecond, as two schedules of an
+/// idle cluster meet at every full hour with the same revision.
 pub fn full_id(created: Timestamp, revision: i64) -> String {
-    format!("{}-{revision}", created.strftime("%Y%m%dT%H%M%SZ"))
+    format!("{}-{revision}", created.strftime("%Y%m%dT%H%M%S%.fZ"))
 }
 
 /// The id of an increment: its base and its revisions.
@@ -341,6 +342,9 @@ mod tests {
     fn an_id_says_when_and_what() {
         let taken: Timestamp = "2026-11-25T03:23:02.987Z".parse().unwrap();
         assert_eq!(full_id(taken, 42), "20261125T032302Z-42");
+        let later = taken + jiff::SignedDuration::from_nanos(25);
+        assert_eq!(full_id(later, 42), "20261125T032302.000000025Z-42");
+        assert!(is_id(&full_id(later, 42)));
         assert_eq!(
             increment_id("20261125T032302Z-42", 43, 50),
             "20261125T032302Z-42.43-50"

@@ -1,7 +1,7 @@
 //! `backup create`: every release, TLS, users, schedules, and what it refuses.
 
 use super::{Desk, cluster, data_file, files, s3};
-use crate::support::{Etcd, Toxiproxy, Versitygw};
+use crate::support::{Etcd, Toxiproxy, Versitygw, guardian};
 
 #[test]
 fn every_release_is_backed_up_and_proved_to_be_consistent() {
@@ -235,4 +235,27 @@ fn a_store_that_dies_in_the_middle_leaves_no_backup_and_a_slow_one_is_waited_for
     proxy.toxic("store", "latency", r#"{"latency": 200}"#);
     assert_eq!(desk.create()["level"], "Consistent");
     assert_eq!(desk.items().len(), 1);
+}
+
+#[test]
+fn backups_of_the_same_revision_in_the_same_second_all_stand() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 10, 10);
+    let desk = Desk::local(&etcd);
+    let config = desk.path("guardian.yaml").display().to_string();
+    let made: Vec<String> = std::thread::scope(|scope| {
+        let config = &config;
+        let runs: Vec<_> = (0..4)
+            .map(|_| {
+                scope.spawn(move || {
+                    let words = ["backup", "create", "--config", config, "-o", "json"];
+                    guardian(&words).json()["id"].to_string()
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect()
+    });
+    let distinct: std::collections::BTreeSet<&String> = made.iter().collect();
+    assert_eq!(distinct.len(), 4, "{made:?}");
+    assert_eq!(desk.items().len(), 4);
 }
