@@ -97,8 +97,7 @@ impl Queries {
             significant,
             db_size: Query {
                 name: "dbSizeQuery",
-                text: own(&source.db_size_query)
-                    .unwrap_or_else(|| "max(etcd_mvcc_db_total_size_in_bytes)".to_owned()),
+                text: own(&source.db_size_query).unwrap_or_else(|| etcd_size(&range)),
             },
             load: Query {
                 name: "loadQuery",
@@ -114,6 +113,11 @@ fn etcd_writes(range: &str) -> String {
     format!(
         "max by (job) (rate(etcd_mvcc_put_total[{range}]) + rate(etcd_mvcc_delete_total[{range}]))"
     )
+}
+
+/// The largest member. Over the range, as a lost scrape or a value that is no number would look like a shrunken database.
+fn etcd_size(range: &str) -> String {
+    format!("max(max_over_time(etcd_mvcc_db_total_size_in_bytes[{range}]))")
 }
 
 /// The slowest member's 99th percentile of log syncs, seconds.
