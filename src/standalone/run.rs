@@ -192,6 +192,8 @@ impl Keeper {
         reload.reset();
         let mut tick = tokio::time::interval(TICK);
         let mut published = self.services.board.subscribe();
+        // From the first moment on `status` has something to read.
+        self.services.board.save();
         loop {
             tokio::select! {
                 () = changes.changed() => self.reload(),

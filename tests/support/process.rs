@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take to become ready; generous, because tests share few cores with builds.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A loopback port that nobody listens on. Below the kernel's ephemeral range, so that no outgoing connection takes it meanwhile.
 pub fn free_port() -> u16 {
@@ -22,7 +22,7 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Asks until the answer is `Some`, every 20 ms, for four minutes at most; `what` is named when it never comes.
+/// Asks until the answer is `Some`, every 20 ms, for a minute at most; `what` is named when it never comes.
 pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
