@@ -97,7 +97,13 @@ impl Message {
             line("Changes at risk", grouped(changes));
         }
         if let (Some(at), false) = (facts.retry_at, over) {
-            line("Next attempt", moment(at, now));
+            let soon = at.duration_since(now) < SignedDuration::from_secs(1);
+            let next = if soon {
+                "at once".to_owned()
+            } else {
+                moment(at, now)
+            };
+            line("Next attempt", next);
         }
         for (label, value) in &facts.details {
             line(label, value.clone());

@@ -162,3 +162,15 @@ fn start_logging(
     drop(started);
     Ok(())
 }
+
+/// The text of a file that the command line names; an absent one is `NotFound`, and the error names it.
+pub(super) fn read_text(path: &std::path::Path) -> Result<String, CliError> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let class = if error.kind() == std::io::ErrorKind::NotFound {
+            ErrorClass::NotFound
+        } else {
+            ErrorClass::Failed
+        };
+        CliError::from_error(class, &error).about(path)
+    })
+}

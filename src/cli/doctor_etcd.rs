@@ -1,7 +1,6 @@
 //! What `doctor` tries of etcd: members, leader, alarms, releases, the right to take a snapshot, certificates.
 
 use jiff::{SignedDuration, Timestamp};
-use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::context::Context;
 use super::doctor::Examined;
@@ -162,20 +161,11 @@ async fn snapshot(etcd: &Etcd) -> Examined {
 
 fn certificate(shown: &Certificate, now: Timestamp) -> Examined {
     let name = format!("certificate of {}", shown.holder);
-    let parsed = X509Certificate::from_der(&shown.der);
-    let Ok((_, parsed)) = parsed else {
+    let Some((subject, from, until)) = shown.validity() else {
         let message = "it cannot be read as an X.509 certificate";
         return Examined::warning(name, message, "look at it with 'openssl x509 -text'");
     };
-    let validity = parsed.validity();
-    let at = |second: i64| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
-    expiry(
-        name,
-        &parsed.subject().to_string(),
-        at(validity.not_before.timestamp()),
-        at(validity.not_after.timestamp()),
-        now,
-    )
+    expiry(name, &subject, from, until, now)
 }
 
 fn expiry(

@@ -256,14 +256,7 @@ impl Export {
 }
 
 fn load(path: &std::path::Path) -> Result<Fitted, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let class = if error.kind() == std::io::ErrorKind::NotFound {
-            ErrorClass::NotFound
-        } else {
-            ErrorClass::Failed
-        };
-        CliError::from_error(class, &error).about(path)
-    })?;
+    let text = super::context::read_text(path)?;
     Fitted::from_json(&text)
         .map_err(|error| CliError::from_error(ErrorClass::Failed, &error).about(path))
 }

@@ -205,14 +205,7 @@ fn simulate(traces: &[Trace], names: &[PolicyName], policy: &Policy) -> Vec<Play
 
 /// Reads a trace file; it is named after the file.
 pub(super) fn read_trace(path: &Path) -> Result<Trace, CliError> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        let class = if error.kind() == std::io::ErrorKind::NotFound {
-            ErrorClass::NotFound
-        } else {
-            ErrorClass::Failed
-        };
-        CliError::from_error(class, &error).about(path)
-    })?;
+    let text = super::context::read_text(path)?;
     let series = trace::read(&text)
         .map_err(|error| CliError::new(ErrorClass::Usage, with_causes(&error)).about(path))?;
     let name = path

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
+use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use tokio::sync::Mutex;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::connect::{ConnectOptions, host_and_port};
 use super::tls::{Probed, probe};
@@ -32,6 +34,20 @@ pub struct Certificate {
     pub holder: String,
     /// The certificate itself.
     pub der: CertificateDer<'static>,
+}
+
+impl Certificate {
+    /// Whose it is, and from when until when it is valid; `None` when it cannot be read as X.509.
+    pub fn validity(&self) -> Option<(String, Timestamp, Timestamp)> {
+        let (_, parsed) = X509Certificate::from_der(&self.der).ok()?;
+        let at = |second: i64| Timestamp::from_second(second).unwrap_or(Timestamp::MAX);
+        let validity = parsed.validity();
+        Some((
+            parsed.subject().to_string(),
+            at(validity.not_before.timestamp()),
+            at(validity.not_after.timestamp()),
+        ))
+    }
 }
 
 impl Etcd {

@@ -149,7 +149,7 @@ impl Metrics {
             certificate_expiry: Series::register(
                 to,
                 "certificate_expiry_timestamp_seconds",
-                "When the first of the client certificates for etcd expires",
+                "When the first of the certificates in play with etcd, the client's and the members', expires",
                 Gauge::default,
             ),
             last_success: Series::register(

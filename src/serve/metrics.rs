@@ -128,7 +128,7 @@ impl Metrics {
         });
     }
 
-    /// The first of the client certificates for etcd expires then; shown for `valid_for`.
+    /// The first of the certificates in play with etcd, the client's and the members', expires then; shown for `valid_for`.
     pub fn certificate_expires(&self, cluster: &str, at: Timestamp, valid_for: Duration) {
         let labels = Cluster {
             cluster: cluster.to_owned(),

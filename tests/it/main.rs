@@ -12,6 +12,7 @@ mod alerts;
 mod architecture;
 mod backup;
 mod chart;
+mod demo;
 mod docs;
 mod etcd_room;
 mod recorder;

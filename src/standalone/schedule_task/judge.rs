@@ -1,6 +1,9 @@
 //! Observe and decide: what etcd and Prometheus say now, and what the core makes of it.
 
-use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::ScheduleTask;
 use super::Silent;
@@ -14,6 +17,10 @@ use crate::schedule::model::Model;
 use crate::schedule::timescale::Timescale;
 use crate::standalone::observe::Observed;
 use crate::standalone::record::GoodBackup;
+
+/// Certificates are looked at this often; the metric outlives a day without an answer, as when one of them has expired.
+const CERTIFICATES_EVERY: SignedDuration = SignedDuration::from_hours(1);
+const CERTIFICATES_VALID: Duration = Duration::from_secs(25 * 3600);
 
 impl ScheduleTask {
     pub(super) async fn observe(&mut self, now: Timestamp) -> Observed {
@@ -31,18 +38,43 @@ impl ScheduleTask {
             .last_successful
             .as_ref()
             .and_then(GoodBackup::point);
-        let secrets = self.services.secrets.as_ref();
+        let secrets = Arc::clone(&self.services.secrets);
         let source: Box<dyn StatusSource> = match etcd {
-            Ok(etcd) => Box::new(etcd),
+            Ok(etcd) => {
+                self.look_at_certificates(&etcd, now).await;
+                Box::new(etcd)
+            }
             Err(error) => Box::new(Silent(std::sync::Mutex::new(Some(error)))),
         };
         let observed = self
             .signals
-            .observe(source.as_ref(), secrets, point, now)
+            .observe(source.as_ref(), secrets.as_ref(), point, now)
             .await;
         self.db_size = observed.db_size.or(self.db_size);
         self.tell_of_etcd(&observed, now);
         observed
+    }
+
+    /// The first end of a certificate in play, to the metrics, once an hour: it asks every member anew.
+    async fn look_at_certificates(&mut self, etcd: &Etcd, now: Timestamp) {
+        let due = self
+            .certificates_seen
+            .is_none_or(|at| now.duration_since(at).abs() >= CERTIFICATES_EVERY);
+        if !due {
+            return;
+        }
+        self.certificates_seen = Some(now);
+        let ends = etcd.certificates().await;
+        let first = ends
+            .iter()
+            .filter_map(|certificate| certificate.validity())
+            .map(|(_, _, until)| until)
+            .min();
+        if let Some(until) = first {
+            let cluster = self.services.cluster_name();
+            let metrics = &self.services.metrics;
+            metrics.certificate_expires(&cluster, until, CERTIFICATES_VALID);
+        }
     }
 
     pub(super) async fn decide(&mut self, observed: &Observed, now: Timestamp) -> Decision {

@@ -2,6 +2,7 @@
 
 mod environment;
 mod live;
+mod promises;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
