@@ -5,7 +5,9 @@
 //! | room | its one job |
 //! | --- | --- |
 //! | [`cli`] | words in, words out: verbs, tables, progress, exit codes |
+//! | [`operator`] | the three resources in the API server: leader election, Jobs, events, restores |
 //! | [`standalone`] | the main loop with a folder of YAML in place of the API server |
+//! | [`engine`] | the loop of one schedule: observe → fit → decide → dispatch, for either host |
 //! | [`serve`] | metrics, health, status page |
 //! | [`alert`] | outcome → message → Slack, email, webhook |
 //! | [`schedule`] | the core: when a backup is worth taking, and why |
@@ -28,7 +30,9 @@ pub mod alert;
 pub mod api;
 pub mod cause;
 pub mod cli;
+pub mod engine;
 pub mod etcd;
+pub mod operator;
 pub mod pipeline;
 pub mod recorder;
 pub mod records;

@@ -364,6 +364,21 @@ pub struct EtcdBackupStatus {
     /// Compact revision of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compact_revision: Option<i64>,
+    /// Id in the catalogue.
+    #[serde(rename = "backupID", skip_serializing_if = "Option::is_none")]
+    pub backup_id: Option<String>,
+    /// The moment that it holds: when the snapshot was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snapshot_time: Option<Timestamp>,
+    /// Attempts that were begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub attempts: Option<i64>,
+    /// When a failed attempt is followed by the next.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next_attempt_time: Option<Timestamp>,
+    /// The Kubernetes Job that does the work, `namespace/name`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub job: Option<String>,
 }
 
 /// How far a backup is proved.

@@ -6,7 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EtcdAuth, EtcdBackupSpec, EtcdCertificates, HumanDuration, PrometheusSource, StorageLocation,
+    EtcdAuth, EtcdBackupSpec, EtcdCertificates, HumanDuration, OperatorConfig, PrometheusSource,
+    StorageLocation,
 };
 
 /// Everything that is not said in a resource: the cluster, default store, alerts, listener, folders.
@@ -43,6 +44,9 @@ pub struct EtcdGuardianConfig {
     /// Folder with a folder per Secret and a file per key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secrets_dir: Option<PathBuf>,
+    /// What concerns the operator alone.
+    #[serde(default)]
+    pub operator: OperatorConfig,
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,

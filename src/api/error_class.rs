@@ -60,6 +60,23 @@ impl ErrorClass {
         }
     }
 
+    /// The class of a reason; `Failed` for a word that is none.
+    pub fn from_reason(reason: &str) -> Self {
+        let all = [
+            Self::Usage,
+            Self::VerificationFailed,
+            Self::NotFound,
+            Self::Refused,
+            Self::StoreUnavailable,
+            Self::Locked,
+            Self::Credentials,
+            Self::EtcdUnavailable,
+            Self::Timeout,
+        ];
+        let found = all.into_iter().find(|class| class.reason() == reason);
+        found.unwrap_or(Self::Failed)
+    }
+
     /// Whether trying again without a change by a person can help.
     pub fn is_transient(self) -> bool {
         matches!(

@@ -238,6 +238,9 @@ pub struct EtcdRestoreStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub resolved_chain: Vec<String>,
+    /// What the ids of the restored cluster and its members are made with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster_token: Option<String>,
     /// The steps and how far each got.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200))]

@@ -70,6 +70,7 @@ from_room_errors!(
     crate::restore::RestoreError,
     crate::secrets::SecretError,
     crate::snapshot::SnapshotError,
+    crate::operator::OperatorError,
     crate::standalone::LoopError,
 );
 

@@ -15,6 +15,7 @@ mod doctor_site;
 mod error;
 mod keygen;
 mod model;
+mod operator;
 mod output;
 mod progress;
 mod restore;
@@ -67,6 +68,11 @@ pub enum Command {
     Snapshot(Box<snapshot::SnapshotVerbs>),
     /// Run schedules without Kubernetes.
     Run(run::Run),
+    /// Run the controllers in a Kubernetes cluster.
+    Operator(operator::Operator),
+    /// What a Job of the operator runs.
+    #[command(hide = true)]
+    Job(operator::JobVerbs),
     /// What was decided, and wishes to the running loop.
     Schedule(schedule::Schedule),
     /// Fit, judge and show forecasts of the change rate offline.
@@ -127,6 +133,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Snapshot(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Run(verb) => wait::block_on(verb.run(&global)),
+        Command::Operator(verb) => wait::block_on_told(|told| verb.run(&global, told)),
+        Command::Job(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Schedule(verb) => wait::block_on(verb.run(&global)),
         Command::Model(verb) => wait::block_on(verb.run(&global)),
         Command::Doctor(verb) => wait::block_on(async { verb.run(&global).await }),

@@ -13,14 +13,13 @@ use super::context::Context;
 use super::output::{self, Format};
 use super::{CliError, args::Global};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
+use crate::engine::{ResourceName, StateDir, decision_file, decision_status, policy_of};
 use crate::records::read_record;
 use crate::schedule::decide::Decision;
 use crate::schedule::explain;
 use crate::serve::StatusSnapshot;
+use crate::standalone::Desired;
 use crate::standalone::requests::{self, Request, Wish};
-use crate::standalone::{
-    Desired, ResourceName, StateDir, decision_file, decision_status, policy_of,
-};
 
 /// How long a command waits for the running loop to heed it.
 const HEED: Duration = Duration::from_secs(10);

@@ -10,9 +10,9 @@ use super::context::Context;
 use super::output;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
+use crate::engine::StateDir;
 use crate::records::read_record;
 use crate::serve::{ScheduleState, StatusSnapshot};
-use crate::standalone::StateDir;
 
 /// The running loop writes its status more often than this.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);

@@ -3,38 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use kube::ResourceExt;
 use notify::{RecursiveMode, Watcher};
 use tokio::sync::watch;
 
 use crate::api::{EtcdBackup, EtcdBackupSchedule, Resource, StorageLocation, parse_resources};
+use crate::engine::ResourceName;
 
 /// Larger than any folder of manifests that people write; a bigger file is not one.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-
-/// Namespace and name of a resource.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ResourceName {
-    /// Its namespace; `default` where the manifest names none.
-    pub namespace: String,
-    /// Its name.
-    pub name: String,
-}
-
-impl std::fmt::Display for ResourceName {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.namespace, self.name)
-    }
-}
-
-impl ResourceName {
-    fn of(resource: &impl ResourceExt) -> Self {
-        Self {
-            namespace: resource.namespace().unwrap_or_else(|| "default".to_owned()),
-            name: resource.name_any(),
-        }
-    }
-}
 
 /// What the folder wants, and what in it could not be understood.
 #[derive(Debug, Clone, Default, PartialEq)]

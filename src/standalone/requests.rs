@@ -5,21 +5,9 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ResourceName;
-use super::state::StateDir;
+pub use crate::engine::Wish;
+use crate::engine::{ResourceName, StateDir};
 use crate::records::{RecordError, read_record, write_record};
-
-/// What a command wants of a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wish {
-    /// A backup now.
-    Trigger,
-    /// No backups for now.
-    Suspend,
-    /// Backups again.
-    Resume,
-}
 
 /// A wish and whom it is about.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -6,18 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::board::Board;
-use super::requests;
-use super::requests::Wish;
-use super::schedule_task::{Inbox, Looked, ScheduleTask};
-use super::services::{About, Services};
-use super::state::{StateDir, StateError};
-use super::{Desired, FolderWatch, ResourceName, policy_of, single_task};
+use super::host::FolderHost;
+use super::{Desired, FolderWatch, requests, single_task};
 use crate::alert::{Alerter, Facts, Kind};
-use crate::api::{ErrorClass, EtcdBackupSchedule, EtcdGuardianConfig};
+use crate::api::{ErrorClass, EtcdGuardianConfig};
+use crate::engine::{
+    About, Board, Keeper, Looked, ResourceName, ScheduleTask, Services, Slots, StateDir,
+    StateError, Trust, policy_of,
+};
 use crate::secrets::Secrets;
 use crate::serve::{self, Metrics};
 
@@ -25,6 +24,8 @@ use crate::serve::{self, Metrics};
 const RELOAD: Duration = Duration::from_secs(30);
 /// Wishes of commands are looked for, and the status is saved, this often.
 const TICK: Duration = Duration::from_millis(500);
+/// Pipelines that run at once: two databases in scratch and two uploads are enough for one host.
+const CONCURRENT_BACKUPS: usize = 2;
 /// How long alerts may take to leave when the process ends by itself.
 const FLUSH: Duration = Duration::from_secs(20);
 
@@ -116,7 +117,10 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
         Some(server.map_err(|source| LoopError::Listen { listen, source })?)
     };
     let services = Arc::new(Services {
-        slots: Services::slots(),
+        trust: Trust::Everyone,
+        discovered: std::sync::RwLock::default(),
+        slots: Slots::new(CONCURRENT_BACKUPS),
+        host: Arc::new(FolderHost(state.clone())),
         config: start.config,
         config_file: start.config_file,
         secrets: start.secrets,
@@ -133,10 +137,10 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
         services.alerter.finish(FLUSH).await;
         return Ok(outcome);
     }
-    let mut keeper = Keeper {
+    let mut keeper = FolderLoop {
+        schedules: Keeper::new(Arc::clone(&services)),
         services,
         folder,
-        schedules: BTreeMap::new(),
         singles: BTreeMap::new(),
     };
     keeper.keep(ready).await;
@@ -152,7 +156,7 @@ async fn one_round(services: &Arc<Services>, folder: &std::path::Path) -> Result
         outcome = outcome.and(Err(ErrorClass::Usage));
     }
     for (name, schedule) in desired.schedules {
-        let looked = match ScheduleTask::open(Arc::clone(services), name.clone(), schedule) {
+        let looked = match ScheduleTask::open(Arc::clone(services), name.clone(), schedule).await {
             Ok(mut task) => task.once().await,
             Err(error) => {
                 tracing::error!(schedule = %name, "{error}");
@@ -170,23 +174,17 @@ async fn one_round(services: &Arc<Services>, folder: &std::path::Path) -> Result
     outcome
 }
 
-struct Keeper {
+struct FolderLoop {
     services: Arc<Services>,
     folder: PathBuf,
-    schedules: BTreeMap<ResourceName, Kept>,
+    schedules: Keeper,
     singles: BTreeMap<ResourceName, JoinHandle<()>>,
 }
 
-struct Kept {
-    wanted: watch::Sender<EtcdBackupSchedule>,
-    wishes: mpsc::Sender<Wish>,
-    task: JoinHandle<()>,
-}
-
-impl Keeper {
+impl FolderLoop {
     async fn keep(&mut self, ready: watch::Sender<bool>) {
         let mut changes = FolderWatch::start(&self.folder);
-        self.reload();
+        self.reload().await;
         ready.send_replace(true);
         let mut reload = tokio::time::interval(RELOAD);
         reload.reset();
@@ -196,8 +194,8 @@ impl Keeper {
         self.services.board.save();
         loop {
             tokio::select! {
-                () = changes.changed() => self.reload(),
-                _ = reload.tick() => self.reload(),
+                () = changes.changed() => self.reload().await,
+                _ = reload.tick() => self.reload().await,
                 _ = tick.tick() => {
                     self.heed_requests();
                     self.publish_alerts();
@@ -210,7 +208,7 @@ impl Keeper {
         }
     }
 
-    fn reload(&mut self) {
+    async fn reload(&mut self) {
         let now = Timestamp::now();
         let mut desired = Desired::load(&self.folder, self.services.config.store.as_ref());
         desired
@@ -226,23 +224,20 @@ impl Keeper {
             });
         // A file that cannot be understood must not stop the backups that it used to ask for.
         if desired.problems.is_empty() {
-            self.schedules.retain(|name, kept| {
-                let wanted = desired.schedules.contains_key(name);
-                if !wanted {
-                    tracing::info!(schedule = %name, "the schedule is gone");
-                    kept.task.abort();
-                }
-                wanted
-            });
+            self.schedules
+                .retain(|name| desired.schedules.contains_key(name));
             let schedules = &self.schedules;
             self.services.board.retain(
-                |name| schedules.contains_key(name) || desired.schedules.contains_key(name),
+                |name| schedules.keeps(name) || desired.schedules.contains_key(name),
                 now,
             );
         }
         self.tell_problems(&desired.problems, now);
         for (name, schedule) in desired.schedules {
-            self.want(name, schedule, &mut desired.problems);
+            let words = format!("EtcdBackupSchedule {name}");
+            if let Err(error) = self.schedules.want(name, schedule).await {
+                desired.problems.push(format!("{words}: {error}"));
+            }
         }
         for (name, backup) in desired.backups {
             if !self.singles.contains_key(&name) {
@@ -254,48 +249,6 @@ impl Keeper {
             }
         }
         self.services.board.problems(desired.problems, now);
-    }
-
-    fn want(
-        &mut self,
-        name: ResourceName,
-        schedule: EtcdBackupSchedule,
-        problems: &mut Vec<String>,
-    ) {
-        if let Some(kept) = self
-            .schedules
-            .get(&name)
-            .filter(|kept| !kept.task.is_finished())
-        {
-            kept.wanted.send_if_modified(|now| {
-                let changed = *now != schedule;
-                if changed {
-                    *now = schedule;
-                }
-                changed
-            });
-            return;
-        }
-        match ScheduleTask::open(Arc::clone(&self.services), name.clone(), schedule.clone()) {
-            Ok(task) => {
-                let (wanted, wanted_receiver) = watch::channel(schedule);
-                let (wishes, wishes_receiver) = mpsc::channel(8);
-                let inbox = Inbox {
-                    wanted: wanted_receiver,
-                    wishes: wishes_receiver,
-                };
-                let task = tokio::spawn(task.work(inbox));
-                self.schedules.insert(
-                    name,
-                    Kept {
-                        wanted,
-                        wishes,
-                        task,
-                    },
-                );
-            }
-            Err(error) => problems.push(format!("EtcdBackupSchedule {name}: {error}")),
-        }
     }
 
     fn tell_problems(&self, problems: &[String], now: Timestamp) {
@@ -329,9 +282,9 @@ impl Keeper {
 
     fn heed_requests(&mut self) {
         for (file, request) in requests::waiting(self.services.state.root()) {
-            let heeded = match self.schedules.get(&request.schedule()) {
+            let heeded = match self.schedules.wish(&request.schedule(), request.wish) {
                 // A full queue is tried again at the next tick.
-                Some(kept) => kept.wishes.try_send(request.wish).is_ok(),
+                Some(taken) => taken,
                 None => {
                     tracing::warn!(schedule = %request.schedule(), "a command asks for a schedule that is not there");
                     true

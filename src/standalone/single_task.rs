@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::ResourceName;
-use super::dispatch::{Order, StageName};
-use super::plan::{Interrupted, SingleBackup, judge_interrupted, single_backup};
-use super::record::{BackupRecord, Failure, GoodBackup, Run};
-use super::services::Services;
 use crate::api::{ErrorClass, EtcdBackup};
 use crate::cause::with_causes;
+use crate::engine::plan::{Interrupted, SingleBackup, judge_interrupted, single_backup};
+use crate::engine::{
+    BackupRecord, Failure, GoodBackup, Order, ResourceName, Run, Services, StageName,
+};
 use crate::pipeline::Recording;
 use crate::records::{read_record, write_record};
 

@@ -15,6 +15,7 @@ mod chart;
 mod demo;
 mod docs;
 mod etcd_room;
+mod operator;
 mod recorder;
 mod restore_boot;
 mod restore_safety;

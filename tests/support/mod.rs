@@ -5,6 +5,7 @@
 mod binary;
 mod etcd;
 mod http;
+mod kubernetes;
 mod pki;
 mod process;
 mod prometheus;
@@ -15,6 +16,7 @@ use std::path::PathBuf;
 pub use binary::{Ran, guardian, guardian_command, guardian_process};
 pub use etcd::Etcd;
 pub use http::http;
+pub use kubernetes::Kubernetes;
 pub use pki::Pki;
 pub use process::{Process, free_port, until};
 pub use prometheus::Prometheus;

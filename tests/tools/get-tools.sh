@@ -262,7 +262,18 @@ kubernetes() {
     log "built $part in $((SECONDS - start)) s"
   done
 }
-get_k8s() { kubernetes kube-apiserver kube-controller-manager; }        # enough for controllers without pods
+# Any kubectl will do; the distribution's when there is none.
+get_kubectl() {
+  local found
+  if [ -x "$bin/kubectl" ]; then return; fi
+  if found=$(command -v kubectl); then
+    ln -sf "$found" "$bin/kubectl"
+  else
+    debian kubernetes-client 1.20.5+really1.20.2-1.1+deb12u1 \
+      087c42dc26c847740043cdaa8b16db666be5591a1da957f822922aa1b677494e usr/bin/kubectl kubectl
+  fi
+}
+get_k8s() { get_kubectl && kubernetes kube-apiserver kube-controller-manager; } # enough for controllers without pods
 get_cluster() { get_k8s && kubernetes kube-scheduler kubelet kube-proxy; } # and for a node
 get_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
 

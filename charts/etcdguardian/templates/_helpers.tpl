@@ -23,6 +23,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- end }}
 
+{{- define "etcdguardian.image" -}}
+{{ .Values.image.repository }}:{{ .Values.image.tag | default .Chart.AppVersion }}
+{{- end }}
+
 {{- /* The storageLocation of the one store that is enabled, as JSON; empty when none is. */ -}}
 {{- define "etcdguardian.store" -}}
 {{- $found := list }}
@@ -41,10 +45,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if $found }}{{ first $found | toJson }}{{ end }}
 {{- end }}
 
-{{- /* The names of every Secret that is mounted, each once, as JSON. */ -}}
+{{- /* The names of every Secret that the config names by file, each once, as JSON. */ -}}
 {{- define "etcdguardian.secrets" -}}
-{{- $names := concat .Values.extraSecrets (list .Values.etcd.certificates.secretName .Values.etcd.auth.secretName) }}
-{{- with include "etcdguardian.store" . | default "{}" | fromJson }}{{ $names = append $names (.credentialsSecret | default "") }}{{ end }}
+{{- $names := .Values.extraSecrets }}
 {{- with .Values.monitoring.alerts }}
 {{- if .slack.enabled }}{{ $names = append $names .slack.secretName }}{{ end }}
 {{- if .email.enabled }}{{ $names = append $names .email.secretName }}{{ end }}
@@ -61,6 +64,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- $config := dict "apiVersion" "etcdguardian.io/v1alpha1" "kind" "EtcdGuardianConfig" "cluster" $cluster
       "serve" (dict "listen" "0.0.0.0:9180") "stateDir" "/var/lib/etcdguardian" "manifests" (printf "%s/manifests" $folder)
       "secretsDir" (printf "%s/secrets" $folder) "log" (dict "level" "info" "format" "Json") }}
+{{- $jobs := dict "labels" .Values.jobs.podLabels "annotations" .Values.jobs.podAnnotations "nodeSelector" .Values.nodeSelector
+      "tolerations" .Values.tolerations "hostNetwork" .Values.hostNetwork "scratchSize" .Values.scratch.sizeLimit
+      "serviceAccountName" (include "etcdguardian.serviceAccount" .) "configMap" (printf "%s-config" (include "etcdguardian.fullname" .)) }}
+{{- if .Values.jobs.enabled }}
+{{- $_ := set $jobs "image" (include "etcdguardian.image" .) }}
+{{- $_ := set $jobs "imagePullPolicy" .Values.image.pullPolicy }}
+{{- $pull := list }}
+{{- range .Values.imagePullSecrets }}{{ $pull = append $pull .name }}{{ end }}
+{{- $_ := set $jobs "imagePullSecrets" $pull }}
+{{- with .Values.jobs.resources }}{{ $_ := set $jobs "resources" . }}{{ end }}
+{{- with .Values.affinity }}{{ $_ := set $jobs "affinity" . }}{{ end }}
+{{- with .Values.priorityClassName }}{{ $_ := set $jobs "priorityClassName" . }}{{ end }}
+{{- end }}
+{{- $_ := set $config "operator" (dict "namespace" .Release.Namespace "trustedNamespaces" .Values.operator.trustedNamespaces
+      "concurrency" (int .Values.operator.concurrency) "historyLimit" (int .Values.operator.historyLimit)
+      "leaderElection" (dict "enabled" .Values.leaderElection.enabled "leaseName" (include "etcdguardian.fullname" .)) "jobs" $jobs) }}
 {{- with .Values.monitoring.prometheus.url }}{{ $_ := set $config "prometheus" (dict "url" .) }}{{ end }}
 {{- with include "etcdguardian.store" . }}{{ $_ := set $config "store" (fromJson .) }}{{ end }}
 {{- $channels := list }}

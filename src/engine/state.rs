@@ -3,6 +3,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::ResourceName;
 use crate::api::ErrorClass;
@@ -40,10 +41,10 @@ impl StateError {
 }
 
 /// The folder, locked for this process for as long as it is held.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StateDir {
     root: PathBuf,
-    _lock: File,
+    _lock: Arc<File>,
 }
 
 impl StateDir {
@@ -68,7 +69,7 @@ impl StateDir {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 root: root.to_owned(),
-                _lock: lock,
+                _lock: Arc::new(lock),
             }),
             Err(TryLockError::WouldBlock) => Err(StateError::Locked {
                 folder: root.to_owned(),

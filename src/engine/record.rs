@@ -39,6 +39,8 @@ pub struct ScheduleRecord {
     pub history: VecDeque<BackupHistoryEntry>,
     /// Slots that passed without a backup.
     pub missed_slots: i64,
+    /// The newest value of the trigger annotation that was heeded.
+    pub trigger: Option<String>,
     /// Switched off by `schedule suspend`.
     pub suspended: bool,
 }

@@ -4,10 +4,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
 use super::ResourceName;
 use super::board::Board;
+use super::host::Host;
+use super::slots::Slots;
 use super::state::StateDir;
 use crate::alert::{Alerter, Event, Facts, Kind, Subject};
 use crate::api::{ClusterConfig, EtcdBackupSpec, EtcdGuardianConfig};
@@ -16,9 +17,6 @@ use crate::pipeline::Services as PipelineServices;
 use crate::repository::{Repository, RepositoryError, StoreObserver};
 use crate::secrets::Secrets;
 use crate::serve::Metrics;
-
-/// Pipelines that run at once: two databases in scratch and two uploads are enough for one host.
-const CONCURRENT_BACKUPS: usize = 2;
 
 /// What every task of the loop shares.
 pub struct Services {
@@ -36,8 +34,51 @@ pub struct Services {
     pub state: StateDir,
     /// What the page shows.
     pub board: Board,
+    /// Whose resources may use what is this process's own.
+    pub trust: Trust,
+    /// Endpoints of the etcd that this process found by itself; used where the config names none.
+    pub discovered: std::sync::RwLock<Vec<String>>,
     /// Bounds how many pipelines run at once.
-    pub slots: Semaphore,
+    pub slots: Slots,
+    /// Where the records survive, and who carries backups out.
+    pub host: Arc<dyn Host>,
+}
+
+/// Whose resources may use what is this process's own: its configured etcd, its cloud identity, its files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trust {
+    /// Everybody's: whoever writes them can read this process's files anyway.
+    Everyone,
+    /// Those of these namespaces.
+    Namespaces(std::collections::BTreeSet<String>),
+}
+
+impl Trust {
+    /// Whether a namespace's resources are trusted so.
+    pub fn covers(&self, namespace: &str) -> bool {
+        match self {
+            Self::Everyone => true,
+            Self::Namespaces(names) => names.contains(namespace),
+        }
+    }
+
+    /// The etcd of a backup: see [`Services::cluster_of`].
+    pub fn cluster(
+        &self,
+        own: Option<&ClusterConfig>,
+        found: &[String],
+        spec: &EtcdBackupSpec,
+        namespace: &str,
+    ) -> ClusterConfig {
+        if !self.covers(namespace) {
+            return ClusterConfig::default().for_backup(spec);
+        }
+        let mut named = own.cloned().unwrap_or_default();
+        if named.endpoints.is_empty() {
+            named.endpoints = found.to_vec();
+        }
+        named.for_backup(spec)
+    }
 }
 
 /// Counts store requests in the metrics.
@@ -50,24 +91,18 @@ impl StoreObserver for CountRequests {
 }
 
 impl Services {
-    /// A semaphore of as many permits as pipelines may run at once.
-    pub fn slots() -> Semaphore {
-        Semaphore::new(CONCURRENT_BACKUPS)
-    }
-
     /// The cluster's name in metrics, alerts and pages.
     pub fn cluster_name(&self) -> String {
-        self.config
-            .cluster
-            .as_ref()
-            .and_then(|cluster| cluster.name.clone())
-            .unwrap_or_else(|| "etcd".to_owned())
+        cluster_name(&self.config)
     }
 
-    /// The etcd of a backup: its own endpoints and credentials, each absent one taken from the config.
-    pub fn cluster_of(&self, spec: &EtcdBackupSpec) -> ClusterConfig {
-        let named = self.config.cluster.clone().unwrap_or_default();
-        named.for_backup(spec)
+    /// The etcd of a backup: its own endpoints and credentials, each absent one taken from the config, or found; for a
+    /// namespace that is not trusted its own alone.
+    pub fn cluster_of(&self, spec: &EtcdBackupSpec, namespace: &str) -> ClusterConfig {
+        let found = self.discovered.read();
+        let found = found.unwrap_or_else(std::sync::PoisonError::into_inner);
+        self.trust
+            .cluster(self.config.cluster.as_ref(), &found, spec, namespace)
     }
 
     /// How to reach the etcd of a backup; credentials are read anew each time.
@@ -76,7 +111,7 @@ impl Services {
         spec: &EtcdBackupSpec,
         namespace: &str,
     ) -> Result<ConnectOptions, crate::etcd::EtcdError> {
-        let cluster = self.cluster_of(spec);
+        let cluster = self.cluster_of(spec, namespace);
         ConnectOptions::resolve(&cluster, namespace, self.secrets.as_ref()).await
     }
 
@@ -119,6 +154,14 @@ impl Services {
         };
         self.alerter.tell(event);
     }
+}
+
+/// The name of the config's cluster in manifests, metrics and alerts.
+pub fn cluster_name(config: &EtcdGuardianConfig) -> String {
+    let cluster = config.cluster.as_ref();
+    cluster
+        .and_then(|cluster| cluster.name.clone())
+        .unwrap_or_else(|| "etcd".to_owned())
 }
 
 /// Which resource an alert is about, who is to hear of it, and when it happened.

@@ -49,17 +49,19 @@ pub fn single_backup(record: &BackupRecord, now: Timestamp) -> SingleBackup {
         (None, None) => SingleBackup::Make,
         (None, Some(failure)) if failure.count >= SINGLE_BACKUP_ATTEMPTS => SingleBackup::GaveUp,
         (None, Some(failure)) => {
-            let pause = 30_i64 << failure.count.saturating_sub(1).min(7);
-            match failure
-                .at
-                .checked_add(SignedDuration::from_secs(pause.min(3600)))
-            {
+            match failure.at.checked_add(retry_pause(failure.count)) {
                 // A clock that jumped back must not hold the retry off for longer than its pause.
                 Ok(at) if at > now && failure.at <= now => SingleBackup::RetryAt(at),
                 _ => SingleBackup::Make,
             }
         }
     }
+}
+
+/// The pause after so many failures in a row: 30 seconds, doubling up to an hour.
+pub fn retry_pause(failures: u32) -> SignedDuration {
+    let seconds = 30_i64 << failures.saturating_sub(1).min(7);
+    SignedDuration::from_secs(seconds.min(3600))
 }
 
 /// How well a schedule protects its cluster.
@@ -123,7 +125,7 @@ fn grace(policy: &Policy, interval: SignedDuration) -> SignedDuration {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::standalone::record::Failure;
+    use crate::engine::record::Failure;
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()

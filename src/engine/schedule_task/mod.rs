@@ -5,7 +5,6 @@ mod judge;
 mod publish;
 mod standing;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -20,21 +19,33 @@ use super::meter;
 use super::observe::{Signals, SignalsSetup};
 use super::policy::{policy_of, prometheus_in_force, step_seconds};
 use super::record::{GoodBackup, ScheduleRecord};
-use super::requests::Wish;
 use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
 use crate::cause::with_causes;
 use crate::etcd::{EtcdError, MemberStatus, StatusSource};
 use crate::pipeline::Recording;
-use crate::records::{read_record, write_record};
 use crate::schedule::backtest::Archive;
 use crate::schedule::decide::Action;
 use crate::schedule::timescale::Timescale;
 use crate::schedule::{Policy, slots};
 
+/// A new value of this annotation on a schedule asks for one backup now.
+pub const TRIGGER_ANNOTATION: &str = "etcdguardian.io/trigger";
 /// The record is saved at least this often; what a crash loses is counted again from the history.
 const SAVE_EVERY: SignedDuration = SignedDuration::from_secs(60);
+
+/// What a command wants of a schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wish {
+    /// A backup now.
+    Trigger,
+    /// No backups for now.
+    Suspend,
+    /// Backups again.
+    Resume,
+}
 
 /// What a schedule's task is told from outside.
 pub struct Inbox {
@@ -53,7 +64,6 @@ pub struct ScheduleTask {
     signals: Signals,
     archive: Archive,
     record: ScheduleRecord,
-    file: PathBuf,
     saved: Option<Timestamp>,
     certificates_seen: Option<Timestamp>,
     stage: StageName,
@@ -84,17 +94,15 @@ impl ScheduleTask {
     ///
     /// # Errors
     /// One sentence when the schedule cannot be followed.
-    pub fn open(
+    pub async fn open(
         services: Arc<Services>,
         name: ResourceName,
         schedule: EtcdBackupSchedule,
     ) -> Result<Self, String> {
         let now = Timestamp::now();
         let policy = policy_of(&schedule.spec).map_err(|error| error.to_string())?;
-        let file = services.state.record("schedules", &name);
-        let record = read_record::<ScheduleRecord>(&file)
-            .unwrap_or_default()
-            .checked(now);
+        let record = services.host.load(&name).await?;
+        let record = record.unwrap_or_default().checked(now);
         let signals = open_signals(&services, &name, &schedule, &policy)?;
         let mut task = Self {
             services,
@@ -104,7 +112,6 @@ impl ScheduleTask {
             signals,
             archive: Archive::default(),
             record,
-            file,
             saved: None,
             certificates_seen: None,
             stage: StageName::default(),
@@ -146,10 +153,10 @@ impl ScheduleTask {
                     let schedule = inbox.wanted.borrow_and_update().clone();
                     self.change(schedule);
                 }
-                Some(wish) = inbox.wishes.recv() => asked = self.heed(wish),
+                Some(wish) = inbox.wishes.recv() => asked = self.heed(wish).await,
             }
         }
-        self.save(Timestamp::now(), true);
+        self.save(Timestamp::now(), true).await;
         self.services
             .metrics
             .forget_schedule(&self.name.namespace, &self.name.name);
@@ -171,25 +178,26 @@ impl ScheduleTask {
         }
     }
 
-    async fn look(&mut self, asked: Option<&'static str>) -> Looked {
+    async fn look(&mut self, asked: Option<Asked>) -> Looked {
         let now = Timestamp::now();
         let observed = self.observe(now).await;
         let decision = self.decide(&observed, now).await;
-        self.publish(&observed, &decision, now);
+        self.publish(&observed, &decision, now).await;
         let gap = self.stand_watch().await;
-        let trigger = asked.map(str::to_owned).or(gap).or_else(|| {
+        let asked = asked.or_else(|| self.annotated());
+        let trigger = asked.or(gap.map(Asked::because)).or_else(|| {
             (decision.action == Action::Backup)
-                .then(|| decision.reasons.first().cloned().unwrap_or_default())
+                .then(|| Asked::because(decision.reasons.first().cloned().unwrap_or_default()))
         });
         // A run that may have finished elsewhere must be settled before another begins.
-        let (Some(trigger), None) = (trigger, &self.record.in_flight) else {
+        let (Some(asked), None) = (trigger, &self.record.in_flight) else {
             if self.record.in_flight.is_some() {
                 self.settle_interrupted().await;
             }
             return Looked::Waited;
         };
         meter::decided(&self.services.metrics, &self.name, &decision);
-        self.back_up(&trigger, &decision).await
+        self.back_up(asked, &decision).await
     }
 
     fn change(&mut self, schedule: EtcdBackupSchedule) {
@@ -215,15 +223,27 @@ impl ScheduleTask {
         }
     }
 
-    fn heed(&mut self, wish: Wish) -> Option<&'static str> {
+    async fn heed(&mut self, wish: Wish) -> Option<Asked> {
         match wish {
-            Wish::Trigger => return Some("asked for by 'schedule trigger'"),
+            Wish::Trigger => {
+                return Some(Asked::because("asked for by 'schedule trigger'".to_owned()));
+            }
             Wish::Suspend => self.record.suspended = true,
             Wish::Resume => self.record.suspended = false,
         }
         self.apply_record();
-        self.save(Timestamp::now(), true);
+        self.save(Timestamp::now(), true).await;
         None
+    }
+
+    /// The trigger annotation, when it has a value that was not heeded yet.
+    fn annotated(&self) -> Option<Asked> {
+        let annotations = self.schedule.metadata.annotations.as_ref()?;
+        let value = annotations.get(TRIGGER_ANNOTATION)?;
+        (self.record.trigger.as_ref() != Some(value)).then(|| Asked {
+            why: format!("asked for by the annotation {TRIGGER_ANNOTATION}"),
+            annotation: Some(value.clone()),
+        })
     }
 
     /// What the record says about the policy: suspended by hand, and how long a backup takes.
@@ -254,24 +274,23 @@ impl ScheduleTask {
         Timescale::live_cadence(&self.policy, f64::from(self.signals.step_seconds()))
     }
 
-    fn save(&mut self, now: Timestamp, must: bool) -> bool {
+    async fn save(&mut self, now: Timestamp, must: bool) -> bool {
         let due = self
             .saved
             .is_none_or(|at| now.duration_since(at).abs() >= SAVE_EVERY);
         if !must && !due {
             return true;
         }
-        match write_record(&self.file, &self.record) {
+        match self.services.host.save(&self.name, &self.record).await {
             Ok(()) => {
                 self.saved = Some(now);
                 true
             }
-            Err(error) => {
-                let message = with_causes(&error);
+            Err(message) => {
                 tracing::error!(schedule = %self.name, "cannot save the state: {message}");
                 let facts = Facts {
                     what: format!(
-                        "schedule {}: the state folder cannot be written, so no backup is begun",
+                        "schedule {}: the state cannot be saved, so no backup is begun",
                         self.name.name
                     ),
                     error: Some(message),
@@ -290,6 +309,21 @@ impl ScheduleTask {
             name: &self.name,
             channels: &self.schedule.spec.alerts,
             now,
+        }
+    }
+}
+
+/// Why a backup is to be made outside the decision's course.
+struct Asked {
+    why: String,
+    annotation: Option<String>,
+}
+
+impl Asked {
+    fn because(why: String) -> Self {
+        Self {
+            why,
+            annotation: None,
         }
     }
 }

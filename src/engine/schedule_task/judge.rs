@@ -8,6 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use super::ScheduleTask;
 use super::Silent;
 use crate::cause::with_causes;
+use crate::engine::observe::Observed;
+use crate::engine::record::GoodBackup;
 use crate::etcd::{Etcd, StatusSource};
 use crate::schedule::State;
 use crate::schedule::advance::advance;
@@ -15,8 +17,6 @@ use crate::schedule::decide::{self, Decision, Observation};
 use crate::schedule::history::History;
 use crate::schedule::model::Model;
 use crate::schedule::timescale::Timescale;
-use crate::standalone::observe::Observed;
-use crate::standalone::record::GoodBackup;
 
 /// Certificates are looked at this often; the metric outlives a day without an answer, as when one of them has expired.
 const CERTIFICATES_EVERY: SignedDuration = SignedDuration::from_hours(1);

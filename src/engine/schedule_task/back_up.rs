@@ -4,31 +4,62 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Looked, ScheduleTask};
+use super::{Asked, Looked, ScheduleTask};
 use crate::api::ErrorClass;
 use crate::cause::with_causes;
+use crate::engine::dispatch::{Failed, Order};
+use crate::engine::plan::{self, Interrupted};
+use crate::engine::record::{GoodBackup, Run};
 use crate::schedule::decide::Decision;
 use crate::schedule::{State, slots};
-use crate::standalone::dispatch::{Failed, Order};
-use crate::standalone::plan::{self, Interrupted};
-use crate::standalone::record::{GoodBackup, Run};
 
 impl ScheduleTask {
-    pub(super) async fn back_up(&mut self, trigger: &str, decision: &Decision) -> Looked {
+    pub(super) async fn back_up(&mut self, asked: Asked, decision: &Decision) -> Looked {
         let started = Timestamp::now();
+        let Asked {
+            why: trigger,
+            annotation,
+        } = asked;
         let run = Run {
             run_id: uuid::Uuid::now_v7().to_string(),
-            name: format!("{}-{}", self.name.name, started.strftime("%Y%m%d%H%M%S")),
+            name: self.run_name(annotation.as_deref(), started),
             started,
-            trigger: trigger.to_owned(),
+            trigger: trigger.clone(),
         };
         tracing::info!(schedule = %self.name, run = %run.run_id, source = ?decision.source, "backup begins: {trigger}");
         self.record.begun(run.clone());
+        let heeded = annotation.clone().or(self.record.trigger.clone());
+        let before = std::mem::replace(&mut self.record.trigger, heeded);
         // Without this on disk a crash could not be told from a run that never began.
-        if !self.save(started, true) {
+        if !self.save(started, true).await {
             self.record.in_flight = None;
+            self.record.trigger = before;
             return Looked::Failed(ErrorClass::Failed);
         }
+        self.carry(run).await
+    }
+
+    /// The name of a run: of its slot where the cron decides, so that two processes that meet in one slot mean one backup; of
+    /// the annotation that asked for it; else of the moment.
+    fn run_name(&self, annotation: Option<&str>, started: Timestamp) -> String {
+        if let Some(value) = annotation {
+            let hash = crc32c::crc32c(value.as_bytes());
+            return format!("{}-asked-{hash:08x}", self.name.name);
+        }
+        let core = self.record.core.as_ref();
+        let slot = core
+            .filter(|_| !self.policy.ai_enabled && self.record.failure.is_none())
+            .and_then(|core| slots::due(&self.policy, core, started).run)
+            .map(|run| match run {
+                slots::Run::OnTime(slot) | slots::Run::Late(slot) => slot,
+            });
+        let time = slot.unwrap_or(started).strftime("%Y%m%d%H%M%S");
+        format!("{}-{time}", self.name.name)
+    }
+
+    /// Has a run carried out and notes what came of it.
+    async fn carry(&mut self, run: Run) -> Looked {
+        let started = run.started;
         self.publish_running();
         let services = Arc::clone(&self.services);
         let spec = self.schedule.spec.backup_template.spec.clone();
@@ -42,7 +73,10 @@ impl ScheduleTask {
             run: &run,
             recording: &self.recording.clone(),
         };
-        let outcome = order.carry_out(&services, &self.stage).await;
+        let outcome = services
+            .host
+            .carry_out(&services, &order, &self.stage)
+            .await;
         let now = Timestamp::now();
         let looked = match outcome {
             Ok(done) => {
@@ -79,7 +113,7 @@ impl ScheduleTask {
         };
         self.apply_record();
         self.look_at_store(now).await;
-        self.save(now, true);
+        self.save(now, true).await;
         looked
     }
 
@@ -95,6 +129,13 @@ impl ScheduleTask {
     /// schedule. Waits for nothing: an unreachable store is asked again at the next look.
     pub(super) async fn settle_interrupted(&mut self) {
         let now = Timestamp::now();
+        if self.services.host.goes_on()
+            && let Some(run) = self.record.in_flight.clone()
+        {
+            tracing::info!(schedule = %self.name, backup = %run.name, "a run that was under way is taken up again");
+            self.carry(run).await;
+            return;
+        }
         let Some(backups) = self.look_at_store(now).await else {
             return;
         };
@@ -123,7 +164,7 @@ impl ScheduleTask {
             self.record.found(backup);
         }
         self.apply_record();
-        self.save(now, true);
+        self.save(now, true).await;
     }
 
     /// The store's backups of this schedule, oldest first; `None` when the store does not answer.
@@ -165,6 +206,10 @@ impl ScheduleTask {
                     .filter(|backup| backup.is_verified())
                     .map(|backup| backup.taken)
                     .min();
+                self.services
+                    .host
+                    .catalogued(&self.name, &self.schedule, &backups)
+                    .await;
                 self.backups.clone_from(&backups);
                 Some(backups)
             }

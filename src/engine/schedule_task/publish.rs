@@ -6,23 +6,27 @@ use jiff::Timestamp;
 
 use super::ScheduleTask;
 use crate::alert::{Facts, Kind};
-use crate::records::write_record;
+use crate::engine::meter;
+use crate::engine::observe::Observed;
+use crate::engine::plan::{self, Cover, Protection};
+use crate::engine::policy::prometheus_in_force;
+use crate::engine::record::GoodBackup;
+use crate::engine::report;
 use crate::schedule::decide::Decision;
 use crate::schedule::plan::Reason;
 use crate::schedule::size::{self, Surprise};
 use crate::serve::ScheduleState;
-use crate::standalone::meter;
-use crate::standalone::observe::Observed;
-use crate::standalone::plan::{self, Cover, Protection};
-use crate::standalone::policy::prometheus_in_force;
-use crate::standalone::record::GoodBackup;
-use crate::standalone::report::{self, decision_file};
 
 /// etcd must be silent for this many looks before people are told: one lost packet is no outage.
 const SILENT_LOOKS: u32 = 3;
 
 impl ScheduleTask {
-    pub(super) fn publish(&mut self, observed: &Observed, decision: &Decision, now: Timestamp) {
+    pub(super) async fn publish(
+        &mut self,
+        observed: &Observed,
+        decision: &Decision,
+        now: Timestamp,
+    ) {
         let protection = self.protection(now);
         self.tell_of_protection(protection, decision, now);
         self.tell_of_model(observed, decision, now);
@@ -76,12 +80,12 @@ impl ScheduleTask {
         let cadence = self.cadence();
         let cluster = self.services.cluster_name();
         meter::looked(&self.services.metrics, &cluster, &state, decision, cadence);
+        self.services
+            .host
+            .looked(&self.name, &state, decision)
+            .await;
         self.services.board.schedule(&self.name, state, now);
-        let file = decision_file(self.services.state.root(), &self.name);
-        if let Err(error) = write_record(&file, decision) {
-            tracing::warn!(schedule = %self.name, %error, "cannot save the decision for 'schedule explain'");
-        }
-        self.save(now, false);
+        self.save(now, false).await;
     }
 
     pub(super) fn publish_running(&self) {

@@ -63,12 +63,7 @@ impl Order<'_> {
 
     /// Runs the pipeline once a slot is free. Metrics hear of the outcome here, alerts by [`Order::tell`].
     pub async fn carry_out(&self, services: &Services, stage: &StageName) -> Result<Done, Failed> {
-        let Ok(_slot) = services.slots.acquire().await else {
-            return Err(Failed {
-                class: ErrorClass::Failed,
-                message: "the process is stopping".to_owned(),
-            });
-        };
+        let _slot = services.slots.acquire(&self.owner.namespace).await;
         let request = Request {
             spec: self.spec.clone(),
             namespace: self.owner.namespace.clone(),
@@ -76,7 +71,7 @@ impl Order<'_> {
             schedule: self.scheduled.then(|| self.owner.name.clone()),
             run_id: self.run.run_id.clone(),
             cluster_name: services.cluster_name(),
-            cluster: services.cluster_of(self.spec),
+            cluster: services.cluster_of(self.spec, &self.owner.namespace),
             scratch: services.state.scratch(),
             started: self.run.started,
         };

@@ -1,0 +1,121 @@
+//! One task a schedule: begun when it is wanted, told of every change, ended when it is wanted no more.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use super::ResourceName;
+use super::schedule_task::{Inbox, ScheduleTask, Wish};
+use super::services::Services;
+use crate::api::EtcdBackupSchedule;
+
+/// The tasks of all schedules.
+pub struct Keeper {
+    services: Arc<Services>,
+    tasks: BTreeMap<ResourceName, Kept>,
+}
+
+struct Kept {
+    wanted: watch::Sender<EtcdBackupSchedule>,
+    wishes: mpsc::Sender<Wish>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        for kept in self.tasks.values() {
+            kept.task.abort();
+        }
+    }
+}
+
+impl Keeper {
+    /// No tasks yet.
+    pub fn new(services: Arc<Services>) -> Self {
+        Self {
+            services,
+            tasks: BTreeMap::new(),
+        }
+    }
+
+    /// What the tasks share.
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Whether a schedule has a task.
+    pub fn keeps(&self, name: &ResourceName) -> bool {
+        self.tasks.contains_key(name)
+    }
+
+    /// Sees to it that a checked schedule is followed as it is now.
+    ///
+    /// # Errors
+    /// One sentence when it cannot be followed.
+    pub async fn want(
+        &mut self,
+        name: ResourceName,
+        schedule: EtcdBackupSchedule,
+    ) -> Result<(), String> {
+        let alive = self
+            .tasks
+            .get(&name)
+            .filter(|kept| !kept.task.is_finished());
+        if let Some(kept) = alive {
+            kept.wanted.send_if_modified(|now| {
+                // The API server writes status and bookkeeping into the same object: neither is a change of what is wanted.
+                let changed = now.spec != schedule.spec
+                    || now.metadata.annotations != schedule.metadata.annotations
+                    || now.metadata.uid != schedule.metadata.uid;
+                if changed {
+                    *now = schedule;
+                }
+                changed
+            });
+            return Ok(());
+        }
+        let services = Arc::clone(&self.services);
+        let task = ScheduleTask::open(services, name.clone(), schedule.clone()).await?;
+        let (wanted, wanted_receiver) = watch::channel(schedule);
+        let (wishes, wishes_receiver) = mpsc::channel(8);
+        let inbox = Inbox {
+            wanted: wanted_receiver,
+            wishes: wishes_receiver,
+        };
+        let task = tokio::spawn(task.work(inbox));
+        let kept = Kept {
+            wanted,
+            wishes,
+            task,
+        };
+        self.tasks.insert(name, kept);
+        Ok(())
+    }
+
+    /// Ends the tasks of schedules that are wanted no more; returns their names.
+    pub fn retain(&mut self, wanted: impl Fn(&ResourceName) -> bool) -> Vec<ResourceName> {
+        let mut gone = Vec::new();
+        self.tasks.retain(|name, kept| {
+            let stays = wanted(name);
+            if !stays {
+                tracing::info!(schedule = %name, "the schedule is gone");
+                kept.task.abort();
+                self.services
+                    .metrics
+                    .forget_schedule(&name.namespace, &name.name);
+                self.services.alerter.forget(&name.namespace, &name.name);
+                gone.push(name.clone());
+            }
+            stays
+        });
+        gone
+    }
+
+    /// Passes a wish on; `None` when there is no such schedule, `false` when its queue is full.
+    pub fn wish(&self, name: &ResourceName, wish: Wish) -> Option<bool> {
+        let kept = self.tasks.get(name)?;
+        Some(kept.wishes.try_send(wish).is_ok())
+    }
+}

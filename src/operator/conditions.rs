@@ -1,0 +1,87 @@
+//! Conditions, the contract with tools: one entry a type, whose time of transition stays while its status stays. Pure.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// What is to be said of one type of condition.
+pub struct Said<'a> {
+    /// As `Succeeded`.
+    pub kind: &'a str,
+    /// True, false, or not known yet.
+    pub status: Option<bool>,
+    /// CamelCase.
+    pub reason: &'a str,
+    /// A sentence.
+    pub message: &'a str,
+}
+
+/// Kubernetes takes messages of up to 32768 bytes.
+const LONGEST: usize = 4000;
+
+/// Says one thing; the other conditions stay.
+pub fn say(
+    conditions: &mut Vec<Condition>,
+    said: &Said<'_>,
+    generation: Option<i64>,
+    now: Timestamp,
+) {
+    let status = match said.status {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let since = conditions
+        .iter()
+        .find(|old| old.type_ == said.kind && old.status == status)
+        .map_or(Time(now), |old| old.last_transition_time.clone());
+    let condition = Condition {
+        type_: said.kind.to_owned(),
+        status: status.to_owned(),
+        reason: said.reason.to_owned(),
+        message: shortened(said.message, LONGEST),
+        observed_generation: generation,
+        last_transition_time: since,
+    };
+    match conditions.iter_mut().find(|old| old.type_ == said.kind) {
+        Some(old) => *old = condition,
+        None => conditions.push(condition),
+    }
+}
+
+/// A text of at most so many bytes.
+pub fn shortened(text: &str, most: usize) -> String {
+    if text.len() <= most {
+        return text.to_owned();
+    }
+    let mut end = most.saturating_sub('…'.len_utf8());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &text[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_time_while_its_status_stays() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let said = |status, message| Said {
+            kind: "Succeeded",
+            status,
+            reason: "Running",
+            message,
+        };
+        let mut conditions = Vec::new();
+        say(&mut conditions, &said(None, "one"), Some(1), at(1));
+        say(&mut conditions, &said(None, "two"), Some(1), at(2));
+        assert_eq!(conditions.len(), 1);
+        assert_eq!(conditions[0].last_transition_time, Time(at(1)));
+        assert_eq!(conditions[0].message, "two");
+        say(&mut conditions, &said(Some(true), "three"), Some(1), at(3));
+        assert_eq!(conditions[0].last_transition_time, Time(at(3)));
+        assert_eq!(shortened("ääää", 6), "ä…");
+    }
+}

@@ -1,0 +1,296 @@
+//! The Job that puts a member's restored data directory into its volume. It runs in the object's own namespace, where the volume
+//! claims and the Secrets are, and needs no right in the API server. Pure.
+
+use k8s_openapi::api::batch::v1::{Job, JobSpec};
+use k8s_openapi::api::core::v1::{
+    Capabilities, ConfigMap, ConfigMapVolumeSource, Container, HostPathVolumeSource,
+    PersistentVolumeClaimVolumeSource, PodTemplateSpec, SecretVolumeSource, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{Resource, ResourceExt};
+use serde_json::json;
+
+use super::plan::{JobState, Member, Place};
+use crate::api::{EtcdRestore, JobConfig, RestoreMode, RevisionPolicy, StorageLocation};
+use crate::operator::job::{KEPT_SECONDS, container_security, end_of_pod, pod_spec};
+use crate::operator::labels::{MANAGED_BY, OWNER_KIND_LABEL, OWNER_NAME, OWNER_NAMESPACE};
+use crate::restore::plan::DEFAULT_BUMP;
+
+/// A restore of a large database onto a slow volume.
+const DEADLINE: i64 = 6 * 3600;
+const CONFIG_FOLDER: &str = "/etc/etcdguardian/config";
+const SECRETS_FOLDER: &str = "/etc/etcdguardian/secrets";
+
+/// What the Jobs of one restore share.
+pub struct Plan<'a> {
+    /// The object.
+    pub restore: &'a EtcdRestore,
+    /// The operator's wishes for Jobs.
+    pub config: &'a JobConfig,
+    /// Where the backup lies.
+    pub location: &'a StorageLocation,
+    /// Secret that opens it.
+    pub encryption_secret: Option<&'a str>,
+    /// Id of the last backup of the chain.
+    pub backup: &'a str,
+    /// Revision of that backup, for a restore of it alone.
+    pub revision: i64,
+    /// Every member.
+    pub members: &'a [Member],
+    /// The restored cluster's token.
+    pub token: &'a str,
+}
+
+/// The words of `--initial-cluster`.
+pub fn initial_cluster(members: &[Member]) -> String {
+    let pairs: Vec<String> = members
+        .iter()
+        .map(|member| format!("{}={}", member.name, member.peer_url))
+        .collect();
+    pairs.join(",")
+}
+
+/// The name of a member's Job.
+pub fn job_name(restore: &EtcdRestore, member: &Member) -> String {
+    let hash = crc32c::crc32c(member.name.as_bytes());
+    format!(
+        "eg-restore-{}-{hash:08x}",
+        restore.uid().unwrap_or_default()
+    )
+}
+
+/// The config that the Jobs of a restore read: where the backup is, and nothing of the operator's.
+pub fn config_map(plan: &Plan<'_>) -> ConfigMap {
+    let config = json!({
+        "apiVersion": "etcdguardian.io/v1alpha1", "kind": "EtcdGuardianConfig",
+        "store": plan.location, "secretsDir": SECRETS_FOLDER,
+    });
+    ConfigMap {
+        metadata: ObjectMeta {
+            name: Some(config_name(plan.restore)),
+            namespace: plan.restore.namespace(),
+            owner_references: Some(plan.restore.owner_ref(&()).into_iter().collect()),
+            ..ObjectMeta::default()
+        },
+        data: Some([("guardian.yaml".to_owned(), config.to_string())].into()),
+        ..ConfigMap::default()
+    }
+}
+
+fn config_name(restore: &EtcdRestore) -> String {
+    format!("eg-restore-{}", restore.uid().unwrap_or_default())
+}
+
+/// A member's Job.
+pub fn job_of(plan: &Plan<'_>, member: &Member) -> Job {
+    let mut volumes = vec![Volume {
+        name: "config".to_owned(),
+        config_map: Some(ConfigMapVolumeSource {
+            name: config_name(plan.restore),
+            ..ConfigMapVolumeSource::default()
+        }),
+        ..Volume::default()
+    }];
+    let mut mounts = vec![mount("config", CONFIG_FOLDER, true)];
+    let secrets = [
+        plan.location.credentials_secret.as_deref(),
+        plan.encryption_secret,
+    ];
+    for (index, secret) in secrets.into_iter().flatten().enumerate() {
+        let name = format!("secret-{index}");
+        mounts.push(mount(&name, &format!("{SECRETS_FOLDER}/{secret}"), true));
+        volumes.push(Volume {
+            name,
+            secret: Some(SecretVolumeSource {
+                secret_name: Some(secret.to_owned()),
+                ..SecretVolumeSource::default()
+            }),
+            ..Volume::default()
+        });
+    }
+    let (data, path, node) = volume(member);
+    volumes.push(data);
+    mounts.push(mount("data", &path, false));
+    let mut container_rights = container_security();
+    // etcd's data belongs to whoever runs etcd; only root may make files theirs.
+    container_rights.capabilities = Some(Capabilities {
+        drop: Some(vec!["ALL".to_owned()]),
+        add: Some(
+            ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
+    });
+    let container = Container {
+        name: "restore".to_owned(),
+        image: plan.config.image.clone(),
+        image_pull_policy: plan.config.image_pull_policy.clone(),
+        args: Some(arguments(plan, member)),
+        resources: plan.config.resources.clone(),
+        volume_mounts: Some(mounts),
+        security_context: Some(container_rights),
+        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+        ..Container::default()
+    };
+    let mut pod = pod_spec(plan.config, container, volumes);
+    pod.service_account_name = None;
+    pod.automount_service_account_token = Some(plan.location.credentials_secret.is_none());
+    pod.node_name = node;
+    if let Some(security) = &mut pod.security_context {
+        security.run_as_non_root = Some(false);
+        security.run_as_user = Some(0);
+        security.run_as_group = Some(0);
+        security.fs_group = None;
+    }
+    let owner = plan.restore;
+    let mut metadata = ObjectMeta {
+        name: Some(job_name(owner, member)),
+        namespace: owner.namespace(),
+        owner_references: Some(owner.owner_ref(&()).into_iter().collect()),
+        ..ObjectMeta::default()
+    };
+    let labels = [
+        (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
+        (OWNER_KIND_LABEL.to_owned(), "EtcdRestore".to_owned()),
+    ];
+    metadata.labels = Some(labels.clone().into());
+    metadata.annotations = Some(
+        [
+            (
+                OWNER_NAMESPACE.to_owned(),
+                owner.namespace().unwrap_or_default(),
+            ),
+            (OWNER_NAME.to_owned(), owner.name_any()),
+        ]
+        .into(),
+    );
+    Job {
+        metadata,
+        spec: Some(JobSpec {
+            // A restore that failed says why, and nothing is tried a second time unasked.
+            backoff_limit: Some(0),
+            active_deadline_seconds: Some(DEADLINE),
+            ttl_seconds_after_finished: Some(KEPT_SECONDS * 24),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels.into()),
+                    ..ObjectMeta::default()
+                }),
+                spec: Some(pod),
+            },
+            ..JobSpec::default()
+        }),
+        ..Job::default()
+    }
+}
+
+fn volume(member: &Member) -> (Volume, String, Option<String>) {
+    let named = |volume: Volume| Volume {
+        name: "data".to_owned(),
+        ..volume
+    };
+    match &member.place {
+        Place::Claim { name, mount } => {
+            let claim = PersistentVolumeClaimVolumeSource {
+                claim_name: name.clone(),
+                ..PersistentVolumeClaimVolumeSource::default()
+            };
+            let volume = Volume {
+                persistent_volume_claim: Some(claim),
+                ..Volume::default()
+            };
+            (named(volume), mount.clone(), None)
+        }
+        Place::Node(node) => {
+            // The folder around the data directory, so that the old one can be kept beside the new one.
+            let around = match member.data_dir.trim_end_matches('/').rsplit_once('/') {
+                Some((around, _)) if !around.is_empty() => around.to_owned(),
+                _ => "/".to_owned(),
+            };
+            let volume = Volume {
+                host_path: Some(HostPathVolumeSource {
+                    path: around.clone(),
+                    type_: Some("DirectoryOrCreate".to_owned()),
+                }),
+                ..Volume::default()
+            };
+            (named(volume), around, node.clone())
+        }
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: read_only.then_some(true),
+        ..VolumeMount::default()
+    }
+}
+
+fn arguments(plan: &Plan<'_>, member: &Member) -> Vec<String> {
+    let spec = &plan.restore.spec;
+    let config = format!("{CONFIG_FOLDER}/guardian.yaml");
+    let words = initial_cluster(plan.members);
+    let mut args: Vec<String> = [
+        "restore",
+        "--config",
+        &config,
+        "--backup",
+        plan.backup,
+        "--data-dir",
+        &member.data_dir,
+        "--name",
+        &member.name,
+        "--initial-cluster",
+        &words,
+        "--initial-cluster-token",
+        plan.token,
+        "--replace",
+        "--yes",
+        "--no-progress",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    let mut more = |flag: &str, value: String| args.extend([flag.to_owned(), value]);
+    match (spec.restore_mode, spec.target_revision, spec.target_time) {
+        (RestoreMode::PointInTime, Some(revision), _) => {
+            more("--to-revision", revision.to_string())
+        }
+        (RestoreMode::PointInTime, None, Some(time)) => more("--to-time", time.to_string()),
+        (RestoreMode::Full, ..) => more("--to-revision", plan.revision.to_string()),
+        _ => {}
+    }
+    if let Some(secret) = plan.encryption_secret {
+        more("--encryption-secret", secret.to_owned());
+    }
+    match spec.revision_policy {
+        Some(RevisionPolicy::Exact) => args.push("--exact".to_owned()),
+        Some(RevisionPolicy::BumpAndCompact) => more("--bump-revision", DEFAULT_BUMP.to_string()),
+        None => {}
+    }
+    args
+}
+
+/// What a Job's state says of its work; `pods` are asked when it failed.
+pub fn state(job: Option<&Job>, pods: &[k8s_openapi::api::core::v1::Pod]) -> JobState {
+    let Some(job) = job else {
+        return JobState::Absent;
+    };
+    let conditions = job
+        .status
+        .iter()
+        .flat_map(|status| status.conditions.iter().flatten());
+    let mut ended = conditions.filter(|condition| condition.status == "True");
+    match ended.find(|condition| matches!(condition.type_.as_str(), "Failed" | "Complete")) {
+        None => JobState::Going,
+        Some(condition) if condition.type_ == "Complete" => JobState::Done,
+        Some(condition) => {
+            let said = pods.iter().find_map(end_of_pod).map(|(_, message)| message);
+            let message = said
+                .or_else(|| condition.message.clone())
+                .unwrap_or_default();
+            JobState::Failed(format!("Job {} failed: {message}", job.name_any()))
+        }
+    }
+}

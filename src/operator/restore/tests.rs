@@ -1,0 +1,200 @@
+//! What is decided about EtcdRestores.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
+
+use super::plan::{
+    Health, JobState, Place, Seen, Source, Step, compatible, decide, members, problems,
+};
+use crate::api::{EtcdRestore, VersionCompatibility};
+
+fn restore(spec: &str, status: &str) -> EtcdRestore {
+    let text = format!(
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdRestore\nmetadata: {{name: r, namespace: n, uid: u}}\nspec: {{restoreMode: Full, {spec}}}\n{status}"
+    );
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+fn set(replicas: i32, running: i32) -> StatefulSet {
+    let text = format!(
+        "metadata: {{name: etcd, namespace: n, annotations: {{etcdguardian.io/replicas-before-restore: '3'}}}}\nspec:\n  serviceName: peers\n  replicas: {replicas}\n  selector: {{}}\n  template: {{spec: {{containers: [{{name: etcd, image: 'registry/etcd:v3.6.1', volumeMounts: [{{name: data, mountPath: /data}}]}}]}}}}\n  volumeClaimTemplates: [{{metadata: {{name: data}}}}]\nstatus: {{replicas: {running}}}\n"
+    );
+    serde_saphyr::from_str(&text).unwrap()
+}
+
+const INTO_SET: &str = "backupName: b, etcdCluster: {statefulSet: {name: etcd}}";
+
+fn seen(restore: &EtcdRestore, set: Option<StatefulSet>) -> Seen<'_> {
+    Seen {
+        restore,
+        problems: problems(&restore.spec),
+        trusted: false,
+        jobs: true,
+        source: Source::Found {
+            chain: vec!["one".to_owned()],
+            version: "3.6.0".to_owned(),
+        },
+        stateful_set: set,
+        states: Vec::new(),
+        health: Health::NotAsked,
+    }
+}
+
+fn now() -> Timestamp {
+    "2026-11-20T09:00:00Z".parse().unwrap()
+}
+
+#[test]
+fn the_members_of_a_stateful_set_are_known_even_when_it_is_scaled_to_nothing() {
+    let restore = restore(INTO_SET, "");
+    let members = members(&restore.spec, Some(&set(0, 0))).unwrap();
+    assert_eq!(members.len(), 3);
+    assert_eq!(members[2].name, "etcd-2");
+    assert_eq!(members[2].peer_url, "http://etcd-2.peers.n.svc:2380");
+    assert_eq!(members[2].data_dir, "/data");
+    let claim = Place::Claim {
+        name: "data-etcd-2".to_owned(),
+        mount: "/data".to_owned(),
+    };
+    assert_eq!(members[2].place, claim);
+}
+
+#[test]
+fn nothing_is_touched_before_the_plan_stands() {
+    let wanted = restore(INTO_SET, "");
+    match decide(&seen(&wanted, Some(set(3, 3))), now()) {
+        Step::Plan { steps, .. } => {
+            let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+            assert_eq!(
+                names,
+                [
+                    "resolve",
+                    "quiesce",
+                    "restore etcd-0",
+                    "restore etcd-1",
+                    "restore etcd-2",
+                    "start",
+                    "validate"
+                ]
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    let planned = restore(
+        &format!("{INTO_SET}, plan: true"),
+        "status: {phase: Planned}",
+    );
+    assert!(matches!(
+        decide(&seen(&planned, Some(set(3, 3))), now()),
+        Step::Nothing
+    ));
+    let cases = [
+        (
+            "backupName: b, snapshotLocation: s3://b/x, etcdCluster: {dataDir: /d}",
+            "SpecInvalid",
+        ),
+        ("backupName: b", "SpecInvalid"),
+        ("backupName: b, etcdCluster: {dataDir: /d}", "NotAllowed"),
+        ("backupName: b, namespaceFilter: [a]", "Refused"),
+        (
+            "backupName: b, etcdCluster: {statefulSet: {name: other}}",
+            "SpecInvalid",
+        ),
+    ];
+    for (spec, wanted) in cases {
+        match decide(&seen(&restore(spec, ""), None), now()) {
+            Step::Reject { reason, message } => assert_eq!(reason, wanted, "{spec}: {message}"),
+            other => panic!("{spec}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn data_is_replaced_only_when_no_member_runs_and_a_failure_says_how_to_go_back() {
+    let quiescing = restore(INTO_SET, "status: {phase: Quiescing}");
+    assert!(matches!(
+        decide(&seen(&quiescing, Some(set(0, 1))), now()),
+        Step::Wait(_)
+    ));
+    assert!(matches!(
+        decide(&seen(&quiescing, Some(set(0, 0))), now()),
+        Step::Quiesced
+    ));
+    let restoring = restore(INTO_SET, "status: {phase: Restoring}");
+    let mut with_jobs = seen(&restoring, Some(set(0, 0)));
+    with_jobs.states = vec![JobState::Done, JobState::Absent, JobState::Going];
+    match decide(&with_jobs, now()) {
+        Step::MakeJobs(members) => assert_eq!(members[0].name, "etcd-1"),
+        other => panic!("{other:?}"),
+    }
+    with_jobs.states = vec![
+        JobState::Done,
+        JobState::Failed("disk full".to_owned()),
+        JobState::Going,
+    ];
+    match decide(&with_jobs, now()) {
+        Step::Fail { message, .. } => {
+            assert!(
+                message.starts_with("disk full -- the old data is kept"),
+                "{message}"
+            );
+            assert!(message.contains("StatefulSet etcd back"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    with_jobs.states = vec![JobState::Done; 3];
+    assert!(matches!(decide(&with_jobs, now()), Step::Start));
+}
+
+#[test]
+fn a_restore_is_complete_only_when_every_member_answers_the_same() {
+    let validating = restore(
+        INTO_SET,
+        "status: {phase: Validating, startTime: '2026-11-20T08:59:00Z'}",
+    );
+    let mut asked = seen(&validating, Some(set(3, 3)));
+    asked.health = Health::Waiting("e does not answer".to_owned());
+    assert!(matches!(decide(&asked, now()), Step::Wait(_)));
+    let later = now() + jiff::SignedDuration::from_mins(20);
+    assert!(matches!(
+        decide(&asked, later),
+        Step::Fail {
+            reason: "Unhealthy",
+            ..
+        }
+    ));
+    asked.health = Health::Differ("they differ".to_owned());
+    assert!(matches!(
+        decide(&asked, now()),
+        Step::Fail {
+            reason: "VerificationFailed",
+            ..
+        }
+    ));
+    asked.health = Health::Healthy {
+        revision: 9,
+        hash: 1,
+    };
+    assert!(matches!(
+        decide(&asked, now()),
+        Step::Complete { revision: 9, .. }
+    ));
+}
+
+#[test]
+fn an_older_etcd_gets_no_newer_data_unless_it_is_allowed() {
+    assert_eq!(compatible("3.5.9", Some("3.6.1"), None), Ok(None));
+    assert_eq!(compatible("3.6.0", Some("3.5.9"), None), Ok(None));
+    assert!(compatible("3.6.0", Some("3.4.3"), None).is_err());
+    assert!(compatible("3.6.0", Some("latest"), None).is_err());
+    let allowed = VersionCompatibility {
+        check: true,
+        allow_mismatch: true,
+    };
+    assert!(
+        compatible("3.6.0", Some("3.4.3"), Some(&allowed))
+            .unwrap()
+            .is_some()
+    );
+}

@@ -1,0 +1,168 @@
+//! The controller of EtcdBackupSchedules: one task of the engine a schedule, begun, told and ended as the API server's objects
+//! come, change and go.
+
+mod host;
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::pin::pin;
+use std::sync::Arc;
+
+use futures::TryStreamExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::json;
+
+pub use host::ClusterHost;
+
+use super::backup::refuse_unreadable;
+use super::conditions::{Said, say};
+use super::context::Context;
+use super::secrets::foreign_names;
+use crate::api::{EtcdBackupSchedule, validate_schedule};
+use crate::engine::{Keeper, ResourceName, policy_of};
+
+/// Follows the schedules until the process ends.
+pub async fn control(context: Arc<Context>, host: Arc<ClusterHost>) {
+    let api: Api<DeserializeGuard<EtcdBackupSchedule>> = Api::all(context.client.clone());
+    let mut keeper = Keeper::new(Arc::clone(&context.services));
+    let mut listed = BTreeSet::new();
+    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+    loop {
+        let event = match events.try_next().await {
+            Ok(Some(event)) => event,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::debug!(%error, "the watch of EtcdBackupSchedules was interrupted");
+                continue;
+            }
+        };
+        match event {
+            watcher::Event::Init => listed.clear(),
+            watcher::Event::InitApply(object) => {
+                listed.insert(name_of(&object));
+                want(&context, &mut keeper, object).await;
+            }
+            watcher::Event::InitDone => {
+                let kept = std::mem::take(&mut listed);
+                let gone = keeper.retain(|name| kept.contains(name));
+                forget(&context, &host, &gone).await;
+            }
+            watcher::Event::Apply(object) => want(&context, &mut keeper, object).await,
+            watcher::Event::Delete(object) => {
+                let name = name_of(&object);
+                let gone = keeper.retain(|kept| *kept != name);
+                forget(&context, &host, &gone).await;
+            }
+        }
+    }
+}
+
+fn name_of(object: &DeserializeGuard<EtcdBackupSchedule>) -> ResourceName {
+    ResourceName {
+        namespace: object.meta().namespace.clone().unwrap_or_default(),
+        name: object.meta().name.clone().unwrap_or_default(),
+    }
+}
+
+async fn forget(context: &Context, host: &ClusterHost, gone: &[ResourceName]) {
+    for name in gone {
+        host.forget(name).await;
+    }
+    let now = jiff::Timestamp::now();
+    context
+        .services
+        .board
+        .retain(|name| !gone.contains(name), now);
+}
+
+/// Has a schedule followed, or says why it cannot be. A schedule that was changed for the worse stays in force as it was.
+async fn want(
+    context: &Context,
+    keeper: &mut Keeper,
+    object: DeserializeGuard<EtcdBackupSchedule>,
+) {
+    let schedule = match object.0 {
+        Ok(schedule) => schedule,
+        Err(invalid) => {
+            let message = format!("the object cannot be read: {}", invalid.error);
+            let refused =
+                refuse_unreadable::<EtcdBackupSchedule>(context, &invalid.metadata, &message);
+            if let Err(error) = refused.await {
+                tracing::warn!(%error, "a status cannot be written");
+            }
+            context
+                .services
+                .metrics
+                .reconciled("EtcdBackupSchedule", false);
+            return;
+        }
+    };
+    let name = ResourceName::of(&schedule);
+    let mut problems = validate_schedule(&schedule);
+    problems.extend(foreign_names(
+        &schedule.spec.backup_template.spec,
+        "spec.backupTemplate.spec",
+    ));
+    problems.extend(policy_of(&schedule.spec).err());
+    if !context.services.trust.covers(&name.namespace)
+        && schedule.spec.ai_optimization.model.is_some()
+    {
+        problems.push(crate::api::FieldError {
+            path: "spec.aiOptimization.model".to_owned(),
+            message: format!("a file of the operator may be named in namespace {} and in operator.trustedNamespaces alone", context.namespace),
+        });
+    }
+    let outcome = if problems.is_empty() {
+        keeper.want(name.clone(), schedule.clone()).await
+    } else {
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        Err(problems.join("; "))
+    };
+    context
+        .services
+        .metrics
+        .reconciled("EtcdBackupSchedule", outcome.is_ok());
+    if let Err(message) = outcome {
+        let stays = if keeper.keeps(&name) {
+            "; the schedule stays in force as it was before"
+        } else {
+            ""
+        };
+        refuse(context, &schedule, &format!("{message}{stays}")).await;
+    }
+}
+
+async fn refuse(context: &Context, schedule: &EtcdBackupSchedule, message: &str) {
+    let mut status = schedule.status.clone().unwrap_or_default();
+    let said = Said {
+        kind: "Ready",
+        status: Some(false),
+        reason: "SpecInvalid",
+        message,
+    };
+    let generation = schedule.metadata.generation;
+    let old = status.clone();
+    say(
+        &mut status.conditions,
+        &said,
+        generation,
+        jiff::Timestamp::now(),
+    );
+    status.phase = Some("Rejected".to_owned());
+    status.message = Some(message.to_owned());
+    status.observed_generation = generation;
+    if plan::says_the_same(&old, &status) {
+        return;
+    }
+    let status = json!(status);
+    if let Err(error) = context.write_status(schedule, &status, false).await {
+        tracing::warn!(schedule = %schedule.name_any(), %error, "a status cannot be written");
+    }
+    context
+        .event(schedule, true, "SpecInvalid", "Observe", message)
+        .await;
+}

@@ -1,0 +1,191 @@
+//! What a schedule's children look like, which is ours, what its end means, and which objects stay. Pure.
+
+use std::collections::BTreeSet;
+
+use kube::ResourceExt;
+use kube::api::ObjectMeta;
+
+use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus};
+use crate::engine::{Failed, GoodBackup, ResourceName};
+use crate::operator::labels::{
+    CATALOGUE_ANNOTATION, REASON_ANNOTATION, SCHEDULE_ANNOTATION, SCHEDULE_LABEL, label_value,
+};
+
+/// A child of a schedule: the template with our labels. Without an owner reference: taking a schedule away must not take its
+/// backups' objects, whose deletionPolicy may say that the data goes with them.
+pub fn child(schedule: &EtcdBackupSchedule, name: &str, why: &str) -> EtcdBackup {
+    let template = &schedule.spec.backup_template;
+    let metadata = template.metadata.clone().unwrap_or_default();
+    let (mut labels, mut annotations) = (metadata.labels, metadata.annotations);
+    labels.insert(SCHEDULE_LABEL.to_owned(), label_value(&schedule.name_any()));
+    annotations.insert(SCHEDULE_ANNOTATION.to_owned(), schedule.name_any());
+    annotations.insert(REASON_ANNOTATION.to_owned(), why.to_owned());
+    annotations.remove(CATALOGUE_ANNOTATION);
+    EtcdBackup {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: schedule.namespace(),
+            labels: Some(labels),
+            annotations: Some(annotations),
+            ..ObjectMeta::default()
+        },
+        spec: template.spec.clone(),
+        status: None,
+    }
+}
+
+/// A child that speaks of a backup which is in the store already.
+pub fn found_child(schedule: &EtcdBackupSchedule, backup: &GoodBackup) -> EtcdBackup {
+    let mut object = child(schedule, &backup.name, "found in the catalogue");
+    object
+        .annotations_mut()
+        .insert(CATALOGUE_ANNOTATION.to_owned(), backup.id.clone());
+    object
+}
+
+/// Whether an object is a child of the schedule.
+pub fn is_ours(backup: &EtcdBackup, schedule: &str) -> bool {
+    backup
+        .annotations()
+        .get(SCHEDULE_ANNOTATION)
+        .map(String::as_str)
+        == Some(schedule)
+        && backup.labels().get(SCHEDULE_LABEL) == Some(&label_value(schedule))
+}
+
+/// How a child ended; `None` while it goes on.
+pub fn end(backup: &EtcdBackup, schedule: &str) -> Option<Result<GoodBackup, Failed>> {
+    if !is_ours(backup, schedule) {
+        return Some(Err(Failed {
+            class: ErrorClass::Refused,
+            message: format!(
+                "EtcdBackup {} exists and is not of this schedule: delete or rename it",
+                ResourceName::of(backup)
+            ),
+        }));
+    }
+    let status = backup.status.as_ref()?;
+    match status.phase.as_deref()? {
+        "Completed" => Some(Ok(good(backup)?)),
+        "Failed" | "Rejected" => {
+            let condition = status
+                .conditions
+                .iter()
+                .find(|one| one.type_ == "Succeeded");
+            let reason = condition.map_or("Failed", |condition| condition.reason.as_str());
+            let class = match reason {
+                "NotAllowed" => ErrorClass::Refused,
+                reason => ErrorClass::from_reason(reason),
+            };
+            let message = status.message.clone().unwrap_or_default();
+            Some(Err(Failed { class, message }))
+        }
+        _ => None,
+    }
+}
+
+fn good(backup: &EtcdBackup) -> Option<GoodBackup> {
+    let status = backup.status.as_ref()?;
+    let bytes = |size: Option<i64>| u64::try_from(size.unwrap_or(0)).unwrap_or(0);
+    let taken = status.snapshot_time.or(status.start_time)?;
+    Some(GoodBackup {
+        id: status.backup_id.clone()?,
+        name: backup.name_any(),
+        run_id: status.run_id.clone().unwrap_or_default(),
+        cluster_id: status.cluster_id.clone().unwrap_or_default(),
+        revision: status.etcd_revision?,
+        taken,
+        completed: status.completion_time.unwrap_or(taken),
+        kind: status.kind.clone().unwrap_or_default(),
+        level: status
+            .validation_result
+            .as_ref()
+            .and_then(|result| result.level.clone())
+            .unwrap_or_else(|| "Stored".to_owned()),
+        raw_size: bytes(status.raw_size),
+        stored_size: bytes(status.snapshot_size),
+        location: status.snapshot_location.clone().unwrap_or_default(),
+    })
+}
+
+/// What is to be done so that the objects show what the catalogue holds.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Sync {
+    /// Backups of the store, by index, that have no object.
+    pub create: Vec<usize>,
+    /// Objects, by index, that go.
+    pub delete: Vec<usize>,
+}
+
+/// Compares a schedule's backups in the store (oldest first) with its objects: the newest `keep` completed ones have an object,
+/// of the failed ones `keep_failed` stay. Objects that would take stored data with them stay until that is gone.
+pub fn sync(
+    objects: &[EtcdBackup],
+    stored: &[GoodBackup],
+    keep: usize,
+    keep_failed: usize,
+) -> Sync {
+    let phase = |object: &EtcdBackup| {
+        object
+            .status
+            .as_ref()
+            .and_then(|status| status.phase.clone())
+    };
+    let id = |object: &EtcdBackup| {
+        let status = object
+            .status
+            .as_ref()
+            .and_then(|status| status.backup_id.clone());
+        status.or_else(|| object.annotations().get(CATALOGUE_ANNOTATION).cloned())
+    };
+    let names: BTreeSet<String> = objects.iter().map(ResourceExt::name_any).collect();
+    let known: BTreeSet<String> = objects.iter().filter_map(id).collect();
+    let newest = stored.len().saturating_sub(keep);
+    let shown: BTreeSet<&str> = stored[newest..]
+        .iter()
+        .map(|backup| backup.id.as_str())
+        .collect();
+    let held: BTreeSet<&str> = stored.iter().map(|backup| backup.id.as_str()).collect();
+    let create = (newest..stored.len())
+        .filter(|index| {
+            stored
+                .get(*index)
+                .is_some_and(|backup| !known.contains(&backup.id) && !names.contains(&backup.name))
+        })
+        .collect();
+    let mut failed: Vec<usize> = (0..objects.len())
+        .filter(|index| objects.get(*index).and_then(phase).as_deref() == Some("Failed"))
+        .collect();
+    failed.sort_by_key(|index| {
+        let object = objects.get(*index);
+        std::cmp::Reverse(
+            object
+                .and_then(|object| object.metadata.creation_timestamp.clone())
+                .map(|time| time.0),
+        )
+    });
+    let mut delete: Vec<usize> = failed.split_off(keep_failed.min(failed.len()));
+    for (index, object) in objects.iter().enumerate() {
+        let (Some("Completed"), Some(id)) = (phase(object).as_deref(), id(object)) else {
+            continue;
+        };
+        let carries_data = !object.finalizers().is_empty() && held.contains(id.as_str());
+        if !shown.contains(id.as_str()) && !carries_data {
+            delete.push(index);
+        }
+    }
+    delete.sort_unstable();
+    Sync { create, delete }
+}
+
+/// Whether two statuses say the same, whatever the time.
+pub fn says_the_same(one: &EtcdBackupScheduleStatus, other: &EtcdBackupScheduleStatus) -> bool {
+    let bare = |status: &EtcdBackupScheduleStatus| {
+        let mut status = status.clone();
+        for condition in &mut status.conditions {
+            condition.last_transition_time.0 = jiff::Timestamp::UNIX_EPOCH;
+        }
+        status
+    };
+    bare(one) == bare(other)
+}

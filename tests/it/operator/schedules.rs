@@ -1,0 +1,223 @@
+//! EtcdBackupSchedules: children, triggers, suspension, refusals, and a catalogue that outlives the API server's objects.
+
+use super::{Site, condition};
+use crate::support::{Kubernetes, until};
+
+impl Site {
+    /// A schedule of backups in the operator's process.
+    pub fn schedule(&self, namespace: &str, name: &str, more: &str, template: &str) {
+        let storage = self.storage(self.store.port);
+        self.schedule_to(namespace, name, more, template, &storage);
+    }
+
+    /// The same with a storageLocation.
+    pub fn schedule_to(
+        &self,
+        namespace: &str,
+        name: &str,
+        more: &str,
+        template: &str,
+        storage: &str,
+    ) {
+        self.cluster.apply(&format!(
+            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: {name}, namespace: {namespace}}}\nspec:\n  {more}\n  backupTemplate: {{metadata: {{labels: {{team: a}}}}, spec: {{backupMode: Full, executor: InProcess, {template} storageLocation: {storage}}}}}\n"
+        ));
+    }
+
+    /// Asks a schedule for a backup now.
+    pub fn trigger(&self, namespace: &str, name: &str, value: &str) {
+        let annotation = format!("etcdguardian.io/trigger={value}");
+        self.cluster.kubectl(&[
+            "annotate",
+            "egs",
+            "-n",
+            namespace,
+            name,
+            "--overwrite",
+            &annotation,
+        ]);
+    }
+
+    /// The names of a schedule's EtcdBackups in these phases.
+    pub fn children(&self, namespace: &str, schedule: &str, phase: &str) -> Vec<String> {
+        let all = self.cluster.list("etcdbackups", namespace);
+        all.iter()
+            .filter(|backup| backup["metadata"]["labels"]["etcdguardian.io/schedule"] == schedule)
+            .filter(|backup| backup["status"]["phase"] == phase)
+            .map(|backup| backup["metadata"]["name"].as_str().unwrap().to_owned())
+            .collect()
+    }
+}
+
+#[test]
+fn a_schedule_makes_children_and_the_catalogue_gives_them_back() {
+    let site = Site::new(Kubernetes::start());
+    let operator = site.operator("one", "");
+    site.schedule(
+        "guardian",
+        "main",
+        "schedule: '@yearly'\n  immediate: true",
+        "",
+    );
+    until("the first child is complete", || {
+        (site.children("guardian", "main", "Completed").len() == 1).then_some(())
+    });
+    site.trigger("guardian", "main", "please");
+    let both = until("the asked child is complete", || {
+        let done = site.children("guardian", "main", "Completed");
+        (done.len() == 2).then_some(done)
+    });
+    assert_eq!(
+        both.iter().filter(|name| name.contains("-asked-")).count(),
+        1,
+        "{both:?}"
+    );
+    until("the schedule says that it protects", || {
+        let schedule = site.cluster.get("egs", "guardian", "main")?;
+        let good = condition(&schedule, "Protected") == "True/VerifiedBackupFresh"
+            && condition(&schedule, "Ready") == "True/Working"
+            && condition(&schedule, "StoreReachable") == "True/Reachable"
+            && condition(&schedule, "AIOptimized") == "False/Disabled"
+            && schedule["status"]["backupHistory"]
+                .as_array()
+                .is_some_and(|history| history.len() == 2)
+            && schedule["status"]["decision"]["source"] == "Cron"
+            && schedule["status"]["nextBackupTime"].is_string();
+        good.then_some(())
+    });
+    site.wait_event("guardian", "main", "BackupCreated");
+
+    // A second look at the same annotation makes nothing, and a rebuilt API server gets its objects back from the bucket.
+    drop(operator);
+    site.cluster
+        .kubectl(&["delete", "egb", "-n", "guardian", "--all", "--timeout=60s"]);
+    site.cluster.kubectl(&[
+        "delete",
+        "configmap",
+        "-n",
+        "guardian",
+        "etcdguardian-schedule-guardian.main",
+    ]);
+    let runs: Vec<String> = site
+        .stored()
+        .iter()
+        .map(|m| m["runId"].as_str().unwrap().to_owned())
+        .collect();
+    let _operator = site.operator("two", "");
+    let again = until("the children are there again", || {
+        let done = site.children("guardian", "main", "Completed");
+        (done.len() >= 2).then_some(done)
+    });
+    for name in &both {
+        assert!(again.contains(name), "{name} of {again:?}");
+        let object = site.cluster.get("etcdbackup", "guardian", name).unwrap();
+        let run = object["status"]["runID"].as_str().unwrap().to_owned();
+        assert!(
+            runs.contains(&run),
+            "it speaks of the backup that was there: {object}"
+        );
+    }
+}
+
+#[test]
+fn a_schedule_is_suspended_and_resumed_and_a_wrong_one_says_why() {
+    let site = Site::new(Kubernetes::start());
+    let _operator = site.operator("one", "");
+    site.schedule(
+        "guardian",
+        "held",
+        "schedule: '@yearly'\n  suspend: true\n  immediate: true",
+        "",
+    );
+    site.schedule("guardian", "wrong", "schedule: '0 0 0 1 1 *'", "");
+    site.schedule(
+        "guardian",
+        "nowhere",
+        "schedule: '@hourly'\n  timeZone: Mars/Olympus",
+        "",
+    );
+    site.schedule(
+        "guardian",
+        "inverted",
+        "schedule: '@hourly'\n  aiOptimization: {enabled: true, minInterval: 6h, maxInterval: 1h}",
+        "",
+    );
+    for (name, named) in [
+        ("wrong", "spec.schedule"),
+        ("nowhere", "spec.schedule"),
+        ("inverted", "minInterval"),
+    ] {
+        let refused = site
+            .cluster
+            .wait_phase("egs", "guardian", name, &["Rejected"]);
+        assert_eq!(condition(&refused, "Ready"), "False/SpecInvalid");
+        let message = refused["status"]["message"].as_str().unwrap();
+        assert!(message.contains(named), "{message}");
+    }
+    site.cluster
+        .wait_phase("egs", "guardian", "held", &["Suspended"]);
+    assert!(site.children("guardian", "held", "Completed").is_empty());
+    site.cluster.kubectl(&[
+        "patch",
+        "egs",
+        "-n",
+        "guardian",
+        "held",
+        "--type=merge",
+        "-p",
+        "{\"spec\":{\"suspend\":false}}",
+    ]);
+    until("the resumed schedule makes its first backup", || {
+        (site.children("guardian", "held", "Completed").len() == 1).then_some(())
+    });
+    let held = site
+        .cluster
+        .wait_phase("egs", "guardian", "held", &["Active"]);
+    assert!(held["status"]["missedSlots"].is_i64());
+}
+
+#[test]
+fn an_object_of_somebody_else_is_not_adopted() {
+    let site = Site::new(Kubernetes::start());
+    let _operator = site.operator("one", "");
+    // The name that the trigger's value leads to.
+    let storage = site.storage(site.store.port);
+    let hash = crc32c::crc32c(b"please");
+    site.backup(
+        "guardian",
+        &format!("main-asked-{hash:08x}"),
+        &format!("executor: InProcess, storageLocation: {storage}"),
+    );
+    site.schedule("guardian", "main", "schedule: '@yearly'", "");
+    site.trigger("guardian", "main", "please");
+    site.wait_event("guardian", "main", "BackupAdoptionRefused");
+    until("the schedule says so", || {
+        let schedule = site.cluster.get("egs", "guardian", "main")?;
+        (condition(&schedule, "Ready") == "False/Refused").then_some(())
+    });
+}
+
+#[test]
+fn schedules_of_the_configs_folder_are_applied_and_taken_away() {
+    let site = Site::new(Kubernetes::start());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("schedules.yaml");
+    let storage = site.storage(site.store.port);
+    let schedule = format!(
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: main, namespace: guardian}}\nspec: {{schedule: '@yearly', backupTemplate: {{spec: {{backupMode: Full, storageLocation: {storage}}}}}}}\n"
+    );
+    std::fs::write(&file, schedule).unwrap();
+    let more = format!("manifests: {}", folder.path().display());
+    let operator = site.operator("one", &more);
+    site.cluster
+        .wait_phase("egs", "guardian", "main", &["Active"]);
+    drop(operator);
+    std::fs::remove_file(&file).unwrap();
+    let _operator = site.operator("two", &more);
+    until("the schedule is taken away", || {
+        site.cluster
+            .get("egs", "guardian", "main")
+            .is_none()
+            .then_some(())
+    });
+}
