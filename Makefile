@@ -12,7 +12,7 @@ BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build run tools lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build clean
+.PHONY: help demo test build operator run tools lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test: tools ## every test, against real servers
 
 build: ## the optimised binary, target/release/etcdguardian
 	cargo build --locked --release
+
+operator: build ## the controllers, in the cluster of the current context: make operator CONFIG=guardian.yaml
+	$(BINARY) operator --config $(CONFIG)
 
 run: build ## the whole loop without Kubernetes: make run CONFIG=guardian.yaml
 	$(BINARY) run --config $(CONFIG)

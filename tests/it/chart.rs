@@ -116,6 +116,19 @@ fn the_binary_reads_the_config_and_the_schedules_that_it_renders() {
     .unwrap();
     assert_eq!(config.cluster.as_ref().unwrap().endpoints.len(), 2);
     assert_eq!(config.alerts.channels.len(), 2);
+    let operator = &config.operator;
+    assert_eq!(operator.namespace.as_deref(), Some("backup"));
+    assert!(
+        operator
+            .jobs
+            .image
+            .as_deref()
+            .unwrap()
+            .starts_with("etcdguardian:")
+    );
+    assert_eq!(operator.jobs.image_pull_secrets, ["registry"]);
+    let map = operator.jobs.config_map.as_deref().unwrap();
+    object(&text, "ConfigMap", map);
     let manifests = object(&text, "ConfigMap", "-manifests");
     let resources = parse_resources(
         manifests["data"]["schedules.yaml"].as_str().unwrap(),
@@ -148,7 +161,7 @@ fn the_binary_reads_the_config_and_the_schedules_that_it_renders() {
 }
 
 #[test]
-fn every_secret_that_is_named_is_mounted_where_the_binary_looks() {
+fn every_secret_that_the_config_names_by_file_is_mounted_where_the_binary_looks() {
     let text = rendered("1.34.0", &FULL);
     let deployment = object(&text, "Deployment", "etcdguardian");
     let mounts = deployment["spec"]["template"]["spec"]["containers"][0]["volumeMounts"].clone();
@@ -163,17 +176,7 @@ fn every_secret_that_is_named_is_mounted_where_the_binary_looks() {
                 .strip_prefix("/etc/etcdguardian/secrets/")
         })
         .collect();
-    assert_eq!(
-        mounted,
-        [
-            "backup-keys",
-            "etcd-client",
-            "etcd-root",
-            "s3.keys",
-            "slack",
-            "smtp"
-        ]
-    );
+    assert_eq!(mounted, ["backup-keys", "slack", "smtp"]);
 }
 
 #[test]
@@ -183,7 +186,15 @@ fn it_refuses_what_it_does_not_know_or_cannot_do() {
             vec!["--set", "etcd.endpoint=https://10.0.0.1:2379"],
             "endpoint",
         ),
-        (vec!["--set", "replicas=2"], "replicas"),
+        (vec!["--set", "replicas=9"], "replicas"),
+        (
+            vec!["--set", "replicas=2,persistence.enabled=true"],
+            "one volume serves one replica",
+        ),
+        (
+            vec!["--set", "replicas=2,leaderElection.enabled=false"],
+            "leaderElection.enabled",
+        ),
         (vec!["--set", "storage.s3.enabled=true"], "bucket"),
         (
             vec![
@@ -228,7 +239,7 @@ fn resource_definitions_stay_when_the_chart_goes_unless_told() {
 fn the_pod_runs_without_rights() {
     let deployment = object(&rendered("1.34.0", &[]), "Deployment", "etcdguardian");
     let pod = &deployment["spec"]["template"]["spec"];
-    assert_eq!(pod["automountServiceAccountToken"], false);
+    assert_eq!(pod["containers"][0]["args"][0], "operator");
     assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
     let container = &pod["containers"][0]["securityContext"];
     assert_eq!(container["readOnlyRootFilesystem"], true);

@@ -141,7 +141,9 @@ impl ScheduleTask {
             let now = Timestamp::now();
             let pause = match looked {
                 // What comes next is decided at once, not a whole sample later.
-                Looked::Completed | Looked::Failed(_) => Duration::from_millis(10),
+                Looked::Completed => Duration::from_millis(10),
+                // No retry comes sooner than a second after a failure.
+                Looked::Failed(_) => Duration::from_secs(1),
                 Looked::Waited => self.pause(now),
             };
             tokio::select! {

@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::plan::{JobState, Member, Place};
+use super::members::{Member, Place};
+use super::plan::JobState;
 use crate::api::{EtcdRestore, JobConfig, RestoreMode, RevisionPolicy, StorageLocation};
 use crate::operator::job::{KEPT_SECONDS, container_security, end_of_pod, pod_spec};
 use crate::operator::labels::{MANAGED_BY, OWNER_KIND_LABEL, OWNER_NAME, OWNER_NAMESPACE};

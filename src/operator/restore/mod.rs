@@ -2,6 +2,7 @@
 //! thing that [`plan`] names; a failure stops there and says how to go back.
 
 mod job;
+pub mod members;
 mod observe;
 pub mod plan;
 #[cfg(test)]
@@ -23,7 +24,8 @@ use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde_json::json;
 
-use self::plan::{Member, Step};
+use self::members::Member;
+use self::plan::Step;
 use super::backup::refuse_unreadable;
 use super::conditions::{Said, say};
 use super::context::{Context, audit};
@@ -252,7 +254,7 @@ fn scope(restore: &EtcdRestore) -> String {
 
 /// Scales the members down, remembering how many there were, or back to that.
 async fn scale(context: &Context, set: &StatefulSet, to: Option<i32>) -> Result<(), kube::Error> {
-    let replicas = plan::wanted_replicas(set);
+    let replicas = members::wanted_replicas(set);
     let patch = match to {
         Some(to) => json!({
             "metadata": { "annotations": { REPLICAS_ANNOTATION: replicas.to_string() } },
@@ -280,7 +282,7 @@ async fn make_jobs(
     members: &[Member],
 ) -> Result<(), kube::Error> {
     let namespace = restore.namespace().unwrap_or_default();
-    let all = plan::members(&restore.spec, seen.stateful_set.as_ref()).unwrap_or_default();
+    let all = members::members(&restore.spec, seen.stateful_set.as_ref()).unwrap_or_default();
     let status = restore.status.clone().unwrap_or_default();
     let Some(stored) = observe::stored(context, restore).await else {
         return Ok(());

@@ -7,6 +7,7 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::job;
+use super::members::members;
 use super::plan::{self, Health, JobState, Seen, Source};
 use crate::api::{ClusterConfig, Encryption, EtcdBackup, EtcdRestore, StorageLocation};
 use crate::cause::with_causes;
@@ -47,7 +48,7 @@ pub async fn observe<'a>(
         .and_then(|status| status.phase.as_deref());
     let mut states = Vec::new();
     if phase == Some("Restoring") {
-        let members = plan::members(&restore.spec, stateful_set.as_ref()).unwrap_or_default();
+        let members = members(&restore.spec, stateful_set.as_ref()).unwrap_or_default();
         for member in members {
             states.push(job_state(context, &namespace, &job::job_name(restore, &member)).await?);
         }
@@ -177,7 +178,7 @@ async fn health(context: &Context, restore: &EtcdRestore, set: Option<&StatefulS
         Ok(options) => options,
         Err(error) => return Health::Waiting(with_causes(&error)),
     };
-    let members = plan::members(&restore.spec, set).unwrap_or_default();
+    let members = members(&restore.spec, set).unwrap_or_default();
     let token = restore
         .status
         .as_ref()

@@ -4,9 +4,8 @@
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
-use super::plan::{
-    Health, JobState, Place, Seen, Source, Step, compatible, decide, members, problems,
-};
+use super::members::{Place, compatible, members};
+use super::plan::{Health, JobState, Seen, Source, Step, decide, problems};
 use crate::api::{EtcdRestore, VersionCompatibility};
 
 fn restore(spec: &str, status: &str) -> EtcdRestore {

@@ -218,7 +218,13 @@ impl Host for ClusterHost {
                     .await
             }
         };
-        let written = written.map_err(|error| with_causes(&error))?;
+        let written = written.map_err(|error| {
+            // Whoever deleted it wants it made anew.
+            if matches!(&error, kube::Error::Api(status) if status.code == 404) {
+                self.with(name, |known| known.version = None);
+            }
+            with_causes(&error)
+        })?;
         self.with(name, |known| {
             known.version = written.resource_version();
             known.saved = Some((bare, now));

@@ -18,11 +18,12 @@ use serde_json::json;
 
 pub use host::ClusterHost;
 
+use super::backup::plan::{not_allowed, own_things};
 use super::backup::refuse_unreadable;
 use super::conditions::{Said, say};
 use super::context::Context;
 use super::secrets::foreign_names;
-use crate::api::{EtcdBackupSchedule, validate_schedule};
+use crate::api::{EtcdBackupSchedule, FieldError, validate_schedule};
 use crate::engine::{Keeper, ResourceName, policy_of};
 
 /// Follows the schedules until the process ends.
@@ -108,13 +109,8 @@ async fn want(
         "spec.backupTemplate.spec",
     ));
     problems.extend(policy_of(&schedule.spec).err());
-    if !context.services.trust.covers(&name.namespace)
-        && schedule.spec.ai_optimization.model.is_some()
-    {
-        problems.push(crate::api::FieldError {
-            path: "spec.aiOptimization.model".to_owned(),
-            message: format!("a file of the operator may be named in namespace {} and in operator.trustedNamespaces alone", context.namespace),
-        });
+    if !context.services.trust.covers(&name.namespace) {
+        problems.extend(not_trusted(context, &name, &schedule));
     }
     let outcome = if problems.is_empty() {
         keeper.want(name.clone(), schedule.clone()).await
@@ -134,6 +130,36 @@ async fn want(
         };
         refuse(context, &schedule, &format!("{message}{stays}")).await;
     }
+}
+
+/// What a schedule of a namespace that is not trusted asks of the operator's own.
+fn not_trusted(
+    context: &Context,
+    name: &ResourceName,
+    schedule: &EtcdBackupSchedule,
+) -> Vec<FieldError> {
+    let template = &schedule.spec.backup_template.spec;
+    let what = [
+        ("spec.backupTemplate.spec", own_things(template)),
+        (
+            "spec.aiOptimization.model",
+            schedule
+                .spec
+                .ai_optimization
+                .model
+                .as_ref()
+                .map(|_| "a file of the operator".to_owned()),
+        ),
+    ];
+    what.into_iter()
+        .filter_map(|(path, what)| {
+            let message = not_allowed(&name.namespace, &context.namespace, &what?);
+            Some(FieldError {
+                path: path.to_owned(),
+                message,
+            })
+        })
+        .collect()
 }
 
 async fn refuse(context: &Context, schedule: &EtcdBackupSchedule, message: &str) {
