@@ -14,7 +14,32 @@ pub fn with_causes(error: &dyn Error) -> String {
         }
         source = cause.source();
     }
-    message
+    on_one_line(&message)
+}
+
+/// The message without line breaks; of an XML answer, as stores give it, the code and the message alone.
+fn on_one_line(message: &str) -> String {
+    let told = ["<?xml", "<Error>"]
+        .iter()
+        .filter_map(|start| message.find(start))
+        .min()
+        .map(|start| message.split_at(start));
+    let words = match told {
+        Some((before, xml)) => {
+            let parts = ["Code", "Message"].map(|name| element(xml, name));
+            let said = parts.into_iter().flatten().collect::<Vec<_>>().join(": ");
+            format!("{before} {said}")
+        }
+        None => message.to_owned(),
+    };
+    words.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The text of the first element of that name.
+fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = xml.split_once(&format!("<{name}>"))?;
+    let (text, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(text.trim())
 }
 
 #[cfg(test)]
@@ -26,5 +51,17 @@ mod tests {
         let inner = std::io::Error::other("no space left");
         let outer = std::io::Error::other(inner);
         assert_eq!(with_causes(&outer), "no space left");
+    }
+
+    #[test]
+    fn of_a_store_s_xml_the_code_and_the_message_are_told() {
+        let answer = "the bucket does not exist: 404 Not Found: <?xml version=\"1.0\"?>\n<Error><Code>NoSuchBucket</Code>\
+            <Message>The specified bucket does not exist.</Message><HostId>eZXUD</HostId></Error>";
+        assert_eq!(
+            with_causes(&std::io::Error::other(answer)),
+            "the bucket does not exist: 404 Not Found: NoSuchBucket: The specified bucket does not exist."
+        );
+        assert_eq!(on_one_line("<?xml cut"), "");
+        assert_eq!(on_one_line("two\n lines"), "two lines");
     }
 }

@@ -303,18 +303,3 @@ pub(super) fn auth_is_off(error: &etcd_client::Error) -> bool {
         if status.code() as i32 == code::FAILED_PRECONDITION
             && status.message().contains("authentication is not enabled"))
 }
-
-/// The words of an error and of its sources that add something.
-pub(crate) fn words(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !more.is_empty() && !words.contains(&more) {
-            words.push_str(": ");
-            words.push_str(&more);
-        }
-        source = cause.source();
-    }
-    words
-}

@@ -13,6 +13,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use super::connect::{ConnectOptions, host_and_port};
 use super::tls::{Probed, probe};
 use super::{EtcdError, LiveHash, MemberStatus, StatusSource, error, plan};
+use crate::cause::with_causes;
 use crate::snapshot::HashKv;
 
 /// A connected cluster.
@@ -280,8 +281,8 @@ impl Etcd {
             return known;
         }
         let problem = match failure {
-            etcd_client::Error::GRpcStatus(status) => error::words(status),
-            other => error::words(other),
+            etcd_client::Error::GRpcStatus(status) => with_causes(status),
+            other => with_causes(other),
         };
         broken(endpoint, &problem, self.probe(endpoint).await)
     }

@@ -13,7 +13,6 @@ mod watch;
 use async_trait::async_trait;
 
 pub use connect::ConnectOptions;
-pub(crate) use error::words;
 pub use error::{EtcdError, StreamProblem};
 pub use known_bad::known_problems;
 pub use member::{Certificate, Etcd};

@@ -172,7 +172,10 @@ async fn request(http: &HttpHook, told: &Told) -> Result<(), String> {
         .ok_or_else(|| "its url is none".to_owned())?;
     let failed = |error: reqwest::Error| {
         let error = error.without_url();
-        format!("{host} did not take it: {}", crate::etcd::words(&error))
+        format!(
+            "{host} did not take it: {}",
+            crate::cause::with_causes(&error)
+        )
     };
     let client = reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
