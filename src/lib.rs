@@ -18,6 +18,7 @@
 //! | [`recorder`] | the standing watch that writes increments |
 //! | [`retain`] | catalogue + policy + now → kept and dropped, with reasons |
 //! | [`repository`] | what lies in the bucket: keys, manifest, catalogue |
+//! | [`kms`] | data keys that a key management service wraps |
 //! | [`seal`] | compression and encryption envelopes |
 //! | [`etcd`] | connections, snapshot stream, status, HashKV |
 //! | [`snapshot`] | the file format: pages, rows, data directories |
@@ -32,6 +33,7 @@ pub mod cause;
 pub mod cli;
 pub mod engine;
 pub mod etcd;
+pub mod kms;
 pub mod operator;
 pub mod pipeline;
 pub mod recorder;

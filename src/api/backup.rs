@@ -62,6 +62,10 @@ pub struct EtcdBackupSpec {
     /// Which backups are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention_policy: Option<RetentionPolicy>,
+    /// Further stores that every backup is copied to, as in another region or cloud.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 8))]
+    pub replicate_to: Vec<Replica>,
     /// Backs up only the objects of the selected namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub namespace_selector: Option<NamespaceSelector>,
@@ -202,6 +206,17 @@ impl Default for Validation {
             consistency_check: true,
         }
     }
+}
+
+/// A further store, with a retention of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Replica {
+    /// Where the copies are kept.
+    pub storage_location: StorageLocation,
+    /// Which copies are kept; all of them when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention_policy: Option<RetentionPolicy>,
 }
 
 /// Which backups are kept: a backup goes when no rule keeps it.

@@ -65,6 +65,7 @@ impl FromStr for StorageLocation {
             credentials_secret: None,
             server_side_encryption: None,
             object_lock: None,
+            storage_class: None,
             addressing: None,
         };
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {

@@ -64,6 +64,10 @@ pub struct StorageLocation {
     /// Write-once protection of what is stored (S3, OSS).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_lock: Option<ObjectLock>,
+    /// The provider's storage class, as `STANDARD_IA`; Azure's access tier. The bucket's default when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 64))]
+    pub storage_class: Option<String>,
     /// How the bucket is named in requests; the default depends on the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub addressing: Option<Addressing>,

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider, SmtpTls,
-    StorageLocation,
+    EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider, RetentionPolicy,
+    SmtpTls, StorageLocation,
 };
 
 /// One wrong field: where, and what to write instead.
@@ -109,20 +109,20 @@ fn backup_spec(found: &mut Findings, path: &str, spec: &EtcdBackupSpec) {
         );
     }
     if let Some(policy) = &spec.retention_policy {
-        let counts = [
-            ("maxBackups", policy.max_backups),
-            ("keepHourly", policy.keep_hourly),
-            ("keepDaily", policy.keep_daily),
-            ("keepWeekly", policy.keep_weekly),
-            ("keepMonthly", policy.keep_monthly),
-        ];
-        for (name, count) in counts {
-            if count.is_some_and(|count| count < 1) {
-                found.push(
-                    format!("{path}.retentionPolicy.{name}"),
-                    "must be at least 1",
-                );
-            }
+        retention(found, path, policy);
+    }
+    for (index, replica) in spec.replicate_to.iter().enumerate() {
+        let path = format!("{path}.replicateTo[{index}]");
+        let location = &replica.storage_location;
+        storage(found, &format!("{path}.storageLocation"), location);
+        if *location == spec.storage_location {
+            found.push(
+                format!("{path}.storageLocation"),
+                "must be another place than storageLocation",
+            );
+        }
+        if let Some(policy) = &replica.retention_policy {
+            retention(found, &path, policy);
         }
     }
     if spec.active_deadline_seconds < 1 {
@@ -161,6 +161,24 @@ fn etcd_endpoint(found: &mut Findings, path: String, endpoint: &str) {
             path,
             format!("'{endpoint}' is not a URL such as https://10.0.0.1:2379"),
         );
+    }
+}
+
+fn retention(found: &mut Findings, path: &str, policy: &RetentionPolicy) {
+    let counts = [
+        ("maxBackups", policy.max_backups),
+        ("keepHourly", policy.keep_hourly),
+        ("keepDaily", policy.keep_daily),
+        ("keepWeekly", policy.keep_weekly),
+        ("keepMonthly", policy.keep_monthly),
+    ];
+    for (name, count) in counts {
+        if count.is_some_and(|count| count < 1) {
+            found.push(
+                format!("{path}.retentionPolicy.{name}"),
+                "must be at least 1",
+            );
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use serde::Serialize;
 
 use super::context::{Context, EtcdFlags};
 use super::{CliError, args::Global};
-use super::{doctor_etcd, doctor_site, output};
-use crate::api::{ErrorClass, StorageLocation};
+use super::{doctor_etcd, doctor_site, doctor_store, output};
+use crate::api::{Encryption, ErrorClass, StorageLocation};
 use crate::standalone::Desired;
 
 /// Try out etcd, certificates, stores, Prometheus, alert channels, disk and clock; each failure comes with its fix.
@@ -131,7 +131,11 @@ impl Doctor {
             Err(error) => checks.push(Examined::of_error("etcd", error)),
         }
         for (location, namespace) in self.stores(&context, desired.as_ref())? {
-            checks.extend(doctor_site::store(&context, &location, &namespace).await);
+            checks.extend(doctor_store::store(&context, &location, &namespace).await);
+        }
+        for (encryption, location, namespace) in seals(desired.as_ref()) {
+            let seal = doctor_store::key(&context, encryption, location, namespace).await;
+            checks.push(seal);
         }
         checks.extend(doctor_site::prometheus(&context, now).await);
         let test = self.send_test_alert.as_deref();
@@ -202,6 +206,33 @@ impl Doctor {
         }
         Ok(stores.into_values().collect())
     }
+}
+
+/// What seals the backups of the manifests, each key once, with the store and namespace that it is asked for with.
+fn seals(desired: Option<&Desired>) -> Vec<(&Encryption, &StorageLocation, &str)> {
+    let Some(desired) = desired else {
+        return Vec::new();
+    };
+    let templates = desired.schedules.iter().map(|(name, schedule)| {
+        let spec = &schedule.spec.backup_template.spec;
+        (spec, name.namespace.as_str())
+    });
+    let single = desired
+        .backups
+        .iter()
+        .map(|(name, backup)| (&backup.spec, name.namespace.as_str()));
+    let mut found: Vec<(&Encryption, &StorageLocation, &str)> = Vec::new();
+    for (spec, namespace) in templates.chain(single) {
+        let sealed = spec.encryption.as_ref().filter(|seal| seal.enabled);
+        if let Some(seal) = sealed
+            && !found
+                .iter()
+                .any(|(seen, _, at)| *seen == seal && *at == namespace)
+        {
+            found.push((seal, &spec.storage_location, namespace));
+        }
+    }
+    found
 }
 
 fn render(report: &Report) -> String {

@@ -1,7 +1,6 @@
-//! What `doctor` tries around etcd: stores, Prometheus, alert channels, the scratch disk.
+//! What `doctor` tries around etcd: Prometheus, alert channels, the scratch disk.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,77 +9,8 @@ use super::context::Context;
 use super::doctor::Examined;
 use super::output;
 use crate::alert;
-use crate::api::{AlertChannel, ErrorClass, StorageLocation};
-use crate::repository::{Probe, Repository, RepositoryError, SilentObserver};
+use crate::api::{AlertChannel, ErrorClass};
 use crate::signals::{PrometheusReader, Signal, SignalError, SignalReport, Window};
-
-/// Stores refuse requests from a clock that is a quarter of an hour off.
-const CLOCK_WRONG: SignedDuration = SignedDuration::from_mins(10);
-const CLOCK_OFF: SignedDuration = SignedDuration::from_secs(60);
-
-/// Tries a store by writing, reading and deleting an object.
-pub async fn store(
-    context: &Context,
-    location: &StorageLocation,
-    namespace: &str,
-) -> Vec<Examined> {
-    let name = format!("store {location}");
-    let probed = async {
-        let observer = Arc::new(SilentObserver);
-        let secrets = context.secrets.as_ref();
-        Repository::open(location, namespace, secrets, observer)
-            .await?
-            .probe()
-            .await
-    };
-    match probed.await {
-        Ok(probe) => vec![written(name, &probe), clock(location, probe.clock_ahead)],
-        Err(error) => vec![refused(name, error)],
-    }
-}
-
-fn written(name: String, probe: &Probe) -> Examined {
-    if probe.create_only {
-        return Examined::good(name, "wrote, refused to overwrite, read back, deleted");
-    }
-    Examined::warning(
-        name,
-        "it overwrites although it was told to create only",
-        "let one process alone write to this prefix, or use a store with conditional writes",
-    )
-}
-
-fn refused(name: String, error: RepositoryError) -> Examined {
-    let fix = match error.class() {
-        ErrorClass::Credentials => {
-            "the credentials need to write, read, list and delete below this prefix"
-        }
-        ErrorClass::NotFound => "create the bucket, or correct its name and region",
-        ErrorClass::StoreUnavailable => {
-            "look at endpoint, DNS, proxy and firewall; for a directory at its rights and space"
-        }
-        _ => "correct the storage location",
-    };
-    let error = CliError::from(error);
-    Examined::failed(name, error.class, error.message, fix)
-}
-
-fn clock(location: &StorageLocation, ahead: SignedDuration) -> Examined {
-    let name = format!("clock against {location}");
-    let off = ahead.abs();
-    let side = if ahead.is_negative() {
-        "ahead of"
-    } else {
-        "behind"
-    };
-    let message = format!("this machine is {} {side} the store", output::span(off));
-    let fix = "run a time service (chrony, systemd-timesyncd) on this machine";
-    match () {
-        () if off > CLOCK_WRONG => Examined::failed(name, ErrorClass::Failed, message, fix),
-        () if off > CLOCK_OFF => Examined::warning(name, message, fix),
-        () => Examined::good(name, message),
-    }
-}
 
 /// Reads the last hour from Prometheus, when one is configured.
 pub async fn prometheus(context: &Context, now: Timestamp) -> Option<Examined> {

@@ -62,6 +62,7 @@ from_room_errors!(
     crate::api::DocumentError,
     crate::api::LocationUrlError,
     crate::etcd::EtcdError,
+    crate::kms::KmsError,
     crate::pipeline::PipelineError,
     crate::verify::VerifyError,
     crate::records::RecordError,

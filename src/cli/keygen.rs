@@ -14,7 +14,9 @@ use super::args::Global;
 use super::seal_flags::UnsealFlags;
 use super::{CliError, context::Context, output};
 use crate::api::ErrorClass;
-use crate::seal;
+use crate::kms::Keyring;
+use crate::repository::Manifest;
+use crate::seal::{self, Seal};
 
 /// Make a key pair for encrypted backups.
 #[derive(Debug, Args)]
@@ -22,6 +24,12 @@ pub struct Keygen {
     /// File for the secret key; made new, readable by its owner alone.
     #[arg(default_value = "etcdguardian.key")]
     file: PathBuf,
+    /// Make no new key: let the key management service open the one of this manifest, so that age itself opens the backup.
+    #[arg(long, value_name = "MANIFEST")]
+    unwrap: Option<PathBuf>,
+    /// Key to ask in place of the one in the manifest, as its replica in another region (arn:aws:kms:…).
+    #[arg(long, value_name = "KEY", requires = "unwrap")]
+    kms_key: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,8 +40,24 @@ struct PublicKey {
 }
 
 impl Keygen {
-    pub(super) fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let key = seal::generate();
+    pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
+        let key = match &self.unwrap {
+            None => seal::generate(),
+            Some(manifest) => {
+                let context = Context::load(global, "warn")?;
+                let seal = seal_of(manifest)?;
+                let wrapped = seal.kms.ok_or_else(|| {
+                    let words = format!(
+                        "{} names no key management service: its backup opens with the identity or passphrase that it was sealed for",
+                        manifest.display()
+                    );
+                    CliError::new(ErrorClass::Usage, words)
+                })?;
+                let keyring = keyring(&context).await?;
+                let data = keyring.unwrap(&wrapped, self.kms_key.as_deref()).await?;
+                data.identity_file()?
+            }
+        };
         let mut file = create_new(&self.file, 0o600)?;
         file.write_all(key.identity_file.expose_secret().as_bytes())?;
         file.sync_all()?;
@@ -42,6 +66,13 @@ impl Keygen {
             identity_file: self.file.display().to_string(),
         };
         output::print(global.output, &shown, |shown| shown.public_key.clone())?;
+        if self.unwrap.is_some() {
+            let file = &shown.identity_file;
+            output::say(format!(
+                "{file} opens this one backup: age -d -i {file} FILE | zstd -d. Delete it when that is done."
+            ));
+            return Ok(ExitCode::SUCCESS);
+        }
         output::say(format!(
             "The secret key is in {}. Keep a copy where it survives this machine: without it no backup opens.\n\
              Put the public key above into a Secret under the key 'recipients' and name that in encryption.encryptionSecret.",
@@ -58,6 +89,9 @@ pub struct Unseal {
     file: PathBuf,
     #[command(flatten)]
     keys: UnsealFlags,
+    /// The backup's manifest, for one whose key a key management service holds.
+    #[arg(long, value_name = "FILE")]
+    manifest: Option<PathBuf>,
     /// Where to write; made new. Without it, the file's name without its endings; `-` for stdout.
     #[arg(long, short = 'O', value_name = "FILE")]
     out: Option<PathBuf>,
@@ -66,7 +100,11 @@ pub struct Unseal {
 impl Unseal {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, "warn")?;
-        let unsealer = self.keys.unsealer(&context).await?;
+        let mut unsealer = self.keys.unsealer(&context).await?;
+        if let Some(manifest) = &self.manifest {
+            let seal = seal_of(manifest)?;
+            unsealer = keyring(&context).await?.opening(&unsealer, &seal).await?;
+        }
         let origin = self.file.display().to_string();
         let mut stored: Box<dyn Read> = if self.file == Path::new("-") {
             Box::new(io::stdin().lock())
@@ -117,6 +155,39 @@ impl Unseal {
             }
         }
     }
+}
+
+/// How a backup was sealed, by a copy of its manifest.
+fn seal_of(file: &Path) -> Result<Seal, CliError> {
+    let wrong = |class, problem: String| {
+        let words = format!("the manifest {} cannot be used: {problem}", file.display());
+        CliError::new(class, words)
+    };
+    let bytes = std::fs::read(file).map_err(|error| {
+        wrong(
+            ErrorClass::NotFound,
+            format!("{error}; name the manifest.json beside the backup"),
+        )
+    })?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|error| {
+        wrong(
+            ErrorClass::VerificationFailed,
+            format!("{error}; fetch it from the store again"),
+        )
+    })?;
+    Ok(manifest.seal)
+}
+
+/// Asks with the identity of the config's store, else with the environment's.
+async fn keyring(context: &Context) -> Result<Keyring, CliError> {
+    let Some(store) = &context.config.store else {
+        return Ok(Keyring::of_environment());
+    };
+    let secret = match &store.credentials_secret {
+        Some(name) => Some(context.secrets.read("default", name).await?),
+        None => None,
+    };
+    Ok(Keyring::of_store(store, secret.as_ref())?)
 }
 
 fn create_new(path: &Path, mode: u32) -> Result<File, CliError> {

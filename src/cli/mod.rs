@@ -12,6 +12,7 @@ mod crd;
 mod doctor;
 mod doctor_etcd;
 mod doctor_site;
+mod doctor_store;
 mod error;
 mod keygen;
 mod model;
@@ -128,7 +129,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     let done = |()| ExitCode::SUCCESS;
     match cli.command {
         Command::Backup(verb) => wait::block_on(async { verb.run(&global).await }),
-        Command::Keygen(verb) => verb.run(&global),
+        Command::Keygen(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Unseal(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Snapshot(verb) => wait::block_on(async { verb.run(&global).await }),

@@ -21,6 +21,9 @@ pub struct UnsealFlags {
     /// Secret of secretsDir with the key identities or passphrase.
     #[arg(long, value_name = "SECRET")]
     pub encryption_secret: Option<String>,
+    /// Key to ask in place of the one that wrapped the backup's, as its replica in another region (arn:aws:kms:…).
+    #[arg(long, value_name = "KEY")]
+    pub kms_key: Option<String>,
 }
 
 impl UnsealFlags {
@@ -50,6 +53,10 @@ impl UnsealFlags {
         }
         if let Some(file) = &self.passphrase_file {
             unsealer.set_passphrase(&read_key_file(file)?, &file.display().to_string())?;
+        }
+        if let Some(key) = &self.kms_key {
+            crate::kms::KeyName::parse(key)?;
+            unsealer.set_kms_key(key);
         }
         Ok(unsealer)
     }

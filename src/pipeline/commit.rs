@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::increment::fence;
 use super::run::{Attempt, Made};
 use super::{Completed, PipelineError, Stage};
 use crate::repository::{Manifest, Repository};
@@ -14,6 +15,8 @@ use crate::retain;
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
 /// How long retention and the sweep may take; the backup stands by then.
 const RETAIN_LIMIT: Duration = Duration::from_secs(600);
+/// How long copies to other stores may take; the next backup goes on where this one ended.
+const REPLICATE_LIMIT: Duration = Duration::from_secs(3600);
 /// How long a failed backup's data may take to be deleted; what stays is swept after a day.
 const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -22,9 +25,16 @@ impl Attempt<'_> {
         let Made {
             repository,
             mut manifest,
+            lease,
             mut warnings,
         } = ready;
         self.stages.begin(Stage::Commit);
+        if let Some(lease) = &lease
+            && let Err(error) = fence(lease, &mut manifest).await
+        {
+            self.clean_up().await;
+            return Err(error);
+        }
         // From here on nothing is cleaned up: a manifest may be there although its reply was lost.
         self.remember(None);
         manifest.completed = Timestamp::now();
@@ -33,6 +43,9 @@ impl Attempt<'_> {
             .map_err(|_| PipelineError::Interrupted {
                 what: "the writing of the manifest",
             })??;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
         self.stages.begin(Stage::Retain);
         let retained = tokio::time::timeout(
             RETAIN_LIMIT,
@@ -46,6 +59,19 @@ impl Attempt<'_> {
             ));
             Vec::new()
         });
+        if !self.request.spec.replicate_to.is_empty() {
+            self.stages.begin(Stage::Replicate);
+            let all = tokio::time::timeout(
+                REPLICATE_LIMIT,
+                self.copies(&repository, &manifest, &mut warnings),
+            );
+            if all.await.is_err() {
+                warnings.push(format!(
+                    "ReplicaBehind: copying was given up after {} s and goes on with the next backup",
+                    REPLICATE_LIMIT.as_secs()
+                ));
+            }
+        }
         for warning in &warnings {
             tracing::warn!(backup = manifest.id, "{warning}");
         }
@@ -84,13 +110,32 @@ impl Attempt<'_> {
             }
         }
         match repository.sweep(manifest.completed).await {
-            Ok(swept) if !swept.is_empty() => {
-                tracing::info!(count = swept.len(), "orphans of killed backups were swept");
+            Ok((swept, manifests)) => {
+                if !swept.is_empty() {
+                    tracing::info!(count = swept.len(), "orphans of killed backups were swept");
+                }
+                if manifests <= 1 {
+                    warnings.extend(set_up(repository).await);
+                }
             }
-            Ok(_) => {}
             Err(error) => warnings.push(format!("orphans were not swept: {error}")),
         }
         retired
+    }
+
+    async fn copies(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        warnings: &mut Vec<String>,
+    ) {
+        match repository.catalog(Some(&manifest.cluster_id)).await {
+            Ok(catalog) => {
+                let now = manifest.completed;
+                self.replicate(repository, &catalog, now, warnings).await;
+            }
+            Err(error) => warnings.push(format!("ReplicaBehind: nothing was copied: {error}")),
+        }
     }
 
     pub(super) fn remember(&self, stored: Option<(Arc<Repository>, Manifest)>) {
@@ -116,5 +161,17 @@ impl Attempt<'_> {
                 "a failed backup's data stays until it is swept after a day"
             );
         }
+    }
+}
+
+/// The first backup in a store tries out whether it keeps to conditions; later it is `doctor` that does.
+async fn set_up(repository: &Repository) -> Option<String> {
+    match repository.probe().await {
+        Ok(probe) if probe.create_only => None,
+        Ok(_) => Some(format!(
+            "StoreOverwrites: {} overwrites although it is told to create only; let one process alone write there",
+            repository.location()
+        )),
+        Err(error) => Some(format!("the store could not be tried out: {error}")),
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::api::ErrorClass;
 use crate::etcd::EtcdError;
+use crate::kms::KmsError;
 use crate::recorder::watch::RecordError;
 use crate::repository::RepositoryError;
 use crate::seal::SealError;
@@ -45,6 +46,9 @@ pub enum PipelineError {
     /// The snapshot could not be sealed, or the keys are missing.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// The key that the backup would be sealed with cannot be used.
+    #[error(transparent)]
+    Key(#[from] KmsError),
     /// The store could not be used.
     #[error(transparent)]
     Store(#[from] RepositoryError),
@@ -94,6 +98,7 @@ impl PipelineError {
             Self::Refused { .. } => ErrorClass::Refused,
             Self::Etcd(error) => error.class(),
             Self::Seal(error) => error.class(),
+            Self::Key(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Record(error) => error.class(),
             Self::Verify(error) => error.class(),

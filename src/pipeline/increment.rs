@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use super::run::{Attempt, Made, remove, scratch_failed};
 use super::scratch::Scratch;
-use super::seal_file::seal_file;
+use super::seal_file::{provable, seal_file};
 use super::{PipelineError, Stage, plan};
 use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
+use crate::kms::Sealing;
 use crate::recorder::spill::{self, Ready as Segment};
 use crate::recorder::watch::{RecordError, Recorder};
 use crate::repository::key::{Key, Role, increment_id};
-use crate::repository::{Chain, Check, Kind, Level, Manifest, Repository};
+use crate::repository::{Chain, Check, Kind, Lease, LeaseTimes, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
 use crate::verify;
 
@@ -27,7 +28,7 @@ pub(super) struct Tools<'a> {
     pub repository: &'a Arc<Repository>,
     pub options: &'a ConnectOptions,
     pub scratch: &'a Scratch,
-    pub sealer: &'a Sealer,
+    pub sealing: &'a Sealing,
     pub unsealer: Option<&'a Unsealer>,
 }
 
@@ -58,6 +59,26 @@ impl Attempt<'_> {
             Ok(tip) => tip,
             Err(why) => return Ok(Outcome::Promoted(why)),
         };
+        let epoch = |backup: &Manifest| backup.chain.as_ref().map_or(0, |chain| chain.epoch);
+        let (base, floor) = (tip.base.id.clone(), epoch(tip.last));
+        let who = format!("backup {} on {}", self.request.name, this_host());
+        let times = LeaseTimes::default();
+        let lease = tools
+            .repository
+            .lease(&cluster_id, &base, &who, floor, times)
+            .await?;
+        // Another writer may have gone on while the lease was waited for.
+        let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
+        let revision = status.revision;
+        let tip = match plan::tip(&catalog.backups, self.request, revision, full_every, now) {
+            Ok(tip) if tip.base.id == base => tip,
+            Ok(_) => {
+                return Ok(Outcome::Promoted(
+                    "another chain was begun meanwhile".to_owned(),
+                ));
+            }
+            Err(why) => return Ok(Outcome::Promoted(why)),
+        };
         let recorded = self.recorded(etcd, &tip, &status, tools.scratch).await;
         let segments = match recorded {
             Ok(segments) => segments,
@@ -74,8 +95,9 @@ impl Attempt<'_> {
         let mut parent = tip.last.clone();
         for segment in segments {
             if let Some(earlier) = made.take() {
-                self.commit_earlier(tools.repository, &earlier).await?;
-                parent = earlier;
+                parent = self
+                    .commit_earlier(tools.repository, &lease, earlier)
+                    .await?;
             }
             if segment.header.base != tip.base.id
                 || segment.header.first_revision != parent.revision + 1
@@ -92,12 +114,16 @@ impl Attempt<'_> {
             Some(manifest) => Outcome::Made(Box::new(Made {
                 repository: Arc::clone(tools.repository),
                 manifest,
+                lease: Some(lease),
                 warnings: plan::warnings(None, &status.version),
             })),
-            None => Outcome::Promoted(format!(
-                "nothing was written since revision {} of backup {}",
-                tip.last.revision, tip.last.id
-            )),
+            None => {
+                lease.release().await;
+                Outcome::Promoted(format!(
+                    "nothing was written since revision {} of backup {}",
+                    tip.last.revision, tip.last.id
+                ))
+            }
         })
     }
 
@@ -142,8 +168,13 @@ impl Attempt<'_> {
         let sealed_file = tools.scratch.file("sealed");
         let total = proved.finished.bytes;
         let told = |done: u64| self.stages.bytes(done, total);
-        let sealed = seal_file(tools.sealer, &segment.path, &sealed_file, &told).await?;
-        let mut manifest = self.increment_manifest(&proved, parent, status, tools.sealer)?;
+        let header = &proved.header;
+        let last = proved.finished.footer.totals.last_revision;
+        let id = increment_id(&header.base, header.first_revision, last);
+        let sealer = tools.sealing.of_backup(&header.cluster_id, &id).await?;
+        let (sealer, unsealer) = provable(sealer, tools.unsealer);
+        let sealed = seal_file(&sealer, &segment.path, &sealed_file, &told).await?;
+        let mut manifest = self.increment_manifest(&proved, parent, status, &sealer)?;
         manifest.raw_size = sealed.size;
         manifest.plain_sha256 = sealed.sha256;
         let told = |done: u64| self.stages.bytes(done, total);
@@ -155,7 +186,7 @@ impl Attempt<'_> {
         manifest.stored_size = stored.size;
         manifest.stored_sha256 = stored.sha256;
         self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
-        if let Some(unsealer) = tools.unsealer {
+        if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
             let told = |done: u64| self.stages.bytes(done, stored.size);
             verify::read_back(tools.repository, &manifest, unsealer, &told).await?;
@@ -236,16 +267,36 @@ impl Attempt<'_> {
     async fn commit_earlier(
         &self,
         repository: &Repository,
-        manifest: &Manifest,
-    ) -> Result<(), PipelineError> {
+        lease: &Lease,
+        mut manifest: Manifest,
+    ) -> Result<Manifest, PipelineError> {
+        fence(lease, &mut manifest).await?;
         self.remember(None);
-        tokio::time::timeout(COMMIT_LIMIT, repository.commit(manifest))
+        tokio::time::timeout(COMMIT_LIMIT, repository.commit(&manifest))
             .await
             .map_err(|_| PipelineError::Interrupted {
                 what: "the writing of the manifest",
             })??;
-        Ok(())
+        Ok(manifest)
     }
+}
+
+/// Gives the manifest the writer's epoch, and makes sure that the writer still holds the chain.
+pub(super) async fn fence(lease: &Lease, manifest: &mut Manifest) -> Result<(), PipelineError> {
+    lease.confirm().await?;
+    if let Some(chain) = &mut manifest.chain {
+        chain.epoch = lease.epoch();
+    }
+    Ok(())
+}
+
+fn this_host() -> String {
+    let name = rustix::system::uname();
+    format!(
+        "{}, process {}",
+        name.nodename().to_string_lossy(),
+        std::process::id()
+    )
 }
 
 async fn prove(path: &Path) -> Result<Segment, PipelineError> {

@@ -6,6 +6,7 @@ mod hooks;
 mod increment;
 mod plan;
 mod prove;
+mod replicate;
 mod run;
 mod scratch;
 mod seal_file;
@@ -100,6 +101,8 @@ pub enum Stage {
     Commit,
     /// Retention.
     Retain,
+    /// Copies to other stores.
+    Replicate,
     /// Hooks after.
     PostHooks,
 }
@@ -115,6 +118,7 @@ impl Stage {
             Self::Verify => "verify",
             Self::Commit => "commit",
             Self::Retain => "retain",
+            Self::Replicate => "replicate",
             Self::PostHooks => "post-hooks",
         }
     }

@@ -14,11 +14,6 @@ const LONGEST_CHAIN: SignedDuration = SignedDuration::from_hours(24);
 /// Why a backup must not be taken as it is asked for; never silently something less.
 pub(super) fn refusal(request: &Request) -> Option<String> {
     let spec = &request.spec;
-    let kms = spec
-        .encryption
-        .as_ref()
-        .filter(|encryption| encryption.enabled)
-        .and_then(|encryption| encryption.kms_key_id.as_ref());
     let why = match () {
         () if spec.source == Source::Proxy => {
             "source Proxy (an export through the Kubernetes API) is not there yet; use source Direct with etcdEndpoints"
@@ -28,9 +23,6 @@ pub(super) fn refusal(request: &Request) -> Option<String> {
         }
         () if spec.namespace_selector.is_some() => {
             "namespaceSelector (a tenant's export) is not there yet; take it out to back up the whole cluster"
-        }
-        () if kms.is_some() => {
-            "encryption.kmsKeyID is not there yet; use encryption.encryptionSecret with age recipients or a passphrase"
         }
         () if spec
             .velero_integration
@@ -143,18 +135,11 @@ pub(super) mod tests {
     fn what_is_not_built_is_refused_by_name() {
         assert_eq!(refusal(&request()), None);
         type Change = fn(&mut Request);
-        let cases: [(&str, Change); 5] = [
+        let cases: [(&str, Change); 4] = [
             ("Proxy", |r| r.spec.source = Source::Proxy),
             ("endpoint", |r| r.cluster.endpoints.clear()),
             ("namespaceSelector", |r| {
                 r.spec.namespace_selector = Some(NamespaceSelector::default());
-            }),
-            ("kmsKeyID", |r| {
-                r.spec.encryption = Some(Encryption {
-                    enabled: true,
-                    kms_key_id: Some("arn:aws:kms:x".to_owned()),
-                    encryption_secret: None,
-                });
             }),
             ("veleroIntegration", |r| {
                 r.spec.velero_integration = Some(VeleroIntegration {

@@ -10,13 +10,13 @@ use super::hooks::{self, Told};
 use super::increment::{Outcome, Tools};
 use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
-use super::seal_file::seal_file;
+use super::seal_file::{provable, seal_file};
 use super::stages::Stages;
 use super::{Completed, PipelineError, Progress, Recording, Request, Services, Stage, plan};
 use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
 use crate::repository::key::full_id;
-use crate::repository::{Kind, Level, Manifest, Repository};
+use crate::repository::{Kind, Lease, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
 use crate::snapshot;
 use crate::verify::{self, Verdict, VerifyError};
@@ -100,6 +100,8 @@ pub(super) struct Attempt<'a> {
 pub(super) struct Made {
     pub(super) repository: Arc<Repository>,
     pub(super) manifest: Manifest,
+    /// The right to write the chain, for an increment.
+    pub(super) lease: Option<Lease>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -145,22 +147,20 @@ impl Attempt<'_> {
         let secrets = self.services.secrets.as_ref();
         let namespace = self.request.namespace.as_str();
         // Everything that can be wrong with words is found before etcd is touched.
-        let sealer = Sealer::resolve(
-            spec.encryption.as_ref(),
-            spec.compression,
-            namespace,
-            secrets,
-        )
-        .await?;
+        let observer = self.services.observer.clone();
+        let location = &spec.storage_location;
+        let repository = Repository::open(location, namespace, secrets, observer).await?;
+        let repository = Arc::new(repository);
+        let keyring = repository.keyring();
+        let encryption = spec.encryption.as_ref();
+        let sealing = keyring
+            .sealing(encryption, spec.compression, namespace, secrets)
+            .await?;
         let unsealer = if spec.validation.enabled {
             Some(Unsealer::resolve(spec.encryption.as_ref(), namespace, secrets).await?)
         } else {
             None
         };
-        let observer = self.services.observer.clone();
-        let location = &spec.storage_location;
-        let repository = Repository::open(location, namespace, secrets, observer).await?;
-        let repository = Arc::new(repository);
         let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
 
         let mut warnings = Vec::new();
@@ -175,7 +175,7 @@ impl Attempt<'_> {
                 repository: &repository,
                 options: &options,
                 scratch,
-                sealer: &sealer,
+                sealing: &sealing,
                 unsealer: unsealer.as_ref(),
             };
             match self.increment(&tools).await? {
@@ -194,6 +194,10 @@ impl Attempt<'_> {
         self.stages.begin(Stage::Store);
         let sealed_file = scratch.file("sealed");
         let total = taken.drained.bytes;
+        let id = full_id(taken.created, taken.revision);
+        let cluster_id = format!("{:016x}", taken.drained.member.cluster_id);
+        let sealer = sealing.of_backup(&cluster_id, &id).await?;
+        let (sealer, unsealer) = provable(sealer, unsealer.as_ref());
         let told = |done: u64| self.stages.bytes(done / 2, total);
         let sealed = seal_file(&sealer, &plain, &sealed_file, &told).await?;
         remove(&plain)?;
@@ -228,6 +232,7 @@ impl Attempt<'_> {
         Ok(Made {
             repository,
             manifest,
+            lease: None,
             warnings,
         })
     }

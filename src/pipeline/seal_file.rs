@@ -11,7 +11,7 @@ use std::time::Duration;
 use ring::digest::{Context, SHA256};
 
 use super::PipelineError;
-use crate::seal::Sealer;
+use crate::seal::{Sealer, Unsealer};
 
 const TOLD_EVERY: Duration = Duration::from_millis(100);
 
@@ -21,6 +21,19 @@ pub(super) struct Sealed {
     pub size: u64,
     /// Their SHA-256, hexadecimal.
     pub sha256: String,
+}
+
+/// What a backup is sealed and read back with. Where no key at hand opens the seal, as the private ones are kept elsewhere, a key
+/// of the moment joins them, so that the proof of what lies in the store is the same.
+pub(super) fn provable(sealer: Sealer, unsealer: Option<&Unsealer>) -> (Sealer, Option<Unsealer>) {
+    let seal = sealer.describe();
+    match unsealer {
+        Some(unsealer) if seal.kms.is_none() && !unsealer.opens(&seal) => {
+            let (sealer, witness) = sealer.witnessed();
+            (sealer, Some(witness))
+        }
+        other => (sealer, other.cloned()),
+    }
 }
 
 /// Seals `plain` into `stored`, created new with mode 0600, and says how many plain bytes are done.

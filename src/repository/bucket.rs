@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    GetResult, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode,
-    PutOptions, PutPayload,
+    Attribute, Attributes, GetResult, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
 };
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
@@ -24,6 +24,8 @@ pub(super) struct Bucket {
     pub store: Arc<dyn ObjectStore>,
     pub prefix: Path,
     pub location: String,
+    /// The class that objects of backups are stored in.
+    pub storage_class: Option<String>,
     pub observer: Arc<dyn StoreObserver>,
 }
 
@@ -181,7 +183,8 @@ impl Bucket {
     /// Writes a small object unless something lies there.
     pub async fn create(&self, key: &str, bytes: Bytes) -> object_store::Result<()> {
         let path = self.path(key);
-        let options = PutOptions::from(PutMode::Create);
+        let mut options = PutOptions::from(PutMode::Create);
+        options.attributes = self.attributes(key);
         let result = self
             .store
             .put_opts(&path, PutPayload::from(bytes), options)
@@ -189,9 +192,26 @@ impl Bucket {
         self.observe("put", result.map(|_| ()))
     }
 
+    /// What is said of an object of a backup as it is created; leases and trials live too short for a class.
+    fn attributes(&self, key: &str) -> Attributes {
+        match &self.storage_class {
+            Some(class) if Key::parse(key).is_some() => {
+                Attributes::from_iter([(Attribute::StorageClass, class.clone())])
+            }
+            _ => Attributes::new(),
+        }
+    }
+
     /// Begins an upload in parts.
     pub async fn begin(&self, key: &str) -> Result<Box<dyn MultipartUpload>, RepositoryError> {
-        let began = self.store.put_multipart(&self.path(key)).await;
+        let options = PutMultipartOptions {
+            attributes: self.attributes(key),
+            ..PutMultipartOptions::default()
+        };
+        let began = self
+            .store
+            .put_multipart_opts(&self.path(key), options)
+            .await;
         self.observe("multipart", began)
             .map_err(|error| self.attempt("write", key).failed(error))
     }

@@ -139,12 +139,16 @@ impl Repository {
         }
     }
 
-    /// Deletes data that has had no manifest for a day; returns the keys.
+    /// Deletes data that has had no manifest for a day; returns the keys and how many manifests there are.
     ///
     /// # Errors
     /// When the store does not answer; what could not be deleted stays for the next sweep.
-    pub async fn sweep(&self, now: Timestamp) -> Result<Vec<String>, RepositoryError> {
+    pub async fn sweep(&self, now: Timestamp) -> Result<(Vec<String>, usize), RepositoryError> {
         let listed = self.bucket.list_clusters(None).await?;
+        let manifests = listed
+            .iter()
+            .filter(|listed| listed.key.role == Role::Manifest)
+            .count();
         let mut swept = Vec::new();
         for key in orphans(&listed, now) {
             // A backup may have been committed since the listing.
@@ -163,7 +167,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
-        Ok(swept)
+        Ok((swept, manifests))
     }
 }
 

@@ -24,10 +24,10 @@ pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manife
                     .as_ref()
                     .is_some_and(|chain| chain.parent_sha256 == last.stored_sha256)
         };
-        // Two writers may have gone on from one place: the one that came further holds all that the other does.
+        // Two writers may have gone on from one place: the later holder of the lease is the one that was meant to.
         let Some(next) = rest.iter().copied().filter(follows).max_by_key(|backup| {
             let epoch = backup.chain.as_ref().map_or(0, |chain| chain.epoch);
-            (backup.revision, epoch)
+            (epoch, backup.revision)
         }) else {
             return chain;
         };
@@ -74,6 +74,17 @@ mod tests {
             .map(|m| m.id.as_str())
             .collect();
         assert_eq!(ids, ["i1", "i2", "i3"]);
+        // A writer that lost its lease and came further does not hide what its successor wrote.
+        let mut fenced: Vec<Manifest> = all.to_vec();
+        fenced.push(backup("stale", Some(11), 28, "s0", "s9"));
+        for manifest in &mut fenced {
+            if manifest.id != "stale"
+                && let Some(chain) = &mut manifest.chain
+            {
+                chain.epoch = 2;
+            }
+        }
+        assert_eq!(increments_of(&base, &fenced).last().unwrap().id, "i3");
         let without: Vec<Manifest> = all.iter().filter(|m| m.id != "i2").cloned().collect();
         assert_eq!(increments_of(&base, &without).len(), 1);
     }

@@ -5,6 +5,7 @@ use std::io;
 
 use super::manifest::ManifestError;
 use crate::api::ErrorClass;
+use crate::kms::KmsError;
 use crate::secrets::SecretError;
 
 /// Why the store could not be used.
@@ -58,6 +59,18 @@ pub enum RepositoryError {
         location: String,
         /// Which.
         key: String,
+    },
+    /// Another writer holds the chain.
+    #[error(
+        "the chain of backup '{base}' in {location} is being written by {holder}: wait for it, or stop it; a writer that died is taken over after a minute"
+    )]
+    Locked {
+        /// Where.
+        location: String,
+        /// The full backup of the chain.
+        base: String,
+        /// Who holds it.
+        holder: String,
     },
     /// Credentials are missing or wrong, or lack a right.
     #[error(
@@ -181,6 +194,9 @@ pub enum RepositoryError {
     /// Credentials could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
+    /// The keys of a key management service cannot be asked for.
+    #[error(transparent)]
+    Kms(#[from] KmsError),
 }
 
 impl RepositoryError {
@@ -194,6 +210,7 @@ impl RepositoryError {
             Self::Conflict { .. } | Self::Unsupported { .. } | Self::ForeignKey { .. } => {
                 ErrorClass::Refused
             }
+            Self::Locked { .. } => ErrorClass::Locked,
             Self::Refused { .. } | Self::NoCredentials { .. } | Self::Clock { .. } => {
                 ErrorClass::Credentials
             }
@@ -202,6 +219,7 @@ impl RepositoryError {
             Self::Damaged { .. } => ErrorClass::VerificationFailed,
             Self::Source { .. } => ErrorClass::Failed,
             Self::Secret(error) => error.class(),
+            Self::Kms(error) => error.class(),
         }
     }
 }

@@ -188,7 +188,17 @@ fn check_texts(manifest: &Manifest) -> Result<(), ManifestError> {
                 .recipients
                 .iter()
                 .map(|text| ("seal.recipients", text.as_str())),
-        );
+        )
+        .chain(manifest.seal.kms.iter().flat_map(|wrapped| {
+            let bound = wrapped
+                .context
+                .iter()
+                .flat_map(|(name, value)| [name, value]);
+            [&wrapped.key_id, &wrapped.wrapped]
+                .into_iter()
+                .chain(bound)
+                .map(|text| ("seal.kms", text.as_str()))
+        }));
     for (field, text) in printed {
         if text.len() > MAX_TEXT || text.chars().any(char::is_control) {
             return Err(ManifestError::Field { field });

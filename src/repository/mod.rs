@@ -6,6 +6,7 @@ mod chain;
 mod copy;
 mod error;
 pub mod key;
+mod lease;
 pub mod manifest;
 mod probe;
 mod providers;
@@ -21,10 +22,12 @@ use tokio::io::AsyncRead;
 pub use chain::increments_of;
 pub use copy::Copied;
 pub use error::RepositoryError;
+pub use lease::{Lease, LeaseTimes};
 pub use manifest::ManifestError;
 pub use probe::Probe;
 
 use crate::api::{Compression, Provider, StorageLocation};
+use crate::kms::Keyring;
 use crate::seal::Seal;
 use crate::secrets::Secrets;
 use crate::snapshot::HashKv;
@@ -49,6 +52,7 @@ const CONCURRENT_REQUESTS: usize = 16;
 pub struct Repository {
     bucket: bucket::Bucket,
     location: StorageLocation,
+    keyring: Keyring,
 }
 
 /// What a backup is.
@@ -219,16 +223,19 @@ impl Repository {
         observer: Arc<dyn StoreObserver>,
     ) -> Result<Self, RepositoryError> {
         crate::init_tls();
-        let opened = providers::open(location, namespace, secrets).await?;
+        let secret = providers::secret_of(location, namespace, secrets).await?;
+        let opened = providers::open(location, secret.as_ref()).await?;
         let bucket = bucket::Bucket {
             store: opened.store,
             prefix: opened.prefix,
             location: location.to_string(),
+            storage_class: location.storage_class.clone(),
             observer,
         };
         Ok(Self {
             bucket,
             location: location.clone(),
+            keyring: Keyring::of_store(location, secret.as_ref())?,
         })
     }
 
@@ -242,12 +249,19 @@ impl Repository {
             store,
             prefix: object_store::path::Path::from(location.prefix.as_str()),
             location: location.to_string(),
+            storage_class: None,
             observer,
         };
         Self {
             bucket,
             location: location.clone(),
+            keyring: Keyring::of_environment(),
         }
+    }
+
+    /// Whom to ask for keys that a key management service holds.
+    pub fn keyring(&self) -> &Keyring {
+        &self.keyring
     }
 
     /// The location as people recognise it.
@@ -372,6 +386,9 @@ impl Repository {
         self.bucket.delete(&own).await?;
         self.bucket.delete(&data).await?;
         self.tidy(&data);
+        if manifest.kind == Kind::Full {
+            self.forget_leases(&manifest.cluster_id, &manifest.id).await;
+        }
         Ok(())
     }
 

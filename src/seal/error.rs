@@ -77,11 +77,9 @@ pub enum SealError {
     /// Encryption is on and nothing says with which key.
     #[error("encryption is enabled and names no key: set encryption.encryptionSecret")]
     NoSecretNamed,
-    /// The envelope with a provider's key.
-    #[error(
-        "encryption.kmsKeyID is not supported yet: use encryption.encryptionSecret with age recipients"
-    )]
-    KeyManagement,
+    /// The key is made by a key management service, backup by backup.
+    #[error("encryption.kmsKeyID names no key that this machine holds: ask its service for one")]
+    KeyAtService,
     /// A seal of a newer program.
     #[error(
         "the backup is sealed with '{method}', which this program does not know: use a newer etcdguardian"
@@ -101,7 +99,7 @@ impl SealError {
         match self {
             Self::Io { .. } => ErrorClass::Failed,
             Self::Damaged { .. } => ErrorClass::VerificationFailed,
-            Self::TooMuchWork { .. } | Self::KeyManagement | Self::UnknownMethod { .. } => {
+            Self::TooMuchWork { .. } | Self::KeyAtService | Self::UnknownMethod { .. } => {
                 ErrorClass::Refused
             }
             Self::NoSecretNamed => ErrorClass::Usage,
@@ -117,6 +115,9 @@ impl SealError {
 
 /// Which key opens a seal, in words.
 pub(super) fn wanted(seal: &Seal) -> String {
+    if let Some(wrapped) = &seal.kms {
+        return format!("the key {} opens it", wrapped.key_id);
+    }
     match (&seal.recipients[..], seal.passphrase) {
         ([], true) => "its passphrase opens it".to_owned(),
         ([], false) => "its recipients are in its manifest: 'etcdguardian backup show'".to_owned(),

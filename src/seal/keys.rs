@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use age::secrecy::{ExposeSecret, SecretString};
 use age::x25519::{Identity, Recipient};
+use bech32::{Bech32, Hrp};
 
 use super::SealError;
 
@@ -13,6 +14,45 @@ pub struct GeneratedKey {
     pub public: String,
     /// The content of an identity file, in age-keygen's form.
     pub identity_file: SecretString,
+}
+
+/// A data key: the 32 bytes of an age identity.
+pub struct DataKey(SecretString);
+
+impl DataKey {
+    /// From 32 random bytes; `None` for any other number.
+    pub fn new(bytes: &[u8]) -> Option<Self> {
+        let name = Hrp::parse("age-secret-key-").ok()?;
+        let text = bech32::encode_upper::<Bech32>(name, bytes).ok()?;
+        (bytes.len() == 32).then(|| Self(SecretString::from(text)))
+    }
+
+    pub(super) fn identity(&self) -> Result<Identity, SealError> {
+        self.0
+            .expose_secret()
+            .parse()
+            .map_err(|_| SealError::BadKey {
+                origin: "the data key of the key management service".to_owned(),
+                line: 1,
+                expected: "an age identity",
+            })
+    }
+
+    /// The content of an identity file, as age reads it.
+    ///
+    /// # Errors
+    /// When the bytes are no key.
+    pub fn identity_file(&self) -> Result<GeneratedKey, SealError> {
+        let public = self.identity()?.to_public().to_string();
+        let identity_file = SecretString::from(format!(
+            "# public key: {public}\n{}\n",
+            self.0.expose_secret()
+        ));
+        Ok(GeneratedKey {
+            public,
+            identity_file,
+        })
+    }
 }
 
 /// Makes a new key pair.

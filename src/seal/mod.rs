@@ -7,6 +7,7 @@ mod stream;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::io::{Read, Write};
 
 use age::secrecy::SecretString;
@@ -16,7 +17,7 @@ use crate::api::{Compression, Encryption};
 use crate::secrets::{Secret, Secrets};
 
 pub use error::SealError;
-pub use keys::{GeneratedKey, generate};
+pub use keys::{DataKey, GeneratedKey, generate};
 
 /// How stored bytes were made from plain ones: what the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,22 @@ pub struct Seal {
     /// Whether a passphrase opens it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub passphrase: bool,
+    /// The identity of the recipient, wrapped by a key management service.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms: Option<WrappedKey>,
+}
+
+/// A data key in the form that only a key management service opens; no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WrappedKey {
+    /// The key that wrapped it, as `arn:aws:kms:…` or `acs:kms:…`.
+    #[serde(rename = "keyID")]
+    pub key_id: String,
+    /// The wrapped key as the service gave it: base64.
+    pub wrapped: String,
+    /// What it is bound to: the cluster and the backup.
+    pub context: BTreeMap<String, String>,
 }
 
 /// The method of every encrypted backup.
@@ -41,6 +58,15 @@ const AGE: &str = "age";
 pub struct Sealer {
     compression: Compression,
     lock: Lock,
+    kms: Option<WrappedKey>,
+    /// A key of the moment, for reading back what only others can open.
+    witness: Option<age::x25519::Recipient>,
+}
+
+impl std::fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Sealer").field(&self.describe()).finish()
+    }
 }
 
 #[derive(Clone)]
@@ -55,6 +81,7 @@ enum Lock {
 pub struct Unsealer {
     identities: Vec<age::x25519::Identity>,
     passphrase: Option<SecretString>,
+    kms_key: Option<String>,
 }
 
 impl Sealer {
@@ -62,13 +89,16 @@ impl Sealer {
     /// one a line), or `identities`, whose public keys are then used, or `passphrase`.
     ///
     /// # Errors
-    /// When a Secret is missing or holds no usable key.
+    /// When a Secret is missing or holds no usable key, and for `kmsKeyID`, whose service makes the key.
     pub async fn resolve(
         encryption: Option<&Encryption>,
         compression: Compression,
         namespace: &str,
         secrets: &dyn Secrets,
     ) -> Result<Self, SealError> {
+        if encryption.is_some_and(|wanted| wanted.enabled && wanted.kms_key_id.is_some()) {
+            return Err(SealError::KeyAtService);
+        }
         let Some((name, secret)) = read_secret(encryption, namespace, secrets).await? else {
             return Ok(Self::open(compression));
         };
@@ -96,7 +126,12 @@ impl Sealer {
                 keys: "'recipients' (age public keys, one a line) or 'passphrase'",
             });
         };
-        Ok(Self { compression, lock })
+        Ok(Self {
+            compression,
+            lock,
+            kms: None,
+            witness: None,
+        })
     }
 
     /// A sealer that compresses and does not encrypt.
@@ -104,7 +139,41 @@ impl Sealer {
         Self {
             compression,
             lock: Lock::Open,
+            kms: None,
+            witness: None,
         }
+    }
+
+    /// A sealer of one backup, whose data key a key management service wrapped.
+    ///
+    /// # Errors
+    /// When the bytes are no key.
+    pub fn envelope(
+        compression: Compression,
+        key: &DataKey,
+        wrapped: WrappedKey,
+    ) -> Result<Self, SealError> {
+        let recipient = key.identity()?.to_public();
+        Ok(Self {
+            compression,
+            lock: Lock::Recipients(vec![recipient]),
+            kms: Some(wrapped),
+            witness: None,
+        })
+    }
+
+    /// The same sealer, and an unsealer with a key of the moment that is kept nowhere: what is sealed for keys that are not on
+    /// this machine can so be read back and proved. The stored file has one recipient more than its manifest names.
+    #[must_use]
+    pub fn witnessed(&self) -> (Self, Unsealer) {
+        let mut sealer = self.clone();
+        let mut unsealer = Unsealer::default();
+        if let Lock::Recipients(_) = &sealer.lock {
+            let identity = age::x25519::Identity::generate();
+            sealer.witness = Some(identity.to_public());
+            unsealer.identities.push(identity);
+        }
+        (sealer, unsealer)
     }
 
     /// What the manifest says of it.
@@ -115,11 +184,13 @@ impl Sealer {
                 method: AGE.to_owned(),
                 recipients: recipients.iter().map(ToString::to_string).collect(),
                 passphrase: false,
+                kms: self.kms.clone(),
             },
             Lock::Passphrase(_) => Seal {
                 method: AGE.to_owned(),
                 recipients: Vec::new(),
                 passphrase: true,
+                kms: None,
             },
         }
     }
@@ -194,6 +265,25 @@ impl Unsealer {
         Ok(())
     }
 
+    /// Adds a data key that a key management service opened.
+    ///
+    /// # Errors
+    /// When the bytes are no key.
+    pub fn add_data_key(&mut self, key: &DataKey) -> Result<(), SealError> {
+        self.identities.push(key.identity()?);
+        Ok(())
+    }
+
+    /// Names the key to ask in place of the one in a manifest, as a replica in another region.
+    pub fn set_kms_key(&mut self, key: impl Into<String>) {
+        self.kms_key = Some(key.into());
+    }
+
+    /// The key to ask in place of the one in a manifest.
+    pub fn kms_key(&self) -> Option<&str> {
+        self.kms_key.as_deref()
+    }
+
     /// Whether it holds any key at all.
     pub fn has_key(&self) -> bool {
         !self.identities.is_empty() || self.passphrase.is_some()
@@ -236,7 +326,7 @@ impl Unsealer {
     }
 }
 
-/// The Secret of an enabled `encryption`, with its name.
+/// The Secret of an enabled `encryption`, with its name; none where a key management service holds the key.
 async fn read_secret<'a>(
     encryption: Option<&'a Encryption>,
     namespace: &str,
@@ -246,7 +336,7 @@ async fn read_secret<'a>(
         return Ok(None);
     };
     if encryption.kms_key_id.is_some() {
-        return Err(SealError::KeyManagement);
+        return Ok(None);
     }
     let name = encryption
         .encryption_secret

@@ -36,7 +36,10 @@ pub(super) fn seal(
         match &sealer.lock {
             Lock::Open => compress(sealer.compression, &mut plain, &mut stored)?,
             Lock::Recipients(recipients) => {
-                let keys = recipients.iter().map(|key| key as &dyn age::Recipient);
+                let keys = recipients
+                    .iter()
+                    .chain(&sealer.witness)
+                    .map(|key| key as &dyn age::Recipient);
                 let encryptor = Encryptor::with_recipients(keys).map_err(io::Error::other)?;
                 let mut sealing = encryptor.wrap_output(&mut stored)?;
                 compress(sealer.compression, &mut plain, &mut sealing)?;

@@ -1,5 +1,6 @@
 //! Where credentials come from: a trait over Secrets, and a folder of them for stand-alone mode.
 
+mod alibaba;
 mod folder;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use secrecy::{ExposeSecret, SecretSlice};
 
 use crate::api::ErrorClass;
 
+pub use alibaba::{AlibabaIdentity, AlibabaKeys};
 pub use folder::FolderSecrets;
 
 /// Reads Secrets by namespace and name. Read anew at each use, so that a rotated one is seen.
@@ -54,6 +56,14 @@ pub enum SecretError {
         "secret '{name}' is named, but no secrets folder is configured: set secretsDir in the config"
     )]
     NoFolder { name: String },
+    /// Nobody gives this process keys.
+    #[error("{who}: {problem}")]
+    Identity {
+        who: &'static str,
+        problem: String,
+        #[source]
+        source: Option<reqwest::Error>,
+    },
 }
 
 impl SecretError {

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::api::ErrorClass;
+use crate::kms::KmsError;
 use crate::repository::RepositoryError;
 use crate::seal::SealError;
 
@@ -42,6 +43,15 @@ pub enum VerifyError {
         #[source]
         source: SealError,
     },
+    /// The key management service that holds its key does not open it.
+    #[error("backup '{id}' cannot be opened: its key is held by a key management service")]
+    Key {
+        /// Which backup.
+        id: String,
+        /// Why.
+        #[source]
+        source: KmsError,
+    },
     /// The plain bytes cannot be put on disk, or read from there.
     #[error(
         "{path} cannot be used for the snapshot: free space or mend the permissions of its folder"
@@ -69,6 +79,7 @@ impl VerifyError {
             Self::Store(error) => error.class(),
             Self::Read { .. } => ErrorClass::StoreUnavailable,
             Self::Sealed { source, .. } => source.class(),
+            Self::Key { source, .. } => source.class(),
             Self::File { .. } | Self::Interrupted { .. } => ErrorClass::Failed,
         }
     }

@@ -330,13 +330,24 @@ async fn read_sealed(
     sink: Sink,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(ReadBack, Sink), VerifyError> {
+    let unsealer = match unsealer {
+        None => None,
+        Some(unsealer) => {
+            let keyring = repository.keyring();
+            let opening = keyring.opening(unsealer, &manifest.seal).await;
+            Some(opening.map_err(|source| VerifyError::Key {
+                id: manifest.id.clone(),
+                source,
+            })?)
+        }
+    };
     let stream = repository.read(&manifest.data_key).await?;
     let watch = Watch::default();
     let _end = EndOnDrop(watch.clone());
     let bridge = SyncIoBridge::new(stream);
     let reading = Reading {
         manifest: manifest.clone(),
-        unsealer: unsealer.cloned(),
+        unsealer,
         watch: watch.clone(),
     };
     let mut work = tokio::task::spawn_blocking(move || reading.run(bridge, sink));

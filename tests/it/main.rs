@@ -23,4 +23,5 @@ mod run;
 mod serve;
 mod signals;
 mod snapshot_file;
+mod stores;
 mod testbed;

@@ -10,6 +10,7 @@ mod pki;
 mod process;
 mod prometheus;
 mod servers;
+mod stores;
 
 use std::path::PathBuf;
 
@@ -21,6 +22,7 @@ pub use pki::Pki;
 pub use process::{Process, free_port, until};
 pub use prometheus::Prometheus;
 pub use servers::{Mailpit, SlackFake, Toxiproxy, Versitygw};
+pub use stores::{Azurite, FakeGcs, KmsFake, OssGate, block_on, location};
 
 /// The folder that `make tools` fills.
 pub fn tools_dir() -> PathBuf {

@@ -27,6 +27,11 @@ pub struct Versitygw {
 impl Versitygw {
     /// Starts one that holds these empty buckets.
     pub fn start(buckets: &[&str]) -> Self {
+        Self::start_as(buckets, "vgw", "vgwsecret", &[])
+    }
+
+    /// Starts one with these root keys and further flags of its own.
+    pub fn start_as(buckets: &[&str], access: &str, secret: &str, flags: &[&str]) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let data = scratch.path().join("data");
         for folder in ["data", "iam", "versions"] {
@@ -41,15 +46,9 @@ impl Versitygw {
             Command::new(tool("versitygw"))
                 .arg("--port")
                 .arg(format!("127.0.0.1:{port}"))
-                .args([
-                    "--access",
-                    "vgw",
-                    "--secret",
-                    "vgwsecret",
-                    "--quiet",
-                    "--health",
-                    "/healthz",
-                ])
+                .args(["--access", access, "--secret", secret])
+                .args(["--quiet", "--health", "/healthz"])
+                .args(flags)
                 .arg("--iam-dir")
                 .arg(scratch.path().join("iam"))
                 .args(["posix", "--versioning-dir"])
@@ -65,6 +64,11 @@ impl Versitygw {
             data,
             _scratch: scratch,
         }
+    }
+
+    /// The folder of its buckets.
+    pub fn data(&self) -> &std::path::Path {
+        &self.data
     }
 
     /// The file behind an object; objects are plain files.

@@ -1,0 +1,144 @@
+//! The lease on a chain: one writer at a time, a dead one is taken over, and the one that was taken over finds that out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use etcdguardian::api::ErrorClass;
+use etcdguardian::repository::{LeaseTimes, Repository, SilentObserver};
+
+use super::{CLUSTER, Place, directory, oss, s3};
+use crate::support::block_on;
+
+const TIMES: LeaseTimes = LeaseTimes {
+    renew: Duration::from_millis(200),
+    dead: Duration::from_secs(3),
+    patience: Duration::from_secs(6),
+};
+
+async fn one_writer_at_a_time(repository: Arc<Repository>) {
+    let take = |who: &'static str, times| repository.lease(CLUSTER, "base", who, 0, times);
+    let first = take("first", TIMES).await.unwrap();
+    let before = first.epoch();
+    assert!(before >= 1);
+    // Who is alive is waited for in vain.
+    let refused = take("second", TIMES).await.unwrap_err();
+    assert_eq!(refused.class(), ErrorClass::Locked);
+    assert_eq!(refused.class().exit_code(), 11);
+    assert!(refused.to_string().contains("first"), "{refused}");
+    first.confirm().await.unwrap();
+    assert!(first.epoch() > before, "it was renewed meanwhile");
+    // Another chain is no matter.
+    let other = repository
+        .lease(CLUSTER, "other", "third", 0, TIMES)
+        .await
+        .unwrap();
+    other.release().await;
+    // What is given back is there at once, with a higher epoch.
+    let last = first.epoch();
+    first.release().await;
+    let second = take("second", TIMES).await.unwrap();
+    assert!(second.epoch() > last);
+    // One that shows no life is taken over, and fenced off.
+    let still = LeaseTimes {
+        renew: Duration::from_secs(3600),
+        ..TIMES
+    };
+    second.release().await;
+    let stale = take("stale", still).await.unwrap();
+    let heir = take("heir", TIMES).await.unwrap();
+    assert!(heir.epoch() > stale.epoch());
+    let fenced = stale.confirm().await.unwrap_err();
+    assert_eq!(fenced.class(), ErrorClass::Locked);
+    assert!(fenced.to_string().contains("heir"), "{fenced}");
+    heir.confirm().await.unwrap();
+    heir.release().await;
+    // An epoch that the chain has reached is never taken again.
+    let floor = repository
+        .lease(CLUSTER, "base", "later", 1000, TIMES)
+        .await
+        .unwrap();
+    assert_eq!(floor.epoch(), 1001);
+    floor.release().await;
+}
+
+/// Many at once: each that gets the lease is alone with it.
+async fn nobody_shares(repository: Arc<Repository>) {
+    let holders = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..6 {
+        let (repository, holders) = (Arc::clone(&repository), Arc::clone(&holders));
+        tasks.spawn(async move {
+            let patient = LeaseTimes {
+                patience: Duration::from_secs(60),
+                ..TIMES
+            };
+            let lease = repository
+                .lease(CLUSTER, "crowd", "one of many", 0, patient)
+                .await
+                .unwrap();
+            let before = holders.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            assert_eq!(before, 0, "two hold one lease");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            lease.confirm().await.unwrap();
+            holders.fetch_sub(1, std::sync::atomic::Ordering::SeqCst);
+            let epoch = lease.epoch();
+            lease.release().await;
+            epoch
+        });
+    }
+    let mut epochs = tasks.join_all().await;
+    epochs.sort_unstable();
+    epochs.dedup();
+    assert_eq!(epochs.len(), 6, "each has an epoch of its own");
+}
+
+fn on(place: &Place) {
+    block_on(async {
+        let repository = Arc::new(place.open().await.unwrap());
+        one_writer_at_a_time(Arc::clone(&repository)).await;
+        nobody_shares(repository).await;
+    });
+}
+
+#[test]
+fn a_directory_has_leases() {
+    on(&directory());
+}
+
+#[test]
+fn s3_has_leases() {
+    on(&s3());
+}
+
+#[test]
+fn oss_has_leases() {
+    on(&oss());
+}
+
+#[test]
+fn where_conditions_are_ignored_the_later_writer_has_the_lease_and_the_earlier_is_fenced_off() {
+    block_on(async {
+        let store = Arc::new(super::faults::Careless::default());
+        let place = directory();
+        let repository = Arc::new(Repository::over(
+            store,
+            &place.location,
+            Arc::new(SilentObserver),
+        ));
+        let still = LeaseTimes {
+            renew: Duration::from_secs(3600),
+            dead: Duration::ZERO,
+            ..TIMES
+        };
+        let early = repository
+            .lease(CLUSTER, "b", "early", 0, still)
+            .await
+            .unwrap();
+        let late = repository
+            .lease(CLUSTER, "b", "late", 0, still)
+            .await
+            .unwrap();
+        assert!(early.confirm().await.is_err());
+        late.confirm().await.unwrap();
+    });
+}
