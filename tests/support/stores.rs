@@ -143,8 +143,7 @@ pub struct OssGate {
     pub proxy: String,
     /// The endpoint to name in a location; region `cn-test`.
     pub endpoint: &'static str,
-    /// The real server behind.
-    pub behind: Versitygw,
+    _behind: Versitygw,
     port: u16,
     _process: Process,
     _scratch: TempDir,
@@ -174,7 +173,7 @@ impl OssGate {
         Self {
             proxy: format!("http://127.0.0.1:{port}"),
             endpoint: "http://oss-cn-test.aliyuncs.com",
-            behind,
+            _behind: behind,
             port,
             _process: process,
             _scratch: scratch,

@@ -113,13 +113,16 @@ fn client_options(
         return Ok(options);
     };
     if let Some(pem) = secret.bytes("ca.crt") {
-        let wrong = |_| RepositoryError::Location {
-            location: location.to_string(),
-            problem:
-                "key 'ca.crt' of its Secret is not a PEM bundle of certificates; write it again"
-                    .to_owned(),
-        };
-        for certificate in Certificate::from_pem_bundle(pem).map_err(wrong)? {
+        let bundle = Certificate::from_pem_bundle(pem).unwrap_or_default();
+        if bundle.is_empty() {
+            return Err(RepositoryError::Location {
+                location: location.to_string(),
+                problem:
+                    "key 'ca.crt' of its Secret is not a PEM bundle of certificates; write it again"
+                        .to_owned(),
+            });
+        }
+        for certificate in bundle {
             options = options.with_root_certificate(certificate);
         }
     }

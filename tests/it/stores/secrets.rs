@@ -106,7 +106,7 @@ fn no_secret_is_in_any_log_manifest_metric_page_or_error() {
         let status = text("/status.json")?;
         let status: Value = serde_json::from_str(&status).ok()?;
         let schedules = status["schedules"].as_array()?;
-        let good = |one: &&Value| !one["lastSuccessfulTime"].is_null();
+        let good = |one: &&Value| !one["status"]["lastSuccessfulTime"].is_null();
         (schedules.iter().filter(good).count() == 2).then_some(())
     });
     // Then the store goes away, and an alert says so.
