@@ -78,7 +78,7 @@ fn count(policy: &Policy, state: &mut State, history: &History, scale: &Timescal
             day: scale.day,
             step: history.step(),
             period_cells,
-            changes: state.exposure.changes,
+            changes: rate.is_finite().then_some(state.exposure.changes),
             rates: &rates,
         });
     }
@@ -112,8 +112,13 @@ fn daily(
     known: usize,
 ) {
     let scale = Timescale::new(policy, history.step(), history.step());
+    let options = FitOptions {
+        seasonal: archive.study().seasonal,
+        ..FitOptions::new(&scale)
+    };
     if policy.ai_enabled
-        && let Ok(model) = fit_until(history, known, &FitOptions::new(&scale))
+        && archive.study().forecast
+        && let Ok(model) = fit_until(history, known, &options)
     {
         state.adopt(model);
     }
@@ -140,7 +145,7 @@ fn daily(
 fn renew_outlook(
     state: &mut State,
     history: &History,
-    archive: &Archive,
+    archive: &mut Archive,
     scale: &Timescale,
     known: usize,
 ) {
@@ -152,6 +157,7 @@ fn renew_outlook(
     };
     let mut rates = Vec::with_capacity(model.horizons.len());
     if archive.predict(model, history, known, &mut rates).is_some() {
+        archive.keep(known, &rates);
         state.outlook = Some(Outlook {
             made_at: history.time_of(known),
             bin: model.bin_seconds,

@@ -12,23 +12,60 @@ use super::timescale::Timescale;
 /// How a forecast is made from a model at a cell: appended to the buffer, `None` when there is none.
 pub type Predict = fn(&Model, &History, usize, &mut Vec<f64>) -> Option<()>;
 
+/// What a study takes away from the core, to learn what it is worth, or breaks in it. Nothing in normal use.
+#[derive(Debug, Clone, Copy)]
+pub struct Study {
+    /// Makes the forecasts in place of the model.
+    pub predict: Option<Predict>,
+    /// Whether models are fitted at all.
+    pub forecast: bool,
+    /// Whether the forecast knows the time of the day and the week.
+    pub seasonal: bool,
+    /// Whether κ and the mode are calibrated daily.
+    pub calibrated: bool,
+}
+
+impl Default for Study {
+    fn default() -> Self {
+        Self {
+            predict: None,
+            forecast: true,
+            seasonal: true,
+            calibrated: true,
+        }
+    }
+}
+
 /// Forecasts by cell, each by the model that was in force then.
 #[derive(Debug, Clone, Default)]
 pub struct Archive {
     first: usize,
     horizons: usize,
     rates: Vec<f64>,
-    /// Set only to study what a broken forecast can do.
-    predict: Option<Predict>,
+    study: Study,
 }
 
 impl Archive {
-    /// An archive whose forecasts are made by `predict` in place of the model's own way: the broken-model study.
+    /// An archive for a study of the core.
     #[must_use]
-    pub fn with_predict(predict: Predict) -> Self {
+    pub fn for_study(study: Study) -> Self {
         Self {
-            predict: Some(predict),
+            study,
             ..Self::default()
+        }
+    }
+
+    /// What is being studied.
+    #[must_use]
+    pub fn study(&self) -> &Study {
+        &self.study
+    }
+
+    /// Keeps a forecast that was just made at cell `now`, when it is the next one; [`Archive::cover`] makes what is missing.
+    pub fn keep(&mut self, now: usize, rates: &[f64]) {
+        let end = self.first + self.rates.len().checked_div(self.horizons).unwrap_or(0);
+        if self.horizons == rates.len() && now == end && !rates.is_empty() {
+            self.rates.extend_from_slice(rates);
         }
     }
 
@@ -40,7 +77,7 @@ impl Archive {
         now: usize,
         rates: &mut Vec<f64>,
     ) -> Option<()> {
-        self.predict.unwrap_or(Model::forecast_into)(model, history, now, rates)
+        self.study.predict.unwrap_or(Model::forecast_into)(model, history, now, rates)
     }
 
     /// Extends the archive to `to`, dropping what lies before `from`. `models` are in order of their creation.
@@ -53,7 +90,7 @@ impl Archive {
                 first: from,
                 horizons,
                 rates: Vec::new(),
-                predict: self.predict,
+                study: self.study,
             };
         } else {
             self.rates.drain(..(from - self.first) * horizons);
@@ -121,6 +158,8 @@ pub struct Limits {
     pub guardrail: f64,
     /// The width of a forecast bin.
     pub bin: f64,
+    /// Whether every tick decides anew; else each interval is fixed at the backup before it.
+    pub replan: bool,
 }
 
 impl Limits {
@@ -133,6 +172,7 @@ impl Limits {
             period: policy.period_seconds(),
             guardrail,
             bin: scale.bin,
+            replan: policy.replan,
         }
     }
 }
@@ -184,19 +224,27 @@ impl<'a> Bench<'a> {
     pub fn run(&self, mode: Mode, kappa: f64) -> Outcome {
         let step = self.history.step();
         let (mut changes, mut area, mut elapsed) = (0.0, 0.0, 0.0);
+        let mut planned = None;
         let mut backups = 0;
         let mut samples = Vec::with_capacity(self.rates.len());
         for (index, rate) in self.rates.iter().enumerate() {
             let cell = self.from + index;
             let now = self.history.time_of(cell);
             let outlook = self.archive.get(cell).filter(|_| mode == Mode::Forecast);
+            let recent_rate = self.recent.get(index).copied().flatten();
+            // The ladder of the live loop: each mode falls back to what the signal still carries.
+            let mode = match (outlook, recent_rate) {
+                (Some(_), _) => Mode::Forecast,
+                (None, Some(_)) => Mode::Reactive,
+                (None, None) => Mode::Cron,
+            };
             let situation = Situation {
                 now,
                 elapsed,
                 changes,
                 area,
                 budget: kappa * self.budgets.get(index).copied().unwrap_or(0.0),
-                recent_rate: self.recent.get(index).copied().flatten(),
+                recent_rate,
                 outlook: outlook.map(|rates| OutlookView {
                     made_at: now,
                     bin: self.limits.bin,
@@ -207,12 +255,21 @@ impl<'a> Bench<'a> {
                 max: self.limits.max,
                 period: self.limits.period,
                 mode,
-                planned: None,
+                planned: planned.filter(|_| mode != Mode::Cron),
                 busy: false,
             };
             if plan::choose(&situation, self.scale).backup {
                 backups += 1;
                 (changes, area, elapsed) = (0.0, 0.0, 0.0);
+                let after = Situation {
+                    changes,
+                    area,
+                    elapsed,
+                    planned: None,
+                    ..situation
+                };
+                planned = (!self.limits.replan && mode != Mode::Cron)
+                    .then(|| plan::expected_wait(&after, self.scale));
             }
             area += changes * step + 0.5 * rate * step * step;
             changes += rate * step;

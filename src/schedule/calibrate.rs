@@ -11,13 +11,21 @@ use super::shadow::{self, Levels};
 use super::timescale::Timescale;
 
 /// The range of κ that is searched.
-const KAPPA: (f64, f64) = (0.4, 2.5);
-/// Halvings of that range: ln(2.5/0.4)/2⁷ ≈ 1.4 % resolution.
-const HALVINGS: u32 = 7;
-/// The forecast must save this much more than the incumbent rule, percent points, to replace it.
+const KAPPA: (f64, f64) = (0.3, 8.0);
+/// Replays of one search. Starting from yesterday's κ four or five place the new one within [`RESOLUTION`].
+const TRIES: u32 = 6;
+/// How closely κ is placed, on the log scale.
+const RESOLUTION: f64 = 0.015;
+/// How much the log of the exposure grows with the log of κ, about: intervals go with √K.
+const SLOPE: f64 = 0.5;
+/// The shortest and the longest step of the search while only one side of the limit is known.
+const STEP: (f64, f64) = (0.03, 0.6);
+/// A rule must save this much more than the one before it on the ladder, percent points, to replace it.
 const HYSTERESIS: f64 = 1.0;
 /// A search that can only end this far behind the other mode, percent points, is given up early.
 const HOPELESS: f64 = 2.0;
+/// The replay aims this much under the exposure allowed: what comes is never quite like what was.
+const AIM: f64 = 0.995;
 /// How many days back a replay goes.
 const DAYS: f64 = 14.0;
 
@@ -114,6 +122,12 @@ pub fn calibrate(
     next.potential = potential(history, from, now, policy.period_seconds());
     next.predicted_percent = next.potential.map(|potential| predicted(potential, policy));
     next.mode = Mode::Reactive;
+    if !evidence.archive.study().calibrated {
+        if evidence.has_model {
+            next.mode = Mode::Forecast;
+        }
+        return next;
+    }
     // Before day three a replay sees too little to move κ from 1 (scheduling.md §4, cold start).
     if known_days < 3.0 {
         return next;
@@ -121,11 +135,16 @@ pub fn calibrate(
     let limits = Limits::new(policy, scale, next.guardrail.unwrap_or(f64::INFINITY));
     let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
     let trial = Trial::new(&bench, policy, history.step());
-    let reactive = trial.best(Mode::Reactive, f64::NEG_INFINITY);
+    let reactive = trial.best(
+        Mode::Reactive,
+        before.kappa(Mode::Reactive),
+        f64::NEG_INFINITY,
+    );
     next.reactive = Some(reactive);
-    next.forecast = evidence
-        .has_model
-        .then(|| trial.best(Mode::Forecast, reactive.saved_percent - HOPELESS));
+    next.forecast = evidence.has_model.then(|| {
+        let needed = reactive.saved_percent - HOPELESS;
+        trial.best(Mode::Forecast, before.kappa(Mode::Forecast), needed)
+    });
     next.mode = select(before.mode, next.reactive, next.forecast);
     next
 }
@@ -136,7 +155,8 @@ pub fn window_start(history: &History, now: usize, scale: &Timescale) -> usize {
     now.saturating_sub(history.cells(DAYS * scale.day))
 }
 
-/// The mode with fewest backups; a change to or from the forecast needs to be worth a percent.
+/// The mode with fewest backups; the forecast must be a percent better to come into force, and so must any rule to replace
+/// the cron.
 fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>) -> Mode {
     let saved = |score: Option<Score>| score.map_or(f64::NEG_INFINITY, |score| score.saved_percent);
     let (reactive, forecast) = (saved(reactive), saved(forecast));
@@ -145,7 +165,12 @@ fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>) -> 
     } else {
         HYSTERESIS
     };
-    if reactive.max(forecast) < 0.0 {
+    let to_leave = if incumbent == Mode::Cron {
+        HYSTERESIS
+    } else {
+        0.0
+    };
+    if reactive.max(forecast) < to_leave {
         Mode::Cron
     } else if forecast >= reactive + needed {
         Mode::Forecast
@@ -170,7 +195,7 @@ impl<'a> Trial<'a> {
             bench,
             cron: shadow::reference(rates, period.min(rates.len()), rates.len(), period, step),
             cron_backups: rates.len() as f64 / period as f64,
-            target: policy.target_ratio(),
+            target: AIM * policy.target_ratio(),
         }
     }
 
@@ -185,26 +210,46 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The largest κ within the limits, found by halving on the log scale. Savings grow with κ, so once a κ that is too
-    /// risky saves less than `needed`, the mode cannot win any more and the best so far will do.
-    fn best(&self, mode: Mode, needed: f64) -> Score {
-        let within = |score: &Score| {
-            score.mean_ratio <= self.target && score.p99_ratio <= self.target.max(1.0)
-        };
+    /// How far a score is from the limits: 1 is just within.
+    fn strain(&self, score: &Score) -> f64 {
+        let mean = score.mean_ratio / self.target;
+        mean.max(score.p99_ratio / self.target.max(1.0))
+    }
+
+    /// The largest κ within the limits, by the secant rule on the log scale from the `start`. Savings grow with κ, so once a κ
+    /// that is too risky saves less than `needed`, the mode cannot win any more and the best so far will do.
+    fn best(&self, mode: Mode, start: f64, needed: f64) -> Score {
         let (mut low, mut high) = (KAPPA.0.ln(), KAPPA.1.ln());
+        // The logs of the strain at both ends, where they were tried.
+        let (mut at_low, mut at_high) = (None, None);
+        let mut at = start.ln().clamp(low, high);
         let mut best = None;
-        for _ in 0..HALVINGS {
-            let middle = 0.5 * (low + high);
-            let score = self.score(mode, middle.exp());
-            if within(&score) {
-                low = middle;
+        for _ in 0..TRIES {
+            let score = self.score(mode, at.exp());
+            let strain = self.strain(&score).max(1e-3).ln();
+            if strain <= 0.0 {
+                (low, at_low) = (at, Some(strain));
                 best = Some(score);
             } else {
-                high = middle;
+                (high, at_high) = (at, Some(strain));
                 if best.is_some() && score.saved_percent < needed {
                     break;
                 }
             }
+            let width = high - low;
+            if width < RESOLUTION {
+                break;
+            }
+            at = match (at_low, at_high) {
+                (Some(below), Some(above)) => {
+                    low + width * (-below / (above - below)).clamp(0.1, 0.9)
+                }
+                _ => {
+                    let step = (strain.abs() / SLOPE).clamp(STEP.0, STEP.1);
+                    let next = at - step.copysign(strain);
+                    next.clamp(low, high)
+                }
+            };
         }
         best.unwrap_or_else(|| self.score(mode, KAPPA.0))
     }

@@ -247,14 +247,18 @@ impl<'a> View<'a> {
         }
         let mut choice = plan::choose(&self.situation, &self.scale);
         if self.mode == Mode::Cron
-            && matches!(
-                choice.reason,
-                Reason::AreaUpper | Reason::AreaLower | Reason::Cron | Reason::Idle
-            )
+            && !self.lost()
+            && matches!(choice.reason, Reason::Cron | Reason::SignalLost)
         {
             choice = self.by_slots();
         }
         (choice, self.source(choice.reason))
+    }
+
+    /// Whether the cron rules only because the signal is gone: then its interval counts and not its slots, since the last
+    /// backup was not at one.
+    fn lost(&self) -> bool {
+        self.mode == Mode::Cron && self.state.calibration.mode != Mode::Cron
     }
 
     fn by_slots(&self) -> Choice {
@@ -302,6 +306,7 @@ impl<'a> View<'a> {
                 let last = seconds_of(self.now) + remaining(self.situation.max);
                 let missed = || slots::due(self.policy, self.state, self.now).run.is_some();
                 let at = match (self.mode, slot()) {
+                    _ if self.lost() => soonest,
                     // A slot that comes before minInterval is over is made up for when it is.
                     (Mode::Cron, _) if missed() => first,
                     (Mode::Cron, Some(slot)) => seconds_of(slot).max(first),

@@ -2,6 +2,7 @@
 //! day and the week we are (scheduling.md §4). Thirty numbers, all known at the time of the forecast.
 
 use std::f64::consts::TAU;
+use std::ops::Range;
 
 use super::history::History;
 
@@ -13,7 +14,9 @@ const WINDOWS: [f64; 8] = [300.0, 900.0, 1800.0, 3600.0, 10_800.0, 21_600.0, DAY
 /// How many features there are.
 pub const COUNT: usize = 30;
 /// Features that are the same for every horizon: the windows and the Fourier terms.
-const SHARED: usize = 22;
+pub(super) const SHARED: usize = 22;
+/// Features of the clock alone: the Fourier terms, and the weekend with its own.
+pub(super) const CLOCK: (Range<usize>, Range<usize>) = (8..22, 25..30);
 
 /// The names, in order, as they stand in a model file and in explanations.
 pub const NAMES: [&str; COUNT] = [
@@ -78,10 +81,17 @@ pub fn shared(history: &History, now: usize, reference: f64) -> Option<Row> {
     Some(row)
 }
 
-/// Completes a row for a forecast bin of `width` cells that begins `ahead` cells after `now`.
-#[must_use]
-pub fn at_horizon(history: &History, now: usize, span: Span, reference: f64, shared: &Row) -> Row {
-    let mut row = *shared;
+/// What is known at a forecast bin's row of the same bin a day and a week ago, as scaled logarithms.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Past {
+    day_ago: f64,
+    week_ago: f64,
+    week_mean: f64,
+    weekend: f64,
+}
+
+/// Looks at a forecast bin's past; `now` is the row's cell.
+pub(super) fn past(history: &History, now: usize, span: Span, reference: f64) -> Past {
     let target = now + span.ahead;
     let scale = |rate: f64| (rate / reference).ln_1p();
     let day_cells = history.cells(DAY);
@@ -93,20 +103,37 @@ pub fn at_horizon(history: &History, now: usize, span: Span, reference: f64, sha
             .mean(from, (from + span.width).min(now))
             .filter(|_| from < now)
     };
-    let week_mean_rate = history.mean_back(now, WEEK).unwrap_or(0.0);
-    let (sum, count) = (1..=7)
-        .filter_map(ago)
-        .fold((0.0, 0u32), |(s, n), rate| (s + rate, n + 1));
+    let mut seen = [None; 7];
+    let (mut sum, mut count) = (0.0, 0u32);
+    for (slot, days) in seen.iter_mut().zip(1..) {
+        *slot = ago(days);
+        if let Some(rate) = *slot {
+            sum += rate;
+            count += 1;
+        }
+    }
     let profile = if count == 0 {
-        week_mean_rate
+        history.mean_back(now, WEEK).unwrap_or(0.0)
     } else {
         sum / f64::from(count)
     };
-    let weekend = is_weekend(history.time_of(target) + 0.5 * span.width as f64 * history.step());
+    let [first, .., last] = seen;
+    Past {
+        day_ago: scale(first.unwrap_or(profile)),
+        week_ago: scale(last.unwrap_or(profile)),
+        week_mean: scale(profile),
+        weekend: is_weekend(history.time_of(target) + 0.5 * span.width as f64 * history.step()),
+    }
+}
+
+/// A whole row: the shared features and those of the bin.
+pub(super) fn completed(shared: &Row, past: &Past) -> Row {
+    let mut row = *shared;
+    let weekend = past.weekend;
     let tail = [
-        scale(ago(1).unwrap_or(profile)),
-        scale(ago(7).unwrap_or(profile)),
-        scale(profile),
+        past.day_ago,
+        past.week_ago,
+        past.week_mean,
         weekend,
         weekend * row[8],
         weekend * row[9],
@@ -115,6 +142,12 @@ pub fn at_horizon(history: &History, now: usize, span: Span, reference: f64, sha
     ];
     row[SHARED..].copy_from_slice(&tail);
     row
+}
+
+/// Completes a row for a forecast bin of `width` cells that begins `ahead` cells after `now`.
+#[must_use]
+pub fn at_horizon(history: &History, now: usize, span: Span, reference: f64, shared: &Row) -> Row {
+    completed(shared, &past(history, now, span, reference))
 }
 
 /// Where a forecast bin lies, in cells.

@@ -11,7 +11,7 @@ use ndarray::{Array1, Array2};
 
 use crate::signals::series::Series;
 
-use super::features::{self, COUNT, Row, Span};
+use super::features::{self, COUNT, Past, Row, SHARED, Span};
 use super::history::{History, instant_of};
 use super::model::{Horizon, Model, SCHEMA_VERSION, TrainedOn};
 use super::timescale::Timescale;
@@ -37,6 +37,8 @@ pub struct FitOptions {
     pub bin: f64,
     /// How many bins.
     pub horizons: usize,
+    /// Whether the time of the day and the week may speak; `false` only in studies of what they are worth.
+    pub seasonal: bool,
 }
 
 impl FitOptions {
@@ -53,6 +55,7 @@ impl FitOptions {
             warm: 0.25 * scale.day,
             bin: scale.bin,
             horizons: scale.horizons,
+            seasonal: true,
         }
     }
 }
@@ -112,23 +115,16 @@ pub fn fit_until(history: &History, now: usize, options: &FitOptions) -> Result<
         return Err(FitError::NothingChanges);
     }
     let reference = 0.1 * mean_rate;
+    let width = history.cells(options.bin);
+    let mut targets = Targets::new(history, (first, now), width, reference);
     let rows = shared_rows(history, first, now, options, reference);
-    let (mean, scale) = moments(history, &rows, options, reference);
+    let (mean, scale) = moments(&mut targets, &rows, options.horizons / 2);
+    let design = Design::new(&rows, (&mean, &scale), options.seasonal);
     let mut horizons = Vec::with_capacity(options.horizons);
     let mut first_rows = 0;
     for bin in 0..options.horizons {
-        let width = history.cells(options.bin);
-        let task = Task {
-            history,
-            now,
-            reference,
-            span: Span {
-                ahead: bin * width,
-                width,
-            },
-        };
-        let (horizon, used) = task
-            .regress(&rows, (&mean, &scale), options.alpha)
+        let (horizon, used) = design
+            .regress(&mut targets, bin * width, (&mean, &scale), options.alpha)
             .ok_or(FitError::NotFinite { bin })?;
         first_rows = if bin == 0 { used } else { first_rows };
         horizons.push(horizon);
@@ -171,28 +167,87 @@ fn shared_rows(
         .collect()
 }
 
-/// Mean and standard deviation of each feature, at a horizon in the middle, the same scale serving all.
-fn moments(
-    history: &History,
-    rows: &[(usize, Row)],
-    options: &FitOptions,
+/// What lies in a bin that begins at a given cell, and what was known of it a day and a week before. Rows and distances that
+/// meet in the same bin share it, which is where a fit would spend its time.
+struct Targets<'a> {
+    history: &'a History,
+    now: usize,
+    width: usize,
     reference: f64,
-) -> (Row, Row) {
-    let width = history.cells(options.bin);
-    let span = Span {
-        ahead: options.horizons / 2 * width,
-        width,
-    };
+    first: usize,
+    kept: Vec<Option<Target>>,
+}
+
+#[derive(Clone, Copy)]
+struct Target {
+    past: Past,
+    /// The mean rate of the bin and its scaled logarithm, when all of it has been seen.
+    seen: Option<(f64, f64)>,
+}
+
+impl<'a> Targets<'a> {
+    fn new(
+        history: &'a History,
+        (first, now): (usize, usize),
+        width: usize,
+        reference: f64,
+    ) -> Self {
+        Self {
+            history,
+            now,
+            width,
+            reference,
+            first,
+            kept: vec![None; now - first],
+        }
+    }
+
+    /// The target `ahead` cells after `at`, and the features of it that are known at `at`.
+    fn get(&mut self, at: usize, ahead: usize) -> Option<Target> {
+        let begin = at + ahead;
+        let slot = self.kept.get_mut(begin.checked_sub(self.first)?)?;
+        let span = Span {
+            ahead,
+            width: self.width,
+        };
+        if let Some(target) = *slot {
+            return Some(target);
+        }
+        let end = begin + self.width;
+        let complete = end <= self.now && self.history.known(begin, end) == self.width;
+        let target = Target {
+            past: features::past(self.history, at, span, self.reference),
+            seen: self
+                .history
+                .mean(begin, end)
+                .filter(|_| complete)
+                .map(|rate| (rate, (rate / self.reference).ln_1p())),
+        };
+        // Beyond a day ahead what is known of a bin depends on the row that asks.
+        if ahead + self.width <= self.history.cells(DAY) {
+            *slot = Some(target);
+        }
+        Some(target)
+    }
+}
+
+/// Mean and standard deviation of each feature, at a horizon in the middle, the same scale serving all.
+fn moments(targets: &mut Targets<'_>, rows: &[(usize, Row)], bin: usize) -> (Row, Row) {
     let mut sum = [0.0; COUNT];
     let mut squares = [0.0; COUNT];
+    let mut count = 0.0f64;
     for (at, shared) in rows {
-        let row = features::at_horizon(history, *at, span, reference, shared);
+        let Some(target) = targets.get(*at, bin * targets.width) else {
+            continue;
+        };
+        count += 1.0;
+        let row = features::completed(shared, &target.past);
         for ((sum, square), value) in sum.iter_mut().zip(&mut squares).zip(row) {
             *sum += value;
             *square += value * value;
         }
     }
-    let count = rows.len().max(1) as f64;
+    let count = count.max(1.0);
     let mean = sum.map(|sum| sum / count);
     let mut scale = [1.0; COUNT];
     for ((scale, square), mean) in scale.iter_mut().zip(squares).zip(mean) {
@@ -203,114 +258,173 @@ fn moments(
     (mean, scale)
 }
 
-/// One bin's regression problem.
-struct Task<'a> {
-    history: &'a History,
-    now: usize,
-    reference: f64,
-    span: Span,
+/// Columns that are the same at every distance: the shared features and the ones of the intercept.
+const FIXED: usize = SHARED + 1;
+/// Columns that differ.
+const MOVING: usize = COUNT - SHARED;
+
+/// The training rows, standardised, with the part of the normal matrix that all distances share.
+struct Design<'a> {
+    rows: &'a [(usize, Row)],
+    fixed: Array2<f64>,
+    product: Array2<f64>,
+    seasonal: bool,
 }
 
-impl Task<'_> {
+impl<'a> Design<'a> {
+    fn new(rows: &'a [(usize, Row)], (mean, scale): (&Row, &Row), seasonal: bool) -> Self {
+        let mut fixed = Array2::ones((rows.len(), FIXED));
+        for ((_, row), mut line) in rows.iter().zip(fixed.rows_mut()) {
+            let row = masked(standardised(row, mean, scale), seasonal);
+            for (cell, value) in line.iter_mut().zip(row).take(SHARED) {
+                *cell = value;
+            }
+        }
+        let product = fixed.t().dot(&fixed);
+        Self {
+            rows,
+            fixed,
+            product,
+            seasonal,
+        }
+    }
+
+    /// The regression for bins `ahead` cells after their rows, and how many rows it used.
     fn regress(
         &self,
-        rows: &[(usize, Row)],
+        targets: &mut Targets<'_>,
+        ahead: usize,
         (mean, scale): (&Row, &Row),
         alpha: f64,
     ) -> Option<(Horizon, usize)> {
-        let mut normal = Normal::default();
-        let mut design = Vec::with_capacity(rows.len());
-        for (at, shared) in rows {
-            let Some(rate) = self.target(*at) else {
+        let mut moving = Array2::zeros((self.rows.len(), MOVING));
+        let mut wanted = Array1::zeros(self.rows.len());
+        let mut seen = Vec::with_capacity(self.rows.len());
+        let mut corner = self.product.clone();
+        for (index, (at, shared)) in self.rows.iter().enumerate() {
+            let target = targets.get(*at, ahead);
+            let Some((target, (rate, log))) = target.and_then(|one| Some((one, one.seen?))) else {
+                // Rows whose target is not known yet count nowhere.
+                let row = self.fixed.row(index);
+                for (line, value) in corner.rows_mut().into_iter().zip(row) {
+                    for (cell, other) in line.into_iter().zip(row) {
+                        *cell -= value * other;
+                    }
+                }
                 continue;
             };
-            let row = features::at_horizon(self.history, *at, self.span, self.reference, shared);
-            let row = standardised(&row, mean, scale);
-            let wanted = (rate / self.reference).ln_1p();
-            normal.add(&row, wanted);
-            design.push((row, rate, wanted));
+            let row = features::completed(shared, &target.past);
+            let row = masked(standardised(&row, mean, scale), self.seasonal);
+            for (cell, value) in moving.row_mut(index).iter_mut().zip(&row[SHARED..]) {
+                *cell = *value;
+            }
+            wanted[index] = log;
+            seen.push((index, rate));
         }
+        let normal = Normal {
+            corner,
+            side: moving.t().dot(&self.fixed),
+            moving: moving.t().dot(&moving),
+            right: (self.fixed.t().dot(&wanted), moving.t().dot(&wanted)),
+            rows: seen.len(),
+        };
         let weights = normal.solve(alpha)?;
         let (coefficients, intercept) = weights.split_at(COUNT);
         let intercept = *intercept.first()?;
-        Some((self.finish(&design, coefficients, intercept), design.len()))
-    }
-
-    /// The mean rate over the bin, when all of it has been seen.
-    fn target(&self, at: usize) -> Option<f64> {
-        let from = at + self.span.ahead;
-        let to = from + self.span.width;
-        let complete = to <= self.now && self.history.known(from, to) == self.span.width;
-        if complete {
-            self.history.mean(from, to)
-        } else {
-            None
+        let (first, second) = coefficients.split_at(SHARED);
+        let mut fixed = Array1::zeros(FIXED);
+        for (slot, weight) in fixed.iter_mut().zip(first.iter().chain([&intercept])) {
+            *slot = *weight;
         }
-    }
-
-    /// Smearing, cap and residuals from the training rows.
-    fn finish(&self, design: &[(Row, f64, f64)], coefficients: &[f64], intercept: f64) -> Horizon {
-        let mut residuals = Vec::with_capacity(design.len());
-        let (mut seen, mut said, mut most) = (0.0, 0.0, 0.0f64);
-        for (row, rate, wanted) in design {
-            let log = intercept + dot(row, coefficients);
-            residuals.push(wanted - log);
-            seen += rate;
-            said += (log.min(30.0).exp_m1() * self.reference).max(0.0);
-            most = most.max(*rate);
-        }
-        let mut quantile = |q: f64| {
-            let index = (residuals.len() as f64 * q) as usize;
-            if index >= residuals.len() {
-                return 0.0;
-            }
-            *residuals.select_nth_unstable_by(index, f64::total_cmp).1
-        };
-        Horizon {
-            intercept,
-            coefficients: coefficients.to_vec(),
-            smear: if said > 0.0 {
-                (seen / said).clamp(0.3, 3.0)
-            } else {
-                1.0
-            },
-            cap: most * 0.7f64.exp(),
-            residual_low: quantile(0.1),
-            residual_high: quantile(0.9),
-        }
+        let said = self.fixed.dot(&fixed) + moving.dot(&Array1::from(second.to_vec()));
+        let rows = seen
+            .iter()
+            .filter_map(|(index, rate)| Some((*said.get(*index)?, *rate, *wanted.get(*index)?)));
+        let horizon = finish(rows.collect(), targets.reference, coefficients, intercept);
+        Some((horizon, seen.len()))
     }
 }
 
-/// XᵀX and Xᵀy of the standardised rows with a column of ones.
+/// The row, without the features of the clock when they are not wanted.
+fn masked(mut row: Row, seasonal: bool) -> Row {
+    if !seasonal {
+        row[features::CLOCK.0].fill(0.0);
+        row[features::CLOCK.1].fill(0.0);
+    }
+    row
+}
+
+/// Smearing, cap and residuals from the training rows: what the regression says on the log scale, the rate that came, and
+/// its logarithm.
+fn finish(
+    rows: Vec<(f64, f64, f64)>,
+    reference: f64,
+    coefficients: &[f64],
+    intercept: f64,
+) -> Horizon {
+    let (mut seen, mut said, mut most) = (0.0, 0.0, 0.0f64);
+    let mut residuals = Vec::with_capacity(rows.len());
+    for (log, rate, wanted) in rows {
+        residuals.push(wanted - log);
+        seen += rate;
+        said += (log.min(30.0).exp_m1() * reference).max(0.0);
+        most = most.max(rate);
+    }
+    let mut quantile = |q: f64| {
+        let index = (residuals.len() as f64 * q) as usize;
+        if index >= residuals.len() {
+            return 0.0;
+        }
+        *residuals.select_nth_unstable_by(index, f64::total_cmp).1
+    };
+    Horizon {
+        intercept,
+        coefficients: coefficients.to_vec(),
+        smear: if said > 0.0 {
+            (seen / said).clamp(0.3, 3.0)
+        } else {
+            1.0
+        },
+        cap: most * 0.7f64.exp(),
+        residual_low: quantile(0.1),
+        residual_high: quantile(0.9),
+    }
+}
+
+/// XᵀX and Xᵀy of the standardised rows with a column of ones, in the blocks they were computed in.
 struct Normal {
-    matrix: [[f64; COLUMNS]; COLUMNS],
-    right: [f64; COLUMNS],
+    corner: Array2<f64>,
+    side: Array2<f64>,
+    moving: Array2<f64>,
+    right: (Array1<f64>, Array1<f64>),
     rows: usize,
 }
 
-impl Default for Normal {
-    fn default() -> Self {
-        Self {
-            matrix: [[0.0; COLUMNS]; COLUMNS],
-            right: [0.0; COLUMNS],
-            rows: 0,
-        }
-    }
-}
-
 impl Normal {
-    fn add(&mut self, row: &Row, wanted: f64) {
-        let mut full = [1.0; COLUMNS];
-        full[..COUNT].copy_from_slice(row);
-        for (index, (line, value)) in self.matrix.iter_mut().zip(full).enumerate() {
-            for (cell, other) in line.iter_mut().zip(full).take(index + 1) {
-                *cell += value * other;
+    /// The whole, features first, the intercept last.
+    fn whole(&self) -> ([[f64; COLUMNS]; COLUMNS], [f64; COLUMNS]) {
+        // In the blocks the intercept stands after the shared features.
+        let place = |column: usize| match column {
+            0..SHARED => (true, column),
+            COUNT => (true, SHARED),
+            _ => (false, column - SHARED),
+        };
+        let mut matrix = [[0.0; COLUMNS]; COLUMNS];
+        let mut right = [0.0; COLUMNS];
+        for (row, line) in matrix.iter_mut().enumerate() {
+            for (column, cell) in line.iter_mut().enumerate() {
+                *cell = match (place(row), place(column)) {
+                    ((true, a), (true, b)) => self.corner[(a, b)],
+                    ((true, a), (false, b)) | ((false, b), (true, a)) => self.side[(b, a)],
+                    ((false, a), (false, b)) => self.moving[(a, b)],
+                };
             }
+            right[row] = match place(row) {
+                (true, index) => self.right.0[index],
+                (false, index) => self.right.1[index],
+            };
         }
-        for (cell, value) in self.right.iter_mut().zip(full) {
-            *cell += value * wanted;
-        }
-        self.rows += 1;
+        (matrix, right)
     }
 
     /// The ridge weights, features first, the intercept (not penalised) last.
@@ -319,13 +433,13 @@ impl Normal {
             return None;
         }
         let penalty = self.rows as f64 * alpha;
-        let mut lower = self.matrix;
+        let (mut lower, right) = self.whole();
         for (index, line) in lower.iter_mut().enumerate().take(COUNT) {
             line[index] += penalty;
         }
         let lower = cholesky(lower)?;
         // With L·Lᵀ = XᵀX + nαI, the rows Lᵀ and the targets L⁻¹·Xᵀy have the same normal equations.
-        let targets = forward(&lower, &self.right);
+        let targets = forward(&lower, &right);
         let records = Array2::from_shape_fn((COLUMNS, COLUMNS), |(row, column)| {
             if row <= column {
                 lower[column][row]

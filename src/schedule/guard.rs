@@ -8,8 +8,10 @@ use super::policy::Policy;
 use super::state::State;
 use super::timescale::Timescale;
 
-/// The least correction of K by what was realised.
-const TRIM_FLOOR: f64 = 0.5;
+/// The range of the correction of K by what was realised: risk is taken back at once, unused risk is spent slowly.
+const TRIM: (f64, f64) = (0.5, 1.2);
+/// The correction aims this much under the exposure allowed.
+const AIM: f64 = 0.985;
 
 /// What the signal says at a moment.
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +77,11 @@ pub fn limit(policy: &Policy, state: &State) -> f64 {
     own.min(state.calibration.guardrail.unwrap_or(f64::INFINITY))
 }
 
-/// The correction of K by realised exposure: shadow over real, between a half and one.
+/// The correction of K by realised exposure: shadow over real.
 #[must_use]
 pub fn trim(policy: &Policy, state: &State) -> f64 {
     state.shadow.realised().map_or(1.0, |ratio| {
-        (policy.target_ratio() * ratio).clamp(TRIM_FLOOR, 1.0)
+        (AIM * policy.target_ratio() * ratio).clamp(TRIM.0, TRIM.1)
     })
 }
 

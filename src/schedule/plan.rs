@@ -131,11 +131,16 @@ pub fn choose(situation: &Situation<'_>, scale: &Timescale) -> Choice {
     if s.changes >= s.guardrail && s.changes > 0.0 {
         return Choice::now(Reason::Guardrail);
     }
-    if let Some(planned) = s.planned {
-        return if s.elapsed + 1e-6 >= planned {
-            Choice::now(Reason::Planned)
+    if s.mode == Mode::Cron {
+        // What is at risk is a guess when the signal is gone, so only time counts.
+        let reason = if s.recent_rate.is_some() {
+            Reason::Cron
         } else {
-            Choice::wait(Reason::Planned)
+            Reason::SignalLost
+        };
+        return Choice {
+            backup: s.elapsed + 1e-6 >= s.period,
+            reason,
         };
     }
     if s.changes <= 0.0 {
@@ -143,6 +148,13 @@ pub fn choose(situation: &Situation<'_>, scale: &Timescale) -> Choice {
     }
     if s.area >= ETA * s.budget {
         return Choice::now(Reason::AreaUpper);
+    }
+    if let Some(planned) = s.planned {
+        return if s.elapsed + 1e-6 >= planned {
+            Choice::now(Reason::Planned)
+        } else {
+            Choice::wait(Reason::Planned)
+        };
     }
     if s.area < s.budget / ETA {
         return Choice::wait(Reason::AreaLower);
@@ -164,10 +176,6 @@ fn by_mode(s: &Situation<'_>, scale: &Timescale) -> Choice {
                 reason: Reason::PlanOptimal,
             }
         }
-        (Mode::Cron, ..) => Choice {
-            backup: s.elapsed >= s.period,
-            reason: Reason::Cron,
-        },
         (_, _, Some(rate)) => Choice {
             backup: s.changes >= marginal(s, rate),
             reason: Reason::MarginalRule,

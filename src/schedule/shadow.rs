@@ -126,6 +126,11 @@ impl Shadow {
             return;
         };
         let weight = cell.step / cell.period_cells as f64;
+        tally.seconds += cell.step;
+        tally.cron_backups += 1.0 / cell.period_cells as f64;
+        let Some(own) = cell.changes else {
+            return;
+        };
         let mut sum = 0.0;
         phases(
             cell.rates,
@@ -137,11 +142,9 @@ impl Shadow {
                 *tally.cron_levels.entry(level(changes)).or_default() += weight;
             },
         );
-        tally.seconds += cell.step;
-        tally.cron_backups += 1.0 / cell.period_cells as f64;
         tally.cron_area += sum * weight;
-        tally.area += cell.changes * cell.step;
-        *tally.levels.entry(level(cell.changes)).or_default() += cell.step;
+        tally.area += own * cell.step;
+        *tally.levels.entry(level(own)).or_default() += cell.step;
     }
 
     /// Counts a good backup.
@@ -202,8 +205,8 @@ pub struct Cell<'a> {
     pub step: f64,
     /// The cron's period in cells.
     pub period_cells: usize,
-    /// The real exposure at its end.
-    pub changes: f64,
+    /// The real exposure at its end; `None` in a hole of the signal, where neither side's is known.
+    pub changes: Option<f64>,
     /// The rates of at least the last period, this cell last.
     pub rates: &'a [f64],
 }

@@ -43,7 +43,7 @@ impl Timescale {
         let (min, max) = (policy.min_seconds(), policy.max_seconds());
         let horizon = 2.0 * max;
         let bin = (horizon / HORIZONS as f64 / step).ceil().max(1.0) * step;
-        let plan_step = (min / 6.0).max(horizon / 144.0).max(cadence.min(min));
+        let plan_step = (min / 4.0).max(horizon / 144.0).max(cadence.min(min));
         Self {
             step,
             cadence,

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::oracle::Bounds;
 use super::reference;
 use super::run::{self, PolicyName, Run, Taken};
-use crate::schedule::backtest::Predict;
+use crate::schedule::backtest::Study;
 use crate::schedule::decide::Source;
 use crate::schedule::history::{History, instant_of};
 use crate::schedule::plan::Reason;
@@ -135,7 +135,13 @@ impl<'a> Stage<'a> {
 
     /// Runs a policy.
     #[must_use]
-    pub fn run(&self, name: PolicyName, predict: Option<Predict>) -> Run {
+    pub fn run(&self, name: PolicyName) -> Run {
+        self.run_in_study(name, &Study::default())
+    }
+
+    /// Runs a policy; a study takes something away from the deployed ones.
+    #[must_use]
+    pub fn run_in_study(&self, name: PolicyName, study: &Study) -> Run {
         let bounds = self.bounds();
         let step = self.step;
         let cron = self.cron_levels(0, self.rates.len());
@@ -144,7 +150,7 @@ impl<'a> Stage<'a> {
         let period = self.period as f64 * step;
         let cells = match name {
             PolicyName::Reactive | PolicyName::Model | PolicyName::Auto => {
-                return run::deployed(&self.trace.series, self.policy, name, predict);
+                return run::deployed(&self.trace.series, self.policy, name, study);
             }
             PolicyName::Fixed => (0..self.rates.len()).step_by(self.period).skip(1).collect(),
             PolicyName::Threshold => {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::schedule::advance::advance;
-use crate::schedule::backtest::{Archive, Predict};
+use crate::schedule::backtest::{Archive, Study};
 use crate::schedule::decide::{self, Observation, Source};
 use crate::schedule::history::{History, instant_of};
 use crate::schedule::plan::{Mode, Reason};
@@ -58,16 +58,14 @@ pub struct Run {
     pub cells: usize,
 }
 
-/// Runs the deployed core over a series. `predict` replaces the model's own forecast in studies of broken models.
+/// Runs the deployed core over a series, less what a study takes away.
 #[must_use]
-pub fn deployed(
-    series: &Series,
-    policy: &Policy,
-    name: PolicyName,
-    predict: Option<Predict>,
-) -> Run {
+pub fn deployed(series: &Series, policy: &Policy, name: PolicyName, study: &Study) -> Run {
     let history = History::new(series);
-    let mut archive = predict.map_or_else(Archive::default, Archive::with_predict);
+    let mut archive = Archive::for_study(Study {
+        forecast: study.forecast && name != PolicyName::Reactive,
+        ..*study
+    });
     let mut state = State::new(series.start());
     let mut run = Run {
         cells: history.len(),
@@ -98,7 +96,6 @@ pub fn deployed(
 fn hold_mode(state: &mut State, name: PolicyName) {
     let mode = &mut state.calibration.mode;
     match name {
-        PolicyName::Reactive if *mode != Mode::Cron => *mode = Mode::Reactive,
         PolicyName::Model if *mode != Mode::Cron => *mode = Mode::Forecast,
         _ => {}
     }
