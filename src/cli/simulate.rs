@@ -177,7 +177,7 @@ fn simulate(traces: &[Trace], names: &[PolicyName], policy: &Policy) -> Vec<Play
                 return;
             };
             let stage = Stage::new(trace, policy);
-            let run = stage.run(*name);
+            let run = stage.run(*name, None);
             let result = stage.result(*name, &run);
             let played = Played {
                 trace: pair / names.len(),

@@ -21,8 +21,8 @@ pub struct Study {
     pub forecast: bool,
     /// Whether the forecast knows the time of the day and the week.
     pub seasonal: bool,
-    /// Whether κ and the mode are calibrated daily.
-    pub calibrated: bool,
+    /// κ, in place of the daily calibration and the correction by realised exposure.
+    pub kappa: Option<f64>,
 }
 
 impl Default for Study {
@@ -31,7 +31,7 @@ impl Default for Study {
             predict: None,
             forecast: true,
             seasonal: true,
-            calibrated: true,
+            kappa: None,
         }
     }
 }

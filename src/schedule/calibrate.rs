@@ -61,6 +61,9 @@ pub struct Calibration {
     pub potential: Option<f64>,
     /// The saving that V predicts, percent.
     pub predicted_percent: Option<f64>,
+    /// Whether κ is held by a study, so that nothing corrects it.
+    #[serde(default)]
+    pub held: bool,
 }
 
 impl Calibration {
@@ -75,7 +78,26 @@ impl Calibration {
             guardrail: None,
             potential: None,
             predicted_percent: None,
+            held: false,
         }
+    }
+
+    /// Holds κ, for a study of what the daily loop is worth.
+    fn fix(&mut self, kappa: f64, has_model: bool) {
+        let score = Score {
+            kappa,
+            saved_percent: 0.0,
+            mean_ratio: 1.0,
+            p99_ratio: 1.0,
+        };
+        self.held = true;
+        self.reactive = Some(score);
+        self.forecast = has_model.then_some(score);
+        self.mode = if has_model {
+            Mode::Forecast
+        } else {
+            Mode::Reactive
+        };
     }
 
     /// κ of a mode; 1, which reproduces the cron on a flat trace, until a replay says otherwise.
@@ -122,10 +144,8 @@ pub fn calibrate(
     next.potential = potential(history, from, now, policy.period_seconds());
     next.predicted_percent = next.potential.map(|potential| predicted(potential, policy));
     next.mode = Mode::Reactive;
-    if !evidence.archive.study().calibrated {
-        if evidence.has_model {
-            next.mode = Mode::Forecast;
-        }
+    if let Some(kappa) = evidence.archive.study().kappa {
+        next.fix(kappa, evidence.has_model);
         return next;
     }
     // Before day three a replay sees too little to move κ from 1 (scheduling.md §4, cold start).

@@ -43,7 +43,7 @@ fn office(cell: usize) -> f64 {
 }
 
 fn backups(trace: &Trace, name: PolicyName) -> Vec<Taken> {
-    Stage::new(trace, &policy()).run(name).backups
+    Stage::new(trace, &policy()).run(name, None).backups
 }
 
 #[test]
@@ -136,11 +136,11 @@ fn uneven_traffic_is_worth_saving_at_no_more_exposure() {
     let trace = trace(22, office);
     let policy = policy();
     let stage = Stage::new(&trace, &policy);
-    let result = stage.result(PolicyName::Auto, &stage.run(PolicyName::Auto));
+    let result = stage.result(PolicyName::Auto, &stage.run(PolicyName::Auto, None));
     assert!(result.saved_percent >= 20.0, "{result:?}");
     assert!(result.mean_exposure_ratio <= 1.02, "{result:?}");
     assert!(result.p99_exposure_ratio <= 1.0, "{result:?}");
-    let fixed = stage.result(PolicyName::Fixed, &stage.run(PolicyName::Fixed));
+    let fixed = stage.result(PolicyName::Fixed, &stage.run(PolicyName::Fixed, None));
     assert!(fixed.saved_percent.abs() < 1.0, "{fixed:?}");
 }
 

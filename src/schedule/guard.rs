@@ -80,7 +80,8 @@ pub fn limit(policy: &Policy, state: &State) -> f64 {
 /// The correction of K by realised exposure: shadow over real.
 #[must_use]
 pub fn trim(policy: &Policy, state: &State) -> f64 {
-    state.shadow.realised().map_or(1.0, |ratio| {
+    let realised = state.shadow.realised().filter(|_| !state.calibration.held);
+    realised.map_or(1.0, |ratio| {
         (AIM * policy.target_ratio() * ratio).clamp(TRIM.0, TRIM.1)
     })
 }

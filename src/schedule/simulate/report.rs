@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::oracle::Bounds;
 use super::reference;
 use super::run::{self, PolicyName, Run, Taken};
-use crate::schedule::backtest::Study;
+use crate::schedule::backtest::{Predict, Study};
 use crate::schedule::decide::Source;
 use crate::schedule::history::{History, instant_of};
 use crate::schedule::plan::Reason;
@@ -135,8 +135,14 @@ impl<'a> Stage<'a> {
 
     /// Runs a policy.
     #[must_use]
-    pub fn run(&self, name: PolicyName) -> Run {
-        self.run_in_study(name, &Study::default())
+    pub fn run(&self, name: PolicyName, predict: Option<Predict>) -> Run {
+        self.run_in_study(
+            name,
+            &Study {
+                predict,
+                ..Study::default()
+            },
+        )
     }
 
     /// Runs a policy; a study takes something away from the deployed ones.
