@@ -8,6 +8,8 @@ IMG       ?= etcdguardian:dev
 TAG       := $(lastword $(subst :, ,$(IMG)))
 NAMESPACE ?= etcdguardian
 CONFIG    ?= guardian.yaml
+SIZES     ?= 100M
+SECONDS   ?= 60
 BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
@@ -66,13 +68,14 @@ undeploy: ## takes the chart away; CustomResourceDefinitions and backups stay
 docker-build: ## the container image: make docker-build IMG=registry.example.com/etcdguardian:1.0
 	docker build -t $(IMG) .
 
-bench: ## criterion benchmarks
-	cargo bench --locked
+bench: ## etcdguardian beside etcd's own tools, in minutes: make bench SIZES=100M,1G
+	tests/tools/get-tools.sh system etcd37 bbolt
+	BENCH_SIZES=$(SIZES) cargo bench --locked --bench peers
 
 e2e: demo ## end to end: for now this is the demo's run, without Kubernetes
 
-fuzz: ## the parsers' property tests, with many more cases than the usual run
-	PROPTEST_CASES=100000 cargo test --locked --lib snapshot::
+fuzz: ## libFuzzer over each parser of outside bytes: make fuzz SECONDS=600
+	for target in $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))); do fuzz/run.sh $$target $(SECONDS); done
 
 clean: ## what was built here; tools and caches stay
 	cargo clean

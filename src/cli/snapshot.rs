@@ -12,8 +12,10 @@ use super::output;
 use super::snapshot_contents::{Diff, Get, Ls};
 use super::snapshot_file::SourceFlags;
 use crate::api::ErrorClass;
+use crate::etcd::known_problems;
 use crate::repository::Level;
 use crate::snapshot::{self, Digest, Finding, HashKv, Proof, Severity, Status};
+use crate::verify::is_structure;
 
 /// Look into a snapshot, with or without etcd's digest behind it; the file is never changed.
 #[derive(Debug, Args)]
@@ -73,6 +75,20 @@ struct HashKvVerb {
     source: SourceFlags,
 }
 
+/// The JSON of `snapshot status`: more is known of a backup in a store than of a file.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Told<'a> {
+    #[serde(flatten)]
+    status: &'a Status,
+    /// The release that it was taken from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etcd_version: Option<&'a str>,
+    /// Why that release is a bad source of backups.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
+}
+
 /// The JSON of `snapshot check`.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,7 +96,24 @@ struct Checked {
     ok: bool,
     /// Verified when the digest behind the image, the pages and the rows are right; Stored otherwise.
     level: Level,
+    levels: Levels,
+    /// What it holds; absent when it is too broken to say.
+    status: Option<Status>,
+    /// The hash at the newest revision.
+    hash_kv: Option<HashKv>,
     findings: Vec<Finding>,
+}
+
+/// What was proved by itself, from the outside in; whether it agrees with the live cluster a file cannot say.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Levels {
+    /// The digest behind the image; absent when the file is too broken to find it.
+    stored: Option<Digest>,
+    /// The file as a whole and its pages.
+    structure: bool,
+    /// The rows and what they say of each other.
+    rows: bool,
 }
 
 impl SnapshotVerbs {
@@ -105,7 +138,13 @@ impl StatusVerb {
         let Some(status) = &proof.status else {
             return Err(unreadable(&self.file, &proof));
         };
-        output::print(global.output, status, status_words)?;
+        let etcd_version = file.etcd_version.as_deref();
+        let told = Told {
+            status,
+            etcd_version,
+            warnings: etcd_version.map(known_problems).unwrap_or_default(),
+        };
+        output::print(global.output, &told, status_words)?;
         if proof.ok() {
             return Ok(ExitCode::SUCCESS);
         }
@@ -142,13 +181,29 @@ impl HashKvVerb {
 fn checked(proof: Proof) -> Checked {
     let ok = proof.ok() && proof.status.is_some();
     let digest = proof.status.as_ref().map(|status| status.digest);
+    let sound = |structure| {
+        proof.status.is_some()
+            && proof
+                .findings
+                .iter()
+                .filter(|finding| finding.severity == Severity::Error)
+                .all(|finding| is_structure(finding) != structure)
+    };
+    let levels = Levels {
+        stored: digest,
+        structure: sound(true),
+        rows: sound(false),
+    };
     Checked {
+        levels,
         ok,
         level: if ok && digest == Some(Digest::Ok) {
             Level::Verified
         } else {
             Level::Stored
         },
+        status: proof.status,
+        hash_kv: proof.hash_kv,
         findings: proof.findings,
     }
 }
@@ -168,14 +223,15 @@ fn damage(file: &str, proof: &Proof) -> String {
     )
 }
 
-fn status_words(status: &Status) -> String {
+fn status_words(told: &Told<'_>) -> String {
+    let status = told.status;
     let digest = match status.digest {
         Digest::Ok => "ok",
         Digest::Missing => "missing",
         Digest::Mismatch => "MISMATCH",
     };
     let version = status.storage_version.clone();
-    output::fields(&[
+    let mut text = output::fields(&[
         ("revision", status.revision.to_string()),
         ("compacted", status.compact_revision.to_string()),
         ("keys", status.total_keys.to_string()),
@@ -198,7 +254,12 @@ fn status_words(status: &Status) -> String {
             "auth",
             if status.auth_enabled { "on" } else { "off" }.to_owned(),
         ),
-    ])
+        ("etcd", told.etcd_version.unwrap_or("-").to_owned()),
+    ]);
+    for warning in &told.warnings {
+        text.push_str(&format!("WARNING: {warning}\n"));
+    }
+    text
 }
 
 fn check_words(checked: &Checked) -> String {
@@ -225,6 +286,17 @@ fn check_words(checked: &Checked) -> String {
         (false, _) => "DAMAGED: do not restore this file",
     };
     let mut text = format!("{verdict}\n");
+    if let (Some(status), Some(found)) = (&checked.status, &checked.hash_kv) {
+        text.push_str(&format!(
+            "revision {}, {} keys, {} rows, {}; HashKV {} as compacted at {}\n",
+            status.revision,
+            status.total_keys,
+            status.rows,
+            output::bytes(status.db_size),
+            found.hash,
+            found.compact_revision
+        ));
+    }
     if !rows.is_empty() {
         text.push_str(&output::table(
             &["SEVERITY", "CODE", "PLACE", "MESSAGE"],

@@ -29,6 +29,8 @@ pub struct SourceFlags {
 /// A snapshot, mapped for reading.
 pub struct SnapshotFile {
     mapped: Mapped,
+    /// The release that it was taken from, which only a manifest says.
+    pub etcd_version: Option<String>,
     /// Holds a fetched file; removed when dropped.
     _scratch: Option<tempfile::TempDir>,
 }
@@ -62,6 +64,7 @@ impl SourceFlags {
         if !source.contains("://") {
             return Ok(SnapshotFile {
                 mapped: map(Path::new(source))?,
+                etcd_version: None,
                 _scratch: None,
             });
         }
@@ -81,6 +84,7 @@ impl SourceFlags {
         fetch(context, &self.unseal, &repository, &manifest, &file).await?;
         Ok(SnapshotFile {
             mapped: map(&file)?,
+            etcd_version: Some(manifest.etcd_version),
             _scratch: Some(scratch),
         })
     }

@@ -29,9 +29,9 @@ pub async fn prove_drained(
     ask_live: bool,
 ) -> Result<Proved, PipelineError> {
     // The hash is asked for at once: the longer it waits, the likelier a compaction has overtaken the snapshot.
-    let revision = on_map(plain, snapshot::status)
+    let revision = on_map(plain, snapshot::revisions)
         .await?
-        .map(|status| status.revision)
+        .map(|(newest, _)| newest)
         .ok();
     let hash = async {
         match revision.filter(|_| ask_live) {

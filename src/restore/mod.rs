@@ -6,9 +6,11 @@ pub mod choose;
 pub mod observe;
 mod place;
 pub mod plan;
+mod proof;
 pub mod run;
 pub mod steps;
 pub mod workspace;
+mod writer;
 
 #[cfg(test)]
 mod tests;

@@ -7,10 +7,9 @@ use std::path::Path;
 
 use super::RestoreError;
 use super::plan::{Source, Target};
-use crate::snapshot::bolt::{Database, Fault};
+use crate::snapshot::bolt::Database;
 use crate::snapshot::datadir::database::holds_kubernetes;
-use crate::snapshot::mvcc::{Compaction, KEY_BUCKET, RowKey};
-use crate::snapshot::{Digest, Snapshot, SnapshotError};
+use crate::snapshot::{self, Digest, Snapshot, SnapshotError};
 
 /// Looks at a snapshot: only as far as a plan needs. It is proved while it is restored.
 ///
@@ -19,7 +18,7 @@ use crate::snapshot::{Digest, Snapshot, SnapshotError};
 pub fn source(bytes: &[u8]) -> Result<Source, RestoreError> {
     let split = Snapshot::split(bytes);
     let image = Database::open(split.image).map_err(SnapshotError::from)?;
-    let (revision, compact_revision) = revisions(&image).map_err(SnapshotError::from)?;
+    let (revision, compact_revision) = snapshot::revisions(bytes)?;
     Ok(Source {
         revision,
         compact_revision,
@@ -31,26 +30,6 @@ pub fn source(bytes: &[u8]) -> Result<Source, RestoreError> {
         },
         kubernetes: holds_kubernetes(&image).map_err(SnapshotError::from)?,
     })
-}
-
-/// The newest revision and the compact revision.
-fn revisions(image: &Database<'_>) -> Result<(i64, i64), Fault> {
-    let compact = Compaction::of(image)?.revision();
-    let Some(bucket) = image.bucket(KEY_BUCKET)? else {
-        return Ok((compact.max(1), compact));
-    };
-    // The last row is found by halving the revisions: a walk to it would read the whole file.
-    let (mut low, mut high) = (0, i64::MAX);
-    while low < high {
-        let middle = low + (high - low) / 2 + 1;
-        let key = RowKey::first_of(middle).encode();
-        if bucket.rows_from(&key)?.next().transpose()?.is_some() {
-            low = middle;
-        } else {
-            high = middle - 1;
-        }
-    }
-    Ok((low.max(compact).max(1), compact))
 }
 
 /// Looks at the target.

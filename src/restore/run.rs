@@ -1,7 +1,7 @@
 //! Carries a plan out: writes beside the target, reads back and proves what was written, and moves it into place last.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -11,18 +11,19 @@ use serde::Serialize;
 use super::RestoreError;
 use super::place::{keep_owner, put_in_place};
 use super::plan::{Plan, PlannedMember, Revisions};
+use super::proof::{Restored, holds, prove_written};
 use super::steps::{next_steps, start_command};
 use super::workspace::{Workspace, make_folder, sync_folder};
+use super::writer::SyncingFile;
 use crate::snapshot::bolt::Database;
 use crate::snapshot::datadir::database::{
     MISSING_LEASE_TTL, Rewrite, RewriteError, Rewritten, rewrite,
 };
 use crate::snapshot::datadir::{
     self, DATABASE, LOG, Member, WAL_NAME, WAL_SEGMENT_BYTES, raft_snapshot, raft_snapshot_name,
-    write_ahead_log,
+    restored_problem, write_ahead_log,
 };
-use crate::snapshot::mvcc::RowKey;
-use crate::snapshot::{self, HashKv, Proof, Severity, Snapshot, SnapshotError};
+use crate::snapshot::{self, Proof, Severity, Snapshot, SnapshotError};
 use crate::verify::Mapped;
 
 /// Bytes that are written to the database at once.
@@ -98,11 +99,17 @@ pub fn restore(
         (proof, written)
     });
     let source = source?;
-    let written = written?;
-    let result = prove_written(plan, bytes, &source, &written, &database)?;
-    for folder in folders.iter().skip(1) {
-        copy_database(&database, &folder.join(DATABASE))?;
-    }
+    let (written, file) = written?;
+    // What it holds is looked at while the disk takes the rest of it.
+    let (synced, result) = thread::scope(|scope| {
+        let syncing = scope.spawn(|| file.finish());
+        let result = prove_written(plan, bytes, &source, &written, &database);
+        let broke_off = || std::io::Error::other("the syncing broke off");
+        (syncing.join().unwrap_or_else(|_| Err(broke_off())), result)
+    });
+    synced.map_err(RestoreError::file("sync the file", &database))?;
+    let result = result?;
+    copy_databases(&database, folders.get(1..).unwrap_or_default(), &written)?;
     for folder in &folders {
         for part in ["member/snap", "member/wal", "member", ""] {
             sync_folder(&folder.join(part))?;
@@ -111,7 +118,7 @@ pub fn restore(
     sync_folder(&data)?;
     keep_owner(&plan.data_dir, &data)?;
     put_in_place(plan, &data)?;
-    let mut outcome = outcome(plan, source, result, &written);
+    let mut outcome = outcome(plan, source, &result, &written);
     if workspace.cleaned {
         outcome
             .notes
@@ -133,7 +140,7 @@ fn folder_database(folders: &[PathBuf]) -> Result<PathBuf, RestoreError> {
         .ok_or_else(|| RestoreError::Usage("the plan names no member".into()))
 }
 
-/// The log and the raft snapshot of one member.
+/// The log and the raft snapshot of one member, written and read back.
 fn write_raft_files(
     plan: &Plan,
     folder: &Path,
@@ -147,21 +154,38 @@ fn write_raft_files(
         .cluster
         .member(&planned.name)
         .ok_or_else(|| RestoreError::Usage(format!("'{}' is no member", planned.name)))?;
-    let path = log.join(WAL_NAME);
-    let write = RestoreError::file("write", &path);
-    let wal = new_file(&path)?;
+    let log = log.join(WAL_NAME);
+    let records = write_ahead_log(&plan.cluster, member);
+    let write = RestoreError::file("write", &log);
+    let wal = new_file(&log)?;
     (&wal)
-        .write_all(&write_ahead_log(&plan.cluster, member))
+        .write_all(&records)
         .and_then(|()| wal.set_len(WAL_SEGMENT_BYTES))
         .and_then(|()| wal.sync_all())
         .map_err(write)?;
-    let path = snapshots.join(raft_snapshot_name(&plan.cluster));
-    let write = RestoreError::file("write", &path);
-    let file = new_file(&path)?;
+    let snapshot = snapshots.join(raft_snapshot_name(&plan.cluster));
+    let write = RestoreError::file("write", &snapshot);
+    let file = new_file(&snapshot)?;
     (&file)
         .write_all(&raft_snapshot(&plan.cluster))
         .and_then(|()| file.sync_all())
-        .map_err(write)
+        .map_err(write)?;
+    // The zeros behind the records are a hole: a few of them will do.
+    let head = read_head(&log, records.len() as u64 + 4096)?;
+    let raft = read_head(&snapshot, u64::MAX)?;
+    match restored_problem(&plan.cluster, member, &head, &raft) {
+        None => Ok(()),
+        Some(problem) => Err(RestoreError::Unproved { problem }),
+    }
+}
+
+/// A file's first bytes, read back.
+fn read_head(path: &Path, most: u64) -> Result<Vec<u8>, RestoreError> {
+    let mut bytes = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(most).read_to_end(&mut bytes))
+        .map_err(RestoreError::file("read back", path))?;
+    Ok(bytes)
 }
 
 /// Creates a file that only its owner can read; it must not exist.
@@ -194,12 +218,13 @@ fn prove_source(plan: &Plan, bytes: &[u8]) -> Result<Proof, RestoreError> {
     }
 }
 
+/// Writes the database; what the file still holds back from the disk is synced by whoever gets it.
 fn write_database(
     plan: &Plan,
     bytes: &[u8],
     path: &Path,
     progress: &(dyn Fn(u64) + Sync),
-) -> Result<Rewritten, RestoreError> {
+) -> Result<(Rewritten, SyncingFile), RestoreError> {
     let image = Database::open(Snapshot::split(bytes).image).map_err(SnapshotError::from)?;
     let file = new_file(path)?;
     let wanted = Rewrite {
@@ -207,7 +232,7 @@ fn write_database(
         kept_to: plan.revisions.kept_to,
         raised_to: plan.bump.map(|_| plan.revisions.starts_at),
     };
-    let out = BufWriter::with_capacity(WRITE_BUFFER, file);
+    let out = BufWriter::with_capacity(WRITE_BUFFER, SyncingFile::new(file, path)?);
     let (out, written) =
         rewrite(&image, &wanted, out, &|count| progress(count)).map_err(|error| match error {
             RewriteError::Fault(fault) => RestoreError::Damaged {
@@ -216,99 +241,44 @@ fn write_database(
             },
             RewriteError::Build(error) => RestoreError::Build(error),
         })?;
-    let file = out
+    let out = out
         .into_inner()
         .map_err(|error| RestoreError::file("write", path)(error.into_error()))?;
-    file.sync_all()
-        .map_err(RestoreError::file("sync the file", path))?;
-    Ok(written)
+    Ok((written, out))
 }
 
-/// Reads the written database back: its structure, its rows against the snapshot's, its HashKV against what it must be.
-fn prove_written(
-    plan: &Plan,
-    bytes: &[u8],
-    source: &Proof,
+/// The other members' databases, which are the first one's byte for byte, side by side.
+fn copy_databases(
+    from: &Path,
+    folders: &[PathBuf],
     written: &Rewritten,
-    path: &Path,
-) -> Result<Proof, RestoreError> {
-    let unproved = |problem: String| RestoreError::Unproved { problem };
-    let mapped = Mapped::open(path).map_err(RestoreError::file("read back", path))?;
-    let proof = snapshot::prove(mapped.bytes());
-    let worst = proof
-        .findings
-        .iter()
-        .find(|finding| finding.severity == Severity::Error && !finding.code.starts_with("Digest"));
-    if let Some(finding) = worst {
-        return Err(unproved(format!(
-            "{} at {}",
-            finding.message, finding.place
-        )));
-    }
-    let (Some(status), Some(hash)) = (&proof.status, proof.hash_kv) else {
-        return Err(unproved("its rows cannot be read".into()));
-    };
-    if mapped.bytes().len() as u64 != written.length || status.hash != written.checksum {
-        return Err(unproved("its rows are not those that were written".into()));
-    }
-    let starts_at = plan.revisions.starts_at;
-    if status.revision != starts_at {
-        return Err(unproved(format!(
-            "its revision is {} instead of {starts_at}",
-            status.revision
-        )));
-    }
-    let expected = expected_hash(plan, bytes, source, status.total_keys)?;
-    if expected.is_some_and(|expected| expected != hash) {
-        return Err(unproved(format!(
-            "HashKV is {} instead of {}",
-            hash.hash,
-            expected.map_or(0, |expected| expected.hash)
-        )));
-    }
-    Ok(proof)
+) -> Result<(), RestoreError> {
+    thread::scope(|scope| {
+        let copies: Vec<_> = folders
+            .iter()
+            .map(|folder| scope.spawn(|| copy_database(from, &folder.join(DATABASE), written)))
+            .collect();
+        copies.into_iter().try_for_each(|copy| {
+            copy.join().unwrap_or_else(|_| {
+                Err(RestoreError::Unproved {
+                    problem: "the copying of the database broke off".into(),
+                })
+            })
+        })
+    })
 }
 
-/// What HashKV must be after the restore, computed from the snapshot; unknown when no key is alive, where etcd itself hashes
-/// whatever compaction has left.
-fn expected_hash(
-    plan: &Plan,
-    bytes: &[u8],
-    source: &Proof,
-    keys: u64,
-) -> Result<Option<HashKv>, RestoreError> {
-    let revisions = &plan.revisions;
-    if plan.bump.is_none() {
-        if !plan.truncate {
-            return Ok(source.hash_kv);
-        }
-        return Ok(Some(snapshot::hash_kv(
-            bytes,
-            Some(revisions.kept_to),
-            None,
-        )?));
-    }
-    if keys <= 1 {
-        return Ok(None);
-    }
-    // Compacted where it ends, then the one row of the raised revision.
-    let kept = snapshot::hash_kv(bytes, Some(revisions.kept_to), Some(revisions.kept_to))?;
-    Ok(Some(HashKv {
-        hash: crc32c::crc32c_append(kept.hash, &RowKey::first_of(revisions.starts_at).encode()),
-        revision: revisions.starts_at,
-        compact_revision: revisions.starts_at,
-    }))
-}
-
-fn copy_database(from: &Path, to: &Path) -> Result<(), RestoreError> {
+fn copy_database(from: &Path, to: &Path, written: &Rewritten) -> Result<(), RestoreError> {
     let copy = || -> std::io::Result<()> {
         fs::copy(from, to)?;
         File::open(to)?.sync_all()
     };
-    copy().map_err(RestoreError::file("copy the database to", to))
+    copy().map_err(RestoreError::file("copy the database to", to))?;
+    let mapped = Mapped::open(to).map_err(RestoreError::file("read back", to))?;
+    holds(mapped.bytes(), written).map(|_| ())
 }
 
-fn outcome(plan: &Plan, source: Proof, result: Proof, written: &Rewritten) -> Outcome {
+fn outcome(plan: &Plan, source: Proof, result: &Restored, written: &Rewritten) -> Outcome {
     let mut notes = plan.notes.clone();
     if let Some(status) = &source.status {
         if !status.alarms.is_empty() {
@@ -338,7 +308,7 @@ fn outcome(plan: &Plan, source: Proof, result: Proof, written: &Rewritten) -> Ou
     let hash = result.hash_kv;
     Outcome {
         revision: plan.revisions.starts_at,
-        keys: result.status.map_or(0, |status| status.total_keys),
+        keys: result.keys,
         hash: hash.map_or(0, |hash| hash.hash),
         compact_revision: hash.map_or(-1, |hash| hash.compact_revision),
         data_dirs: plan

@@ -126,6 +126,8 @@ pub struct Proof {
     pub image_sha256: String,
     /// HashKV at the newest revision, compacted at the file's own compact revision.
     pub hash_kv: Option<HashKv>,
+    /// CRC-32C of the bucket `key`: its name, and every row as it lies there.
+    pub rows_checksum: Option<u32>,
     /// What was found, the worst first; at most a thousand.
     pub findings: Vec<Finding>,
 }
@@ -180,6 +182,34 @@ impl SnapshotError {
 /// Never fails: what is wrong is a finding.
 pub fn prove(bytes: &[u8]) -> Proof {
     prove::prove(bytes)
+}
+
+/// What a reading of all pages says without looking into the rows: see [`skim`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Skimmed {
+    /// CRC-32C over all buckets, as [`Status::hash`].
+    pub hash: u32,
+    /// CRC-32C of the bucket `key`, as [`Proof::rows_checksum`].
+    pub rows_checksum: u32,
+}
+
+/// Checks the structure of an image and takes the checksums of what it holds: enough to know that it holds what something
+/// that was proved holds.
+///
+/// # Errors
+/// With the worst that is wrong.
+pub fn skim(image: &[u8]) -> Result<Skimmed, SnapshotError> {
+    prove::skim(image)
+}
+
+/// The newest revision of a snapshot and its compact revision (-1 when there is none), without reading its rows.
+///
+/// # Errors
+/// When it is no bbolt file, or the way to them is broken.
+pub fn revisions(bytes: &[u8]) -> Result<(i64, i64), SnapshotError> {
+    let database = bolt::Database::open(Snapshot::split(bytes).image)?;
+    let compact_revision = mvcc::Compaction::of(&database)?.revision();
+    Ok((mvcc::hash::newest_revision(&database)?, compact_revision))
 }
 
 /// What a snapshot holds.

@@ -2,11 +2,12 @@
 
 use std::thread;
 
-use super::bolt::{Database, check};
+use super::bolt::{Database, Row, check};
 use super::findings::Findings;
-use super::mvcc::Compaction;
+use super::mvcc::crc::Crc;
 use super::mvcc::survey::{Survey, Surveyed};
-use super::{Digest, Proof, Snapshot, Status};
+use super::mvcc::{Compaction, KEY_BUCKET};
+use super::{Digest, Proof, Severity, Skimmed, Snapshot, SnapshotError, Status};
 
 /// See [`super::prove`].
 pub(super) fn prove(bytes: &[u8]) -> Proof {
@@ -26,6 +27,9 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
     };
     check_file(bytes, verdict, &mut findings);
     let hash_kv = surveyed.as_ref().and_then(|(_, surveyed)| surveyed.hash_kv);
+    let rows_checksum = surveyed
+        .as_ref()
+        .map(|(_, surveyed)| surveyed.rows_checksum);
     let status = surveyed.map(|(size, surveyed)| Status {
         revision: surveyed.revision,
         compact_revision: surveyed.compact_revision,
@@ -44,7 +48,75 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
         status,
         image_sha256: hex::encode(digest),
         hash_kv,
+        rows_checksum,
         findings: findings.into_vec(),
+    }
+}
+
+/// See [`super::skim`].
+pub(super) fn skim(image: &[u8]) -> Result<Skimmed, SnapshotError> {
+    let database = Database::open(image)?;
+    let mut findings = Findings::default();
+    let mut sums = Sums {
+        all: Crc::new(image),
+        rows: Crc::new(image),
+        in_rows: false,
+    };
+    let complete = check::walk(&database, &mut findings, &mut sums);
+    let worst = findings.into_vec().into_iter().next();
+    match worst.filter(|worst| worst.severity == Severity::Error) {
+        Some(worst) => Err(SnapshotError::Unreadable {
+            problem: worst.message,
+            place: worst.place,
+        }),
+        None if !complete => Err(SnapshotError::Unreadable {
+            problem: "a part of it cannot be reached".to_owned(),
+            place: "file".to_owned(),
+        }),
+        None => {
+            sums.leave_rows();
+            Ok(Skimmed {
+                hash: sums.all.finish(),
+                rows_checksum: sums.rows.finish(),
+            })
+        }
+    }
+}
+
+/// The checksums of everything and of the bucket `key`.
+struct Sums<'a> {
+    all: Crc<'a>,
+    rows: Crc<'a>,
+    in_rows: bool,
+}
+
+impl Sums<'_> {
+    fn leave_rows(&mut self) {
+        if std::mem::take(&mut self.in_rows) {
+            self.all.append(&self.rows);
+        }
+    }
+}
+
+impl<'a> check::Visitor<'a> for Sums<'a> {
+    fn bucket(&mut self, name: &'a [u8], _: &mut Findings) {
+        self.leave_rows();
+        self.in_rows = name == KEY_BUCKET;
+        let sum = if self.in_rows {
+            &mut self.rows
+        } else {
+            &mut self.all
+        };
+        sum.word(name);
+    }
+
+    fn row(&mut self, row: &Row<'a>, _: &mut Findings) {
+        let sum = if self.in_rows {
+            &mut self.rows
+        } else {
+            &mut self.all
+        };
+        sum.piece(row.data, row.key.len() + row.value.len());
     }
 }
 

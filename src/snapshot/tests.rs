@@ -292,6 +292,32 @@ fn a_hash_that_members_may_differ_in_is_said_to_be_so() {
     );
 }
 
+#[test]
+fn a_skim_sees_what_a_proof_sees_and_stumbles_over_the_same_pages() {
+    let bytes = snapshot(&database(&vector(), Some(3), None), 1024);
+    let proof = prove(&bytes);
+    let status = proof.status.unwrap();
+    let image = Snapshot::split(&bytes).image;
+    let skimmed = skim(image).unwrap();
+    assert_eq!(
+        (skimmed.hash, Some(skimmed.rows_checksum)),
+        (status.hash, proof.rows_checksum)
+    );
+    assert_eq!(revisions(&bytes).unwrap(), (5, 3));
+    for page in 2..image.len() / 1024 {
+        let mut broken = image.to_vec();
+        broken[page * 1024..][..8].fill(0xff);
+        let error = skim(&broken).unwrap_err().to_string();
+        assert!(error.contains(&format!("page {page}")), "{error}");
+    }
+    let mut changed = image.to_vec();
+    let at = changed
+        .windows(8)
+        .position(|bytes| bytes == b"a\x10\x02\x18\x02\x20\x01*");
+    changed[at.unwrap()] = b'z';
+    assert_ne!(skim(&changed).unwrap(), skimmed);
+}
+
 /// One change of a random history.
 #[derive(Debug, Clone)]
 enum Change {

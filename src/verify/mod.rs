@@ -8,6 +8,6 @@ mod run;
 
 pub use error::VerifyError;
 pub use mapped::Mapped;
-pub use plan::{Live, Verdict, comparable, judge};
+pub use plan::{Live, Verdict, comparable, is_structure, judge};
 pub use read_back::ReadBack;
 pub use run::{deep, fetch, read_back, shallow};

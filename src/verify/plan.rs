@@ -135,7 +135,7 @@ fn digest(proof: &Proof, sent: Option<&str>) -> Check {
 }
 
 /// Pages, metas and the file as a whole are structure; everything else is about rows.
-fn is_structure(finding: &Finding) -> bool {
+pub fn is_structure(finding: &Finding) -> bool {
     ["page", "meta", "file", "free", "root", "image"]
         .iter()
         .any(|word| finding.place.starts_with(word))

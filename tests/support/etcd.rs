@@ -49,7 +49,7 @@ impl Plan {
         self
     }
 
-    /// Authentication: the user `root` with this password.
+    /// Authentication: the user `root` with this password; on restored data it is there already.
     pub fn auth(mut self, password: &str) -> Self {
         self.password = Some(password.to_owned());
         self
@@ -118,6 +118,11 @@ impl Plan {
         };
         etcd.wait_healthy();
         if let Some(password) = self.password {
+            if !self.restored.is_empty() {
+                // Users come with the data.
+                etcd.password = Some(password);
+                return etcd;
+            }
             etcd.ctl(&["user", "add", &format!("root:{password}")]);
             etcd.ctl(&["user", "grant-role", "root", "root"]);
             etcd.ctl(&["auth", "enable"]);

@@ -170,6 +170,10 @@ get_etcd37() {
   etcd_release 3.7 3.7.3 KcTZ/aEZrOiQe0/kdr7iYYcvyfbEoOwDOacHkz8xwZc= \
     afjzE22RBDqciPNGDNExe2/kWfJAZsOskZPefffTEDM= JwG6zadsUzBYihuZLn3IIfB2Mi+UX2d+aUybvcfunyk=
 }
+# bbolt's own command: the peer of the benches, and the maker of files that etcd does not write on Linux.
+get_bbolt() {
+  go_tool bbolt go.etcd.io/bbolt v1.4.3 h1:dEadXpI6G79deX5prL3QRNP6JB8UxVkqo4UPnHaNXJo= ./cmd/bbolt
+}
 
 get_minio() {
   local set="-X github.com/minio/minio/cmd" release=2026-02-12T20:18:48Z

@@ -8,6 +8,7 @@ use super::protobuf::Message;
 use super::{Cluster, TERM};
 use crate::snapshot::bolt::build::{BuildError, ImageBuilder};
 use crate::snapshot::bolt::{Database, Fault, Row};
+use crate::snapshot::mvcc::crc::Crc;
 use crate::snapshot::mvcc::{KEY_BUCKET, KeyValue, LEASE_BUCKET, RowKey};
 
 /// Seconds that a lease lives whose own length of life is not in the snapshot any more.
@@ -50,6 +51,8 @@ pub struct Rewritten {
     pub added_leases: u64,
     /// CRC-32C over the names of all buckets, their keys and values, in order.
     pub checksum: u32,
+    /// CRC-32C of the bucket `key` alone: its name and rows.
+    pub rows_checksum: u32,
 }
 
 /// Why a database could not be rewritten.
@@ -83,6 +86,8 @@ pub fn rewrite<W: Write + Seek>(
     }
     let mut sink = Sink {
         builder: ImageBuilder::new(out, image.meta().page_size)?,
+        sum: Crc::new(image.image()),
+        before: Crc::new(image.image()),
         done: Rewritten::default(),
         progress,
         unreported: 0,
@@ -91,7 +96,10 @@ pub fn rewrite<W: Write + Seek>(
     for name in &names {
         sink.bucket(name)?;
         match name.as_slice() {
-            b"key" => missing = sink.key_rows(image, wanted, &leases)?,
+            b"key" => {
+                missing = sink.key_rows(image, wanted, &leases)?;
+                sink.done.rows_checksum = sink.sum.clone().finish();
+            }
             b"lease" => {
                 sink.done.added_leases = missing.len() as u64;
                 let added = missing
@@ -116,6 +124,8 @@ pub fn rewrite<W: Write + Seek>(
             _ => sink.merge(image, name, BTreeMap::new())?,
         }
     }
+    sink.before.append(&sink.sum);
+    sink.done.checksum = sink.before.finish();
     let (out, length) = sink.builder.finish()?;
     sink.done.length = length;
     Ok((out, sink.done))
@@ -151,6 +161,10 @@ fn lease(id: i64) -> Vec<u8> {
 /// The image under construction, and what is said of it.
 struct Sink<'a, W> {
     builder: ImageBuilder<W>,
+    /// The bucket that is being written, over the source's bytes where they are taken as they are.
+    sum: Crc<'a>,
+    /// The buckets before it.
+    before: Crc<'a>,
     done: Rewritten,
     progress: &'a dyn Fn(u64),
     unreported: u64,
@@ -158,19 +172,36 @@ struct Sink<'a, W> {
 
 impl<W: Write + Seek> Sink<'_, W> {
     fn bucket(&mut self, name: &[u8]) -> Result<(), BuildError> {
-        self.done.checksum = crc32c::crc32c_append(self.done.checksum, name);
+        let fresh = self.sum.fresh();
+        let complete = std::mem::replace(&mut self.sum, fresh);
+        self.before.append(&complete);
+        self.sum.word(name);
         self.builder.bucket(name)
     }
 
+    /// A row of the source, as it is.
+    fn keep(&mut self, row: &Row<'_>) -> Result<(), BuildError> {
+        let length = row.key.len() + row.value.len();
+        self.sum.piece(row.data, length);
+        self.builder.row(row.key, row.value)?;
+        self.report(length);
+        Ok(())
+    }
+
+    /// A row that is not of the source.
     fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), BuildError> {
+        self.sum.word(key);
+        self.sum.word(value);
         self.builder.row(key, value)?;
-        let checksum = crc32c::crc32c_append(self.done.checksum, key);
-        self.done.checksum = crc32c::crc32c_append(checksum, value);
-        self.unreported += (key.len() + value.len()) as u64;
+        self.report(key.len() + value.len());
+        Ok(())
+    }
+
+    fn report(&mut self, length: usize) {
+        self.unreported += length as u64;
         if self.unreported >= 1 << 20 {
             (self.progress)(std::mem::take(&mut self.unreported));
         }
-        Ok(())
     }
 
     /// A bucket's rows, with some added, replaced or left out.
@@ -182,17 +213,17 @@ impl<W: Write + Seek> Sink<'_, W> {
     ) -> Result<(), RewriteError> {
         let mut changes = changes.into_iter().peekable();
         for row in rows(image, bucket)? {
-            let Row { key, value, .. } = row?;
+            let row = row?;
             while let Some((added, content)) =
-                changes.next_if(|(change, _)| change.as_slice() < key)
+                changes.next_if(|(change, _)| change.as_slice() < row.key)
             {
                 if let Some(content) = content {
                     self.row(&added, &content)?;
                 }
             }
-            match changes.next_if(|(change, _)| change.as_slice() == key) {
-                None => self.row(key, value)?,
-                Some((_, Some(content))) => self.row(key, &content)?,
+            match changes.next_if(|(change, _)| change.as_slice() == row.key) {
+                None => self.keep(&row)?,
+                Some((_, Some(content))) => self.row(row.key, &content)?,
                 Some((_, None)) => {}
             }
         }
@@ -213,8 +244,9 @@ impl<W: Write + Seek> Sink<'_, W> {
     ) -> Result<BTreeSet<i64>, RewriteError> {
         let mut orphans: HashMap<Vec<u8>, i64> = HashMap::new();
         for row in rows(image, KEY_BUCKET)? {
-            let Row { key, value, .. } = row?;
-            let main = key
+            let row = row?;
+            let main = row
+                .key
                 .first_chunk()
                 .map_or(i64::MAX, |main| i64::from_be_bytes(*main));
             if main > wanted.kept_to {
@@ -222,14 +254,14 @@ impl<W: Write + Seek> Sink<'_, W> {
                 continue;
             }
             // What is no KeyValue is found by the proof of the snapshot.
-            let change = KeyValue::decode(value).unwrap_or_default();
+            let change = KeyValue::decode(row.value).unwrap_or_default();
             if change.lease != 0 && !leases.contains(&change.lease) {
                 orphans.insert(change.key.to_vec(), change.lease);
             } else if !orphans.is_empty() {
                 orphans.remove(change.key);
             }
             self.done.rows += 1;
-            self.row(key, value)?;
+            self.keep(&row)?;
         }
         if let Some(revision) = wanted.raised_to {
             self.done.rows += 1;

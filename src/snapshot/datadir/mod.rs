@@ -6,6 +6,7 @@ mod ids;
 mod members;
 mod protobuf;
 mod raft;
+mod read;
 #[cfg(test)]
 mod tests;
 mod url;
@@ -14,6 +15,10 @@ mod wal;
 pub use ids::{cluster_id, member_id};
 pub use members::{Cluster, Member, MembershipError};
 pub use raft::{raft_snapshot, raft_snapshot_name};
+pub use read::{
+    Damage, Entry, HardState, Log, Point, RaftSnapshot, read_log, read_raft_snapshot,
+    restored_problem,
+};
 pub use url::peer_url;
 pub use wal::{WAL_NAME, WAL_SEGMENT_BYTES, write_ahead_log};
 

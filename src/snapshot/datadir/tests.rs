@@ -80,3 +80,55 @@ fn impossible_clusters_are_refused_with_the_part_that_is_wrong() {
         "http://[::1]:2380"
     );
 }
+
+#[test]
+fn what_was_written_reads_back_and_is_that_member_s_and_no_other_s() {
+    let cluster = Cluster::parse(THREE, "t").unwrap();
+    let other = Cluster::parse(THREE, "u").unwrap();
+    let (member, second) = (&cluster.members[0], &cluster.members[1]);
+    let mut log = write_ahead_log(&cluster, member);
+    let records = log.len();
+    log.resize(records + 1000, 0);
+    let snapshot = raft_snapshot(&cluster);
+    assert_eq!(restored_problem(&cluster, member, &log, &snapshot), None);
+    let read = read_log(&log).unwrap();
+    assert_eq!((read.length, read.entries.len()), (records, 3));
+    let problem = |cluster, member, snapshot: &[u8]| {
+        restored_problem(cluster, member, &log, snapshot).unwrap_or_default()
+    };
+    assert!(problem(&cluster, second, &snapshot).contains("another member"));
+    assert!(problem(&other, &other.members[0], &snapshot).contains("another member"));
+    let others = raft_snapshot(&other);
+    assert!(problem(&cluster, member, &others).contains("elsewhere"));
+}
+
+#[test]
+fn any_flipped_bit_and_any_cut_of_a_log_or_a_raft_snapshot_is_noticed() {
+    let cluster = Cluster::parse(THREE, "t").unwrap();
+    let member = &cluster.members[0];
+    let (log, snapshot) = (write_ahead_log(&cluster, member), raft_snapshot(&cluster));
+    for bit in 0..log.len() * 8 {
+        let mut broken = log.clone();
+        broken[bit / 8] ^= 1 << (bit % 8);
+        let problem = restored_problem(&cluster, member, &broken, &snapshot);
+        assert!(problem.is_some(), "bit {bit} of the log");
+    }
+    for bit in 0..snapshot.len() * 8 {
+        let mut broken = snapshot.clone();
+        broken[bit / 8] ^= 1 << (bit % 8);
+        let problem = restored_problem(&cluster, member, &log, &broken);
+        assert!(problem.is_some(), "bit {bit} of the raft snapshot");
+    }
+    for length in 0..log.len() {
+        let problem = restored_problem(&cluster, member, &log[..length], &snapshot);
+        assert!(problem.is_some(), "the log cut to {length} bytes");
+    }
+    for length in 0..snapshot.len() {
+        let problem = restored_problem(&cluster, member, &log, &snapshot[..length]);
+        assert!(problem.is_some(), "the raft snapshot cut to {length} bytes");
+    }
+    let mut garbage = log.clone();
+    garbage.extend_from_slice(&[0; 16]);
+    garbage.push(1);
+    assert!(read_log(&garbage).is_err());
+}

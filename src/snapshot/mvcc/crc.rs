@@ -23,6 +23,11 @@ impl<'a> Crc<'a> {
         }
     }
 
+    /// One over the same image that has read nothing.
+    pub fn fresh(&self) -> Self {
+        Self::new(self.image)
+    }
+
     /// Reads bytes that are not of the image.
     pub fn word(&mut self, bytes: &[u8]) {
         self.flush();

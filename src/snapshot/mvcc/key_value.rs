@@ -1,6 +1,6 @@
 //! The value of a row: etcd's `mvccpb.KeyValue` (etcd-format.md §3.2).
 
-use super::proto::{Field, Fields, put_varint, varint_length};
+use super::proto::{Field, Fields, put_varint, varint, varint_length};
 
 /// A key as one row left it. In a tombstone only `key` is set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -25,9 +25,41 @@ impl<'a> KeyValue<'a> {
     /// # Errors
     /// What is wrong, in words.
     pub fn decode(bytes: &'a [u8]) -> Result<Self, &'static str> {
+        Self::decode_noting_order(bytes).map(|(row, _)| row)
+    }
+
+    /// Reads a row's value, and says whether its bytes are what etcd would write for it: since a message of these fields is
+    /// never shorter, a waste of no byte and fields in order mean the same bytes.
+    ///
+    /// # Errors
+    /// What is wrong, in words.
+    pub fn decode_canonical(bytes: &'a [u8]) -> Result<(Self, bool), &'static str> {
+        let (row, in_order) = Self::decode_noting_order(bytes)?;
+        Ok((row, in_order && row.encoded_length() == bytes.len()))
+    }
+
+    /// Whether a row's value, which can be decoded, is one of this key.
+    pub fn has_key(bytes: &[u8], key: &[u8]) -> bool {
+        // etcd writes the key first, and no field twice: what follows need not be looked at.
+        if let Some(mut rest) = bytes.strip_prefix(b"\x0a") {
+            return varint(&mut rest) == Some(key.len() as u64) && rest.starts_with(key);
+        }
+        KeyValue::decode(bytes).is_ok_and(|row| row.key == key)
+    }
+
+    fn decode_noting_order(bytes: &'a [u8]) -> Result<(Self, bool), &'static str> {
         let mut row = Self::default();
+        let (mut last, mut in_order, mut seen) = (0, true, 0_u64);
         for field in Fields::of(bytes) {
-            match field? {
+            let (number, field) = field?;
+            in_order &= number > last;
+            last = number;
+            let bit = 1 << (number & 63);
+            if seen & bit != 0 {
+                return Err("a field is there twice");
+            }
+            seen |= bit;
+            match (number, field) {
                 (1, Field::Bytes(key)) => row.key = key,
                 (2, Field::Number(number)) => row.create_revision = number.cast_signed(),
                 (3, Field::Number(number)) => row.mod_revision = number.cast_signed(),
@@ -37,19 +69,7 @@ impl<'a> KeyValue<'a> {
                 _ => return Err("it has a field that etcd does not write"),
             }
         }
-        Ok(row)
-    }
-
-    /// Whether `bytes`, which decoded to this, are what etcd would write for it: since a message of these fields is never
-    /// shorter, a waste of no byte and fields in order mean the same bytes.
-    pub fn is_canonical(&self, bytes: &[u8]) -> bool {
-        self.encoded_length() == bytes.len()
-            && Fields::of(bytes)
-                .try_fold(0, |last, field| match field {
-                    Ok((number, _)) if number > last => Some(number),
-                    _ => None,
-                })
-                .is_some()
+        Ok((row, in_order))
     }
 
     /// Appends the row's value as etcd writes it.
@@ -109,11 +129,21 @@ mod tests {
             b"\x0a\x01a\x10\x02\x18\x02\x20\x01\x30\x00",
         ];
         let row = KeyValue::decode(plain).unwrap();
-        assert!(row.is_canonical(plain));
+        assert_eq!(KeyValue::decode_canonical(plain), Ok((row, true)));
         for bytes in wasteful {
             assert_eq!(KeyValue::decode(bytes), Ok(row));
-            assert!(!row.is_canonical(bytes), "{bytes:?}");
+            assert_eq!(
+                KeyValue::decode_canonical(bytes),
+                Ok((row, false)),
+                "{bytes:?}"
+            );
         }
+        let shuffled = b"\x10\x02\x18\x02\x20\x01\x0a\x01a";
+        for bytes in [&plain[..], shuffled] {
+            assert!(KeyValue::has_key(bytes, b"a"));
+            assert!(!KeyValue::has_key(bytes, b"b") && !KeyValue::has_key(bytes, b""));
+        }
+        assert!(KeyValue::decode(b"\x0a\x01a\x0a\x01b").is_err());
         assert!(KeyValue::decode(b"\x3a\x00").is_err());
         assert!(KeyValue::decode(b"\x0a\x05a").is_err());
     }
@@ -135,13 +165,12 @@ mod tests {
             };
             let mut bytes = Vec::new();
             row.encode(&mut bytes);
-            prop_assert_eq!(KeyValue::decode(&bytes), Ok(row));
-            prop_assert!(row.is_canonical(&bytes));
+            prop_assert_eq!(KeyValue::decode_canonical(&bytes), Ok((row, true)));
         }
 
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(row) = KeyValue::decode(&bytes) && row.is_canonical(&bytes) {
+            if let Ok((row, true)) = KeyValue::decode_canonical(&bytes) {
                 let mut again = Vec::new();
                 row.encode(&mut again);
                 prop_assert_eq!(again, bytes);

@@ -140,9 +140,7 @@ impl Shard {
     fn find(&self, image: &[u8], tag: u64, key: &[u8]) -> Option<usize> {
         self.probe(tag)
             .find(|(_, entry)| {
-                row_at(image, place(*entry))
-                    .and_then(|(_, value)| KeyValue::decode(value).ok())
-                    .is_some_and(|row| row.key == key)
+                row_at(image, place(*entry)).is_some_and(|(_, value)| KeyValue::has_key(value, key))
             })
             .map(|(slot, _)| slot)
     }

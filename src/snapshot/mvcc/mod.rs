@@ -2,7 +2,7 @@
 //! (etcd-format.md §3, §4, §7).
 
 mod compaction;
-mod crc;
+pub(super) mod crc;
 pub mod hash;
 pub mod key_value;
 pub(super) mod ledger;

@@ -74,9 +74,23 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// Takes a variable-length integer off the front.
+#[inline]
 pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    // Tags, lengths and small numbers take one byte, and are most of what a row is made of.
+    let (first, rest) = bytes.split_first()?;
+    if *first < 0x80 {
+        *bytes = rest;
+        return Some(u64::from(*first));
+    }
+    long_varint(bytes)
+}
+
+fn long_varint(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0_u64;
-    for (index, byte) in bytes.iter().enumerate().take(10) {
+    let mut rest = *bytes;
+    for index in 0..10 {
+        let (byte, behind) = rest.split_first()?;
+        rest = behind;
         let part = u64::from(byte & 0x7f);
         // The tenth byte holds the last bit.
         if index == 9 && part > 1 {
@@ -84,7 +98,7 @@ pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
         }
         number |= part << (7 * index);
         if byte & 0x80 == 0 {
-            *bytes = bytes.get(index + 1..)?;
+            *bytes = rest;
             return Some(number);
         }
     }

@@ -52,6 +52,8 @@ pub struct Surveyed {
     pub status_hash: u32,
     /// HashKV at the newest revision and the file's own compact revision.
     pub hash_kv: Option<HashKv>,
+    /// CRC-32C of the bucket `key`: its name and every row.
+    pub rows_checksum: u32,
     /// What the small buckets say.
     pub about: super::schema::About,
 }
@@ -95,6 +97,11 @@ impl<'a> Survey<'a> {
             rows: self.rows,
             status_hash: self.status_crc.finish(),
             hash_kv: hash_kv.ok(),
+            rows_checksum: {
+                let mut rows = self.compacted_crc;
+                rows.append(&self.recent_crc);
+                rows.finish()
+            },
             about: self.schema.finish(findings),
         }
     }
@@ -190,10 +197,10 @@ impl<'a> Survey<'a> {
             self.compacted_whole &= !key.tombstone;
         }
         self.last = Some(key.revision);
-        match KeyValue::decode(row.value) {
+        match KeyValue::decode_canonical(row.value) {
             Err(problem) => findings.error("RowUnreadable", place(key), problem),
-            Ok(kv) => {
-                if !kv.is_canonical(row.value) {
+            Ok((kv, canonical)) => {
+                if !canonical {
                     let problem = "etcd would write its value with other bytes";
                     findings.warning("RowNotCanonical", place(key), problem);
                 }

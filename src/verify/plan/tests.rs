@@ -24,6 +24,7 @@ fn status() -> Status {
 fn proof() -> Proof {
     Proof {
         status: Some(status()),
+        rows_checksum: None,
         image_sha256: "ab".repeat(32),
         hash_kv: None,
         findings: Vec::new(),
