@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::context::{Context, EtcdFlags};
 use super::{CliError, args::Global};
-use super::{doctor_etcd, doctor_site, doctor_store, output};
+use super::{doctor_etcd, doctor_rights, doctor_site, doctor_store, output};
 use crate::api::{Encryption, ErrorClass, StorageLocation};
 use crate::standalone::Desired;
 
-/// Try out etcd, certificates, stores, Prometheus, alert channels, disk and clock; each failure comes with its fix.
+/// Try out etcd, certificates, stores, Prometheus, alert channels, disk, clock and, where there is a Kubernetes, the operator's
+/// rights; each failure comes with its fix.
 ///
 /// Exits with the code of the first failure: 13 etcd, 10 store, 12 credentials, 1 anything else. A warning fails nothing.
 #[derive(Debug, Args)]
@@ -141,6 +142,7 @@ impl Doctor {
         let test = self.send_test_alert.as_deref();
         checks.extend(doctor_site::channels(&context, test, now).await);
         checks.extend(doctor_site::scratch(&context, largest));
+        checks.extend(doctor_rights::examine(&context.config).await);
         let report = Report {
             ok: checks.iter().all(|check| check.ok),
             checks,

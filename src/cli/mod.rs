@@ -11,6 +11,7 @@ mod context;
 mod crd;
 mod doctor;
 mod doctor_etcd;
+mod doctor_rights;
 mod doctor_site;
 mod doctor_store;
 mod error;

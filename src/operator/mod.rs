@@ -15,6 +15,7 @@ pub mod lease;
 mod manifests;
 pub mod report;
 pub mod restore;
+pub mod rights;
 mod run;
 mod runs;
 pub mod schedule;
@@ -22,5 +23,5 @@ mod secrets;
 mod work;
 
 pub use job_process::{Told, back_up};
-pub use run::{Ended, OperatorError, Start, run};
+pub use run::{Ended, OperatorError, Start, namespace_of, run};
 pub use secrets::ClusterSecrets;

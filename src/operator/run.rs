@@ -99,7 +99,7 @@ pub enum Ended {
 }
 
 /// The namespace that the operator runs in.
-pub(super) fn namespace_of(config: &EtcdGuardianConfig, client: &Client) -> String {
+pub fn namespace_of(config: &EtcdGuardianConfig, client: &Client) -> String {
     let named = config.operator.namespace.clone();
     named
         .or_else(|| std::env::var("POD_NAMESPACE").ok())

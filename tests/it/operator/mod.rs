@@ -5,6 +5,7 @@ mod jobs;
 mod leaders;
 mod resources;
 mod restores;
+mod rights;
 mod schedules;
 
 use std::path::PathBuf;
