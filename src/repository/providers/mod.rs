@@ -6,7 +6,8 @@ mod oss_sign;
 mod s3;
 mod stamp;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use object_store::local::LocalFileSystem;
@@ -91,6 +92,13 @@ fn built<T>(
     })
 }
 
+/// Whether this was not said yet in this process: a store is opened at every backup, and once is enough.
+fn first_time(said: &str) -> bool {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut all = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    all.insert(said.to_owned())
+}
+
 /// How connections are made. The Secret may hold `ca.crt`, the authorities of a private endpoint, and `proxy-url`; the
 /// environment's proxies (`https_proxy`, `no_proxy`) are heeded without it.
 fn client_options(
@@ -101,7 +109,7 @@ fn client_options(
         .endpoint
         .as_ref()
         .is_some_and(|url| url.starts_with("http://"));
-    if plain {
+    if plain && first_time(&location.to_string()) {
         tracing::warn!(%location, "the endpoint is http: what is sent can be read on the way");
     }
     let mut options = ClientOptions::new()
