@@ -14,7 +14,7 @@ BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ run: build ## the whole loop without Kubernetes: make run CONFIG=guardian.yaml
 
 tools: ## the servers and tools that the tests use, into ~/.cache/etcdguardian/tools; only what is missing
 	tests/tools/get-tools.sh
+
+notebooks: build ## executes the notebooks and keeps their outputs; ETCDGUARDIAN_TRACES=FOLDER for your own traces
+	tests/tools/get-tools.sh notebooks
+	ETCDGUARDIAN=$(CURDIR)/$(BINARY) $(TOOLS)/notebooks/bin/python notebooks/run.py
 
 lint: ## format, clippy, banned crates and licences
 	cargo fmt --check

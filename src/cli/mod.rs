@@ -26,6 +26,8 @@ mod run;
 mod schedule;
 mod seal_flags;
 mod simulate;
+mod simulate_csv;
+mod simulate_html;
 mod snapshot;
 mod snapshot_contents;
 mod snapshot_file;

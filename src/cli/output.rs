@@ -19,6 +19,8 @@ pub enum Format {
     Json,
     /// For tools and `kubectl apply`.
     Yaml,
+    /// A page to read and hand on; `schedule simulate` only.
+    Html,
 }
 
 /// Prints `value` as JSON or YAML, or what `table` renders of it.
@@ -32,6 +34,12 @@ pub fn print<T: Serialize>(
         Format::Table => table(value),
         Format::Json => serde_json::to_string_pretty(value).map_err(|error| failed(&error))?,
         Format::Yaml => serde_saphyr::to_string(value).map_err(|error| failed(&error))?,
+        Format::Html => {
+            return Err(CliError::new(
+                ErrorClass::Usage,
+                "this verb has no HTML form, only `schedule simulate` has; use -o table, json or yaml",
+            ));
+        }
     };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');

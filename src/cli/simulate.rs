@@ -1,20 +1,23 @@
 //! `schedule simulate`: recorded traces through the deployed scheduler, against the cron and the offline optimum.
 
 use std::collections::BTreeSet;
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
-use super::output;
-use super::{CliError, args::Global};
+use super::output::{self, Format};
+use super::simulate_html::Page;
+use super::{CliError, args::Global, simulate_csv};
 use crate::api::{ErrorClass, HumanDuration};
 use crate::cause::with_causes;
+use crate::schedule::simulate::facts::Facts;
 use crate::schedule::simulate::report::{Report, Stage, Trace, TraceResult};
 use crate::schedule::simulate::run::{PolicyName, Run};
+use crate::schedule::simulate::spoil::Spoiled;
 use crate::schedule::{Cron, Policy};
 use crate::signals::trace;
 
@@ -43,6 +46,42 @@ pub struct Simulate {
     /// Write every backup of the deployed policies: trace, policy, timestamp, source, reason.
     #[arg(long, value_name = "CSV")]
     decisions: Option<PathBuf>,
+    /// Write every tick of every policy: rate, exposure, and what the deployed ones weighed.
+    #[arg(long, value_name = "CSV")]
+    ticks: Option<PathBuf>,
+    /// Spoil every forecast on purpose, to see that the bounds hold whatever a model says.
+    #[arg(long, value_enum, value_name = "HOW")]
+    spoil_forecast: Option<SpoilFlag>,
+}
+
+/// A spoiled forecast as the command line names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum SpoilFlag {
+    /// A tenth of what it should be.
+    Tenth,
+    /// Ten times what it should be.
+    Tenfold,
+    /// Twelve hours late.
+    Late,
+    /// The same number always.
+    Constant,
+    /// Wrong by a factor of 4.5 as a rule, both ways.
+    Noisy,
+    /// Nothing and a billion changes a second in turn.
+    Hostile,
+}
+
+impl From<SpoilFlag> for Spoiled {
+    fn from(flag: SpoilFlag) -> Self {
+        match flag {
+            SpoilFlag::Tenth => Self::TenthOf,
+            SpoilFlag::Tenfold => Self::TenTimes,
+            SpoilFlag::Late => Self::HalfDayLate,
+            SpoilFlag::Constant => Self::Constant,
+            SpoilFlag::Noisy => Self::Noisy,
+            SpoilFlag::Hostile => Self::Hostile,
+        }
+    }
 }
 
 /// The cron and the bounds around it, where no resource names them.
@@ -118,13 +157,39 @@ impl Simulate {
             .map(|path| read_trace(path))
             .collect::<Result<Vec<_>, _>>()?;
         let names = self.policy_names();
-        let done = simulate(&traces, &names, &policy);
+        let done = simulate(
+            &traces,
+            &names,
+            &policy,
+            self.spoil_forecast.map(Spoiled::from),
+        );
         if let Some(path) = &self.decisions {
-            std::fs::write(path, decisions_csv(&traces, &done))
-                .map_err(|error| CliError::from_error(ErrorClass::Failed, &error).about(path))?;
+            write(path, simulate_csv::decisions(&traces, &done))?;
+        }
+        if let Some(path) = &self.ticks {
+            write(path, simulate_csv::ticks(&traces, &done, &policy))?;
+        }
+        let facts: Vec<Facts> = traces
+            .iter()
+            .map(|trace| Facts::of(&trace.name, &trace.series, &policy))
+            .collect();
+        if global.output == Format::Html {
+            let page = Page {
+                policy: &policy,
+                traces: &traces,
+                facts: &facts,
+                done: &done,
+                spoiled: self.spoil_forecast.is_some(),
+            };
+            output::write_out(page.render().as_bytes())?;
+            return Ok(ExitCode::SUCCESS);
         }
         let report = Report::new(done.into_iter().map(|played| played.result).collect());
-        output::print(global.output, &report, table)?;
+        let printed = Printed {
+            report,
+            traces: facts,
+        };
+        output::print(global.output, &printed, |printed| table(&printed.report))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -155,15 +220,36 @@ impl Simulate {
     }
 }
 
+/// What is printed: the report, and what each trace is like.
+#[derive(Debug, Serialize)]
+struct Printed {
+    #[serde(flatten)]
+    report: Report,
+    traces: Vec<Facts>,
+}
+
+fn write(path: &Path, text: String) -> Result<(), CliError> {
+    std::fs::write(path, text)
+        .map_err(|error| CliError::from_error(ErrorClass::Failed, &error).about(path))
+}
+
 /// A trace under a policy, played and scored.
-struct Played {
-    trace: usize,
-    run: Run,
-    result: TraceResult,
+pub(super) struct Played {
+    /// Which of the traces.
+    pub trace: usize,
+    /// What happened.
+    pub run: Run,
+    /// What it came to.
+    pub result: TraceResult,
 }
 
 /// Plays every pair of a trace and a policy on all cores; the order of the results is that of the arguments.
-fn simulate(traces: &[Trace], names: &[PolicyName], policy: &Policy) -> Vec<Played> {
+fn simulate(
+    traces: &[Trace],
+    names: &[PolicyName],
+    policy: &Policy,
+    spoiled: Option<Spoiled>,
+) -> Vec<Played> {
     let next = AtomicUsize::new(0);
     let pairs = traces.len() * names.len();
     let done: Mutex<Vec<(usize, Played)>> = Mutex::new(Vec::with_capacity(pairs));
@@ -177,7 +263,7 @@ fn simulate(traces: &[Trace], names: &[PolicyName], policy: &Policy) -> Vec<Play
                 return;
             };
             let stage = Stage::new(trace, policy);
-            let run = stage.run(*name, None);
+            let run = stage.run(*name, spoiled.map(Spoiled::predict));
             let result = stage.result(*name, &run);
             let played = Played {
                 trace: pair / names.len(),
@@ -219,26 +305,8 @@ pub(super) fn read_trace(path: &Path) -> Result<Trace, CliError> {
     })
 }
 
-fn decisions_csv(traces: &[Trace], done: &[Played]) -> String {
-    let mut text = String::from("trace,policy,timestamp,source,reason\n");
-    for played in done {
-        let name = traces.get(played.trace).map_or("", |trace| &trace.name);
-        let policy = word(&played.result.policy);
-        for backup in &played.run.backups {
-            let _ = writeln!(
-                text,
-                "{name},{policy},{},{},{}",
-                backup.at,
-                word(&backup.source),
-                word(&backup.reason)
-            );
-        }
-    }
-    text
-}
-
 /// The word that a plain enum has in JSON.
-fn word<T: serde::Serialize>(value: &T) -> String {
+pub(super) fn word<T: Serialize>(value: &T) -> String {
     serde_json::to_value(value)
         .ok()
         .and_then(|value| value.as_str().map(str::to_owned))

@@ -226,6 +226,28 @@ fn optimized(facts: &Facts<'_>) -> (bool, &'static str, String) {
 /// Points of the history that the page draws.
 const DRAWN: usize = 288;
 
+/// How far back the page looks.
+pub fn drawn_span(policy: &Policy) -> SignedDuration {
+    policy.max_interval * 8
+}
+
+/// The cron's slots in the span that the page draws, and in as much of the future as the forecast covers.
+pub fn drawn_slots(policy: &Policy, now: Timestamp) -> Vec<Timestamp> {
+    let from = now
+        .checked_sub(drawn_span(policy))
+        .unwrap_or(Timestamp::MIN);
+    let to = now
+        .checked_add(policy.max_interval * 2)
+        .unwrap_or(Timestamp::MAX);
+    let mut slots = Vec::new();
+    let mut slot = policy.cron.next_after(from);
+    while let Some(at) = slot.filter(|at| *at <= to && slots.len() < DRAWN) {
+        slots.push(at);
+        slot = policy.cron.next_after(at);
+    }
+    slots
+}
+
 /// The newest of a series' known rates, thinned to what the page can draw.
 pub fn drawn_rates(series: &Series, horizon: SignedDuration, now: Timestamp) -> Vec<RatePoint> {
     let from = now.checked_sub(horizon).unwrap_or(Timestamp::MIN);

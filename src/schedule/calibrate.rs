@@ -305,7 +305,8 @@ pub fn potential(history: &History, from: usize, now: usize, period: f64) -> Opt
 }
 
 /// The saving that V predicts (0.84·V + 0.4 points, at most what maxInterval allows), percent.
-fn predicted(potential: f64, policy: &Policy) -> f64 {
+#[must_use]
+pub fn predicted(potential: f64, policy: &Policy) -> f64 {
     let most = 1.0 - policy.period_seconds() / policy.max_seconds();
     100.0 * (0.84 * potential + 0.004).min(most.max(0.0))
 }

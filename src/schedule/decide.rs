@@ -131,6 +131,23 @@ pub fn decide(
     view.publish(choice, source, at)
 }
 
+/// A decision's verdict with the numbers it was weighed on, without its words.
+#[derive(Debug, Clone, Copy)]
+pub struct Verdict {
+    /// Now or not, and the word for it.
+    pub choice: Choice,
+    /// Which part of the core decided.
+    pub source: Source,
+    /// The rule in force.
+    pub mode: Mode,
+    /// u: changes at risk.
+    pub exposure: f64,
+    /// A: the area under u, change-seconds.
+    pub area: f64,
+    /// K: the area that a backup is worth, change-seconds.
+    pub area_budget: f64,
+}
+
 /// As [`decide`], the verdict only: what a simulation needs at every tick.
 #[must_use]
 pub fn verdict(
@@ -139,8 +156,17 @@ pub fn verdict(
     history: &History,
     observation: &Observation,
     now: Timestamp,
-) -> (Choice, Source) {
-    View::new(policy, state, history, observation, now).outcome()
+) -> Verdict {
+    let view = View::new(policy, state, history, observation, now);
+    let (choice, source) = view.outcome();
+    Verdict {
+        choice,
+        source,
+        mode: view.mode,
+        exposure: view.situation.changes,
+        area: view.situation.area,
+        area_budget: view.situation.budget,
+    }
 }
 
 /// The comparison with the cron that is published.

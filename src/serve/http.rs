@@ -28,7 +28,7 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = include_str!("page/page.js");
+const SCRIPT: &str = concat!(include_str!("page/page.js"), include_str!("page/chart.js"));
 
 /// A running listener.
 pub struct Server {

@@ -79,6 +79,8 @@ pub struct ScheduleState {
     pub rates: Vec<RatePoint>,
     /// Forecast change rates.
     pub forecast: Vec<RatePoint>,
+    /// When the plain cron would have run and will run, over the span of the rates and a day ahead.
+    pub cron_slots: Vec<Timestamp>,
 }
 
 /// A backup, or an attempt that failed.

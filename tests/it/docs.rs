@@ -21,7 +21,11 @@ struct Block {
 /// Every Markdown page of the tree that people read.
 fn pages() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
-    let mut folders = vec![repository("docs"), repository("models")];
+    let mut folders = vec![
+        repository("docs"),
+        repository("models"),
+        repository("notebooks"),
+    ];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).into_iter().flatten() {
             let path = entry.unwrap().path();

@@ -30,3 +30,4 @@ mod snapshot_live;
 mod snapshot_store;
 mod stores;
 mod testbed;
+mod tuning;

@@ -14,6 +14,7 @@
 #   Debian  exact version and SHA-256 (downloaded and unpacked, not installed)
 #   npm     get-tools.d/azurite/package-lock.json
 #   crates  an exact version with --locked
+#   PyPI    notebooks/requirements.txt, into a virtual environment
 # Needed: go, cargo, python3, gcc; node for azurite; apt-get on Debian bookworm, amd64, for etcd 3.4.
 # MinIO is AGPL-3.0: built here for tests, never shipped.
 set -euo pipefail
@@ -280,6 +281,20 @@ get_kubectl() {
 get_k8s() { get_kubectl && kubernetes kube-apiserver kube-controller-manager; } # enough for controllers without pods
 get_cluster() { get_k8s && kubernetes kube-scheduler kubelet kube-proxy; } # and for a node
 get_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
+
+# A Python with what the notebooks import: $tools/notebooks/bin/python.
+get_notebooks() {
+  local stamp start=$SECONDS folder=$tools/notebooks list=$here/../../notebooks/requirements.txt
+  stamp="$stamps/notebooks-$( (cat "$list" && python3 --version) | fingerprint)"
+  if [ -e "$stamp" ] && [ -x "$folder/bin/python" ]; then return; fi
+  rm -rf "$folder" "$stamps"/notebooks-*
+  python3 -m venv "$folder" || die "python3 -m venv (on Debian: apt-get install python3-venv)"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement "$list" ||
+    die "pip install --requirement $list (Python 3.11 or newer is needed)"
+  "$folder/bin/python" -m pip check --disable-pip-version-check >/dev/null || die "$list does not fit together"
+  touch "$stamp"
+  log "installed the notebooks' Python in $((SECONDS - start)) s"
+}
 
 # Groups.
 get_etcd() { get etcd34 etcd35 etcd36 etcd37; }

@@ -73,8 +73,9 @@ impl ScheduleTask {
             signal: format!("{:?}", observed.report.source),
             signal_warnings: warnings,
             backups: report::drawn_backups(&self.backups, &self.record),
-            rates: report::drawn_rates(&observed.series, self.policy.max_interval * 8, now),
+            rates: report::drawn_rates(&observed.series, report::drawn_span(&self.policy), now),
             forecast: report::drawn_forecast(decision),
+            cron_slots: report::drawn_slots(&self.policy, now),
         };
         state.expected = self.record.expected(self.db_size);
         let cadence = self.cadence();

@@ -1,5 +1,5 @@
 //! Policies to compare with: a threshold on u, the area rule, the oracle, each with its knob fitted in hindsight to the
-//! cron's mean exposure, which flatters them.
+//! exposure target, which flatters them.
 
 use super::oracle::{self, Bounds};
 

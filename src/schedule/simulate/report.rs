@@ -133,7 +133,20 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Runs a policy.
+    /// u at the end of each cell under a run, on gapless rates.
+    #[must_use]
+    pub fn exposure(&self, run: &Run) -> Vec<f64> {
+        let cells: Vec<usize> = run.backups.iter().map(|backup| backup.cell).collect();
+        reference::exposure(&self.rates, self.step, &cells)
+    }
+
+    /// The gapless change rates, a value a cell.
+    #[must_use]
+    pub fn rates(&self) -> &[f64] {
+        &self.rates
+    }
+
+    /// Runs a policy; those with a knob fitted in hindsight get the one that meets the exposure target.
     #[must_use]
     pub fn run(&self, name: PolicyName, predict: Option<Predict>) -> Run {
         self.run_in_study(
@@ -152,7 +165,8 @@ impl<'a> Stage<'a> {
         let step = self.step;
         let cron = self.cron_levels(0, self.rates.len());
         let mean = |backups: &[usize]| reference::mean_exposure(&self.rates, step, backups, 0);
-        let par = cron.mean.max(1e-9);
+        let wanted = cron.mean * self.policy.target_ratio();
+        let par = wanted.max(1e-9);
         let period = self.period as f64 * step;
         let cells = match name {
             PolicyName::Reactive | PolicyName::Model | PolicyName::Auto => {
@@ -163,21 +177,19 @@ impl<'a> Stage<'a> {
                 let rule = |x: f64| {
                     reference::replay(&self.rates, step, bounds, |changes, _| changes >= x)
                 };
-                rule(reference::fitted(
-                    (par * 0.05, par * 50.0),
-                    cron.mean,
-                    |x| mean(&rule(x)),
-                ))
+                rule(reference::fitted((par * 0.05, par * 50.0), wanted, |x| {
+                    mean(&rule(x))
+                }))
             }
             PolicyName::Area => {
                 let rule =
                     |k: f64| reference::replay(&self.rates, step, bounds, |_, area| area >= k);
                 let range = (par * period * 0.02, par * period * 50.0);
-                rule(reference::fitted(range, cron.mean, |k| mean(&rule(k))))
+                rule(reference::fitted(range, wanted, |k| mean(&rule(k))))
             }
             PolicyName::Oracle => {
                 let range = (par * period * 0.02, par * period * 50.0);
-                reference::oracle_at(&self.rates, step, bounds, range, cron.mean)
+                reference::oracle_at(&self.rates, step, bounds, range, wanted)
             }
         };
         let taken = |cell: usize| Taken {
@@ -188,6 +200,7 @@ impl<'a> Stage<'a> {
         };
         Run {
             backups: cells.into_iter().map(taken).collect(),
+            ticks: Vec::new(),
             by_model: 0,
             cells: self.rates.len(),
         }

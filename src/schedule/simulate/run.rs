@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::schedule::advance::advance;
 use crate::schedule::backtest::{Archive, Study};
-use crate::schedule::decide::{self, Observation, Source};
+use crate::schedule::decide::{self, Observation, Source, Verdict};
 use crate::schedule::history::{History, instant_of};
 use crate::schedule::plan::{Mode, Reason};
 use crate::schedule::policy::Policy;
@@ -52,6 +52,8 @@ pub struct Taken {
 pub struct Run {
     /// The backups, in order.
     pub backups: Vec<Taken>,
+    /// What the deployed core weighed at each cell; empty for policies known in hindsight.
+    pub ticks: Vec<Verdict>,
     /// Cells decided by the forecast, and all cells.
     pub by_model: usize,
     /// All cells.
@@ -75,15 +77,15 @@ pub fn deployed(series: &Series, policy: &Policy, name: PolicyName, study: &Stud
         let now = instant_of(history.time_of(cell));
         advance(policy, &mut state, &history, &mut archive, now);
         hold_mode(&mut state, name);
-        let (choice, source) =
-            decide::verdict(policy, &state, &history, &Observation::default(), now);
-        run.by_model += usize::from(source == Source::Model);
-        if choice.backup {
+        let verdict = decide::verdict(policy, &state, &history, &Observation::default(), now);
+        run.by_model += usize::from(verdict.source == Source::Model);
+        run.ticks.push(verdict);
+        if verdict.choice.backup {
             run.backups.push(Taken {
                 cell,
                 at: now,
-                source,
-                reason: choice.reason,
+                source: verdict.source,
+                reason: verdict.choice.reason,
             });
             state.backup_succeeded(now, None);
             decide::fix_interval(policy, &mut state, &history, now);

@@ -7,7 +7,7 @@ const cards = new Map();
 let skew = 0, lastAnswer = 0, timer = 0, shown = AT_ONCE;
 
 function el(tag, attributes, ...children) {
-  const svg = ["svg", "path", "line", "circle", "text", "g", "title"].includes(tag);
+  const svg = ["svg", "path", "line", "circle", "rect", "text", "g", "title"].includes(tag);
   const node = svg ? document.createElementNS("http://www.w3.org/2000/svg", tag) : document.createElement(tag);
   for (const [name, value] of Object.entries(attributes || {})) if (value !== null && value !== undefined) node.setAttribute(name, value);
   for (const child of children.flat()) if (child !== null && child !== undefined && child !== "") node.append(child);
@@ -63,8 +63,8 @@ function card(schedule) {
     lines.push(el("p", { class: "facts" }, "Nothing can be restored yet."));
   }
   if (status.nextBackupTime) {
-    const why = (decision.reasons || [])[0];
-    lines.push(el("p", { class: "facts" }, "Next backup ", el("b", {}, moment(status.nextBackupTime)), " at ", clock(status.nextBackupTime), DECIDERS[decision.source] ? ", decided by " + DECIDERS[decision.source] : "", why ? ": " + why : "", "."));
+    const why = (decision.reasons || [])[0], due = Date.parse(status.nextBackupTime) <= now();
+    lines.push(el("p", { class: "facts" }, due ? "The next backup is " : "Next backup ", due ? el("b", {}, "due now") : el("b", {}, moment(status.nextBackupTime)), due ? ", since " : " at ", clock(status.nextBackupTime), DECIDERS[decision.source] ? ", decided by " + DECIDERS[decision.source] : "", why ? ": " + why : "", "."));
   }
   return el("article", { class: "card " + kind, "aria-label": schedule.namespace + "/" + schedule.name },
     el("p", { class: "name" }, schedule.namespace + "/" + schedule.name,
@@ -75,10 +75,10 @@ function card(schedule) {
     lines, fold(schedule));
 }
 
-// The rest of a schedule is drawn only when somebody opens it: a thousand schedules must load at once.
+// The rest of a schedule is drawn only when somebody opens it: a thousand schedules must load at once. One or two are open.
 function fold(schedule) {
-  const body = el("div");
-  const folded = el("details", {}, el("summary", {}, "History, decision and size"), body);
+  const body = el("div"), few = latest && latest.schedules.length < 3;
+  const folded = el("details", { open: few ? "" : null }, el("summary", {}, "History, decision and size"), body);
   folded.addEventListener("toggle", () => {
     if (folded.open && !body.firstChild) body.append(...inside(schedule));
   });
@@ -87,8 +87,8 @@ function fold(schedule) {
 
 function inside(schedule) {
   const status = schedule.status, decision = status.decision || {}, parts = [];
-  const drawing = chart(schedule);
-  if (drawing) parts.push(el("h3", {}, (schedule.rates || []).length > 1 ? "Change rate and backups" : "Backups over time"), drawing);
+  const drawing = chart(schedule), bars = sizes(schedule);
+  if (drawing) parts.push(el("h3", {}, (schedule.rates || []).length > 1 ? "Change rate, backups, changes at risk" : "Backups over time"), drawing);
   if ((decision.reasons || []).length) {
     parts.push(el("h3", {}, "Why then"), el("ul", {}, decision.reasons.map((reason) => el("li", {}, reason))));
   }
@@ -103,6 +103,7 @@ function inside(schedule) {
   if (facts.length) {
     parts.push(el("h3", {}, "Now"), el("table", {}, el("tbody", {}, facts.map(([label, value]) => el("tr", {}, el("th", { scope: "row" }, label), el("td", { class: "words" }, value))))));
   }
+  if (bars) parts.push(el("h3", {}, "Sizes"), bars);
   parts.push(el("h3", {}, "Backups"), history(schedule));
   return parts;
 }
@@ -129,53 +130,9 @@ function history(schedule) {
         if (!full) return el("tr", {}, when, level, el("td", { class: "mono" }, row.id));
         return el("tr", {}, when, level, el("td", {}, row.kind),
           el("td", { class: "number" }, number(row.revision)), el("td", { class: "number" }, bytes(row.size)), el("td", { class: "number" }, bytes(row.storedSize)),
-          el("td", { class: "number" }, row.durationSeconds === undefined ? "–" : row.durationSeconds < 10 ? row.durationSeconds.toFixed(1) + "s" : span(row.durationSeconds * 1000)),
+          el("td", { class: "number" }, row.durationSeconds === undefined ? "–" : seconds(row.durationSeconds)),
           el("td", { class: "mono" }, row.id));
       }))));
-}
-
-// Past and forecast change rate as a line, backups as marks below it, now and the next backup as uprights.
-function chart(schedule) {
-  const rates = schedule.rates || [], forecast = schedule.forecast || [], backups = rowsOf(schedule).filter((row) => row.time);
-  const next = schedule.status.nextBackupTime;
-  const times = [...rates, ...forecast].map((point) => Date.parse(point.at)).concat(next ? [Date.parse(next)] : []);
-  if (rates.length < 2) times.push(...backups.map((row) => Date.parse(row.time)));
-  times.push(now());
-  const start = Math.min(...times), end = Math.max(...times);
-  if (end - start < 1000 || (rates.length < 2 && !backups.length)) return null;
-  // Without rates there is nothing to draw above the line but the uprights.
-  const drawn = rates.length > 1, width = 900, top = drawn ? 18 : 14, base = drawn ? 120 : 44, height = base + 40;
-  const x = (time) => ((time - start) / (end - start)) * (width - 20) + 10;
-  const peak = Math.max(1e-9, ...rates.map((point) => point.rate), ...forecast.map((point) => point.rate));
-  const y = (rate) => base - (rate / peak) * (base - top);
-  const path = (points) => points.map((point, place) => (place ? "L" : "M") + x(Date.parse(point.at)).toFixed(1) + " " + y(point.rate).toFixed(1)).join("");
-  const ends = (points) => [x(Date.parse(points[0].at)).toFixed(1), x(Date.parse(points[points.length - 1].at)).toFixed(1)];
-  const parts = [el("line", { class: "axis", x1: 10, x2: width - 10, y1: base, y2: base })];
-  if (drawn) {
-    const [left, right] = ends(rates);
-    parts.push(el("path", { class: "rate", d: path(rates) + "L" + right + " " + base + "L" + left + " " + base + "Z" }));
-    parts.push(el("text", { x: 10, y: 11 }, "peak " + (peak >= 10 ? number(peak) : peak.toPrecision(2)) + " changes/s"));
-  }
-  if (forecast.length > 1) parts.push(el("path", { class: "forecast", d: path(forecast) }));
-  for (const row of backups) {
-    const at = Date.parse(row.time);
-    if (at < start) continue;
-    const mark = row.error
-      ? el("path", { class: "Failed", d: "M" + (x(at) - 4) + " " + (base + 6) + "l8 8m0-8l-8 8" })
-      : el("circle", { class: row.level === "Completed" ? "Verified" : row.level, cx: x(at), cy: base + 10, r: 4.5 });
-    mark.append(el("title", {}, clock(row.time) + " " + (row.error ? "failed" : row.level)));
-    parts.push(mark);
-  }
-  const upright = (time, kind, words) => {
-    const place = x(time), late = place > width - 90;
-    parts.push(el("line", { class: kind, x1: place, x2: place, y1: top, y2: base + 18 }), el("text", { x: late ? place - 3 : place + 3, y: kind === "now" ? base + 30 : top + 10, "text-anchor": late ? "end" : "start" }, words));
-  };
-  upright(now(), "now", "now");
-  if (next) upright(Date.parse(next), "next", "next backup");
-  parts.push(el("text", { x: 10, y: base + 30 }, clock(start)));
-  const words = backups.length + " backups, " + backups.filter((row) => row.error).length + " failed; change rate from " + clock(start) + " to " + clock(end);
-  return el("div", {}, el("svg", { viewBox: "0 0 " + width + " " + height, role: "img", "aria-label": words }, parts),
-    el("p", { class: "legend" }, (drawn ? "Line: changes per second" + (forecast.length > 1 ? ", dashed: forecast. " : ". ") : "") + "Dots: backups, green proved, amber only stored; cross: failed."));
 }
 
 function fill(section, title, nodes) {
@@ -195,9 +152,9 @@ function drawSchedules(schedules) {
     const key = schedule.namespace + "/" + schedule.name, text = JSON.stringify(schedule);
     let entry = cards.get(key);
     if (!entry || entry.text !== text) {
-      const open = entry && entry.node.querySelector("details").open, focused = entry && entry.node.contains(document.activeElement);
+      const open = entry ? entry.node.querySelector("details").open : null, focused = entry && entry.node.contains(document.activeElement);
       entry = { text, node: card(schedule) };
-      if (open) entry.node.querySelector("details").open = true;
+      if (open !== null) entry.node.querySelector("details").open = open;
       entry.focus = focused;
       cards.set(key, entry);
     }
