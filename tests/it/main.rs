@@ -17,6 +17,7 @@ mod docs;
 mod etcd_room;
 mod fuzz;
 mod operator;
+mod page;
 mod recorder;
 mod restore_boot;
 mod restore_safety;

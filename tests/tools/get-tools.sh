@@ -6,7 +6,7 @@
 #   get-tools.sh --list       every name
 #
 # They go to ${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}, binaries to its bin/. Nothing else on the machine changes, but for
-# `system`, which installs small distribution packages when they are absent. Anything that goes wrong ends it with a message.
+# `system` and `chromium`, which install distribution packages when they are absent. Anything that goes wrong ends it with a message.
 #
 # Sources are package registries only, everything pinned:
 #   Go      the module's zip by its h1: hash below, its dependencies by the go.sum inside that zip;
@@ -281,6 +281,17 @@ get_kubectl() {
 get_k8s() { get_kubectl && kubernetes kube-apiserver kube-controller-manager; } # enough for controllers without pods
 get_cluster() { get_k8s && kubernetes kube-scheduler kubelet kube-proxy; } # and for a node
 get_cargo-deny() { cargo_tool cargo-deny 0.20.2; }
+
+# A browser for the status page, when the machine has none.
+get_chromium() {
+  local name
+  for name in chromium chromium-browser google-chrome; do
+    if command -v "$name" >/dev/null; then return; fi
+  done
+  apt_update
+  as_root apt-get install -q -y --no-install-recommends chromium fonts-dejavu-core >/dev/null || die "apt-get install chromium"
+  log "installed chromium"
+}
 
 # A Python with what the notebooks import: $tools/notebooks/bin/python.
 get_notebooks() {

@@ -75,10 +75,12 @@ function chart(schedule) {
     lanes += 34;
   }
   lane(lanes, "backups");
+  let gaps = 0;
   const allowed = schedule.protectedUntil && schedule.status.recoverableTo ? Date.parse(schedule.protectedUntil) - Date.parse(schedule.status.recoverableTo) : 0;
   const ends = good.map((row) => Date.parse(row.time)).sort((a, b) => a - b);
   for (let place = 0; allowed > 0 && place < ends.length; place += 1) {
     const until = place + 1 < ends.length ? ends[place + 1] : now(), late = Math.max(ends[place] + allowed, start);
+    gaps += until > late ? 1 : 0;
     if (until > late) parts.push(el("line", { class: "gap", x1: x(late).toFixed(1), x2: x(until).toFixed(1), y1: lanes, y2: lanes }, el("title", {}, "not protected for " + span(until - late))));
   }
   for (const row of rows.filter((one) => inside(Date.parse(one.time)))) {
@@ -115,7 +117,7 @@ function chart(schedule) {
   text(left, bottom + 14, clock(start), "label");
 
   const words = good.length + " good backups, " + (rows.length - good.length) + " failed, from " + clock(start) + " to " + clock(end);
-  const legend = [["dot Verified", "proved"], ["dot Stored", "only stored"], ...(rows.some((row) => row.level === "Drilled") ? [["dot Drilled", "drilled (diamond)"]] : []), ...(rows.length > good.length ? [["cross", "failed"]] : []),
+  const legend = [["dot Verified", "proved"], ["dot Stored", "only stored"], ...(rows.some((row) => row.level === "Drilled") ? [["dot Drilled", "drilled (diamond)"]] : []), ...(rows.length > good.length ? [["cross", "failed"]] : []), ...(gaps ? [["dash gap", "not protected"]] : []),
     ...(slots.some(inside) ? [["tick slot", "cron"]] : []), ...(forecast.length > 1 && drawn ? [["dash forecast", "forecast"]] : []), ...(decision.budget && risk.length > 1 ? [["dash budget", "budget"]] : [])];
   return el("div", {}, el("svg", { viewBox: "0 0 " + width + " " + (bottom + 32), role: "img", "aria-label": words }, parts),
     el("p", { class: "legend" }, legend.map(([kind, label]) => el("span", {}, el("i", { class: "key " + kind }), label))));
