@@ -4,7 +4,7 @@ The binary decides, scores and forecasts; the notebooks ask it and draw. Environ
 
 ETCDGUARDIAN         the binary; else the one on PATH
 ETCDGUARDIAN_TRACES  a folder of your own trace files, in place of made-up ones
-ETCDGUARDIAN_SHORT   set: two kinds of cluster and three weeks in place of five and eight, as the tests run them
+ETCDGUARDIAN_SHORT   set: two kinds of cluster and eight days in place of five and eight weeks, as the tests run them
 PROMETHEUS           the URL to record from, in the notebook about your own cluster
 """
 
@@ -62,11 +62,6 @@ def ask(*words):
     return json.loads(run(*words, "-o", "json"))
 
 
-def own_traces():
-    """Whether the traces are yours."""
-    return bool(os.environ.get("ETCDGUARDIAN_TRACES"))
-
-
 def trace_files():
     """The traces that a notebook works on: yours, or made-up ones."""
     own = os.environ.get("ETCDGUARDIAN_TRACES")
@@ -76,7 +71,7 @@ def trace_files():
             raise FileNotFoundError(f"no *.csv in ETCDGUARDIAN_TRACES={own}")
         return files[:2] if SHORT else files
     names = ("office", "gitops") if SHORT else tuple(made.KINDS)
-    return made.write(SCRATCH / "traces", 21 if SHORT else 56, names)
+    return made.write(SCRATCH / "traces", 8 if SHORT else 56, names)
 
 
 def read(path):

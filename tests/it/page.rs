@@ -35,8 +35,18 @@ async fn drawn(status: &StatusSnapshot, width: u32) -> String {
     let profile = TempDir::new().unwrap();
     let mut command = Command::new(browser());
     command
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"])
-        .args(["--no-proxy-server", "--virtual-time-budget=3000", "--dump-dom", "--lang=en"])
+        .args([
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ])
+        .args([
+            "--no-proxy-server",
+            "--virtual-time-budget=3000",
+            "--dump-dom",
+            "--lang=en",
+        ])
         .arg(format!("--user-data-dir={}", profile.path().display()))
         .arg(format!("--window-size={width},1000"))
         .arg(format!("http://{}/", server.address))
@@ -81,7 +91,10 @@ fn protected() -> StatusSnapshot {
     let points = |from: i64, to: i64| {
         (from..=to)
             .step_by(30)
-            .map(|minute| RatePoint { at: later(minute), rate: rate(minute) })
+            .map(|minute| RatePoint {
+                at: later(minute),
+                rate: rate(minute),
+            })
             .collect()
     };
     schedule.rates = points(-2880, 0);
@@ -96,22 +109,51 @@ async fn one_schedule_is_told_in_a_sentence_and_drawn_at_once() {
     for width in [1200, 500] {
         let page = drawn(&status, width).await;
         assert!(page.contains(">Protected</h1>"), "{page}");
-        for words in ["Recoverable from", "Next backup", "decided by the model: the forecast rate falls", "18,250 of 41,000 accepted"] {
+        for words in [
+            "Recoverable from",
+            "Next backup",
+            "decided by the model: the forecast rate falls",
+            "18,250 of 41,000 accepted",
+        ] {
             assert!(page.contains(words), "{words}");
         }
         let count = |what: &str| page.matches(what).count();
-        assert_eq!(count("<path class=\"rate\""), 2, "the change rate, and the changes at risk");
+        assert_eq!(
+            count("<path class=\"rate\""),
+            2,
+            "the change rate, and the changes at risk"
+        );
         assert_eq!(count("<path class=\"forecast\""), 1);
         assert_eq!(count("<path class=\"bycron\""), 1);
         assert_eq!(count("<line class=\"budget\""), 1);
         // Eight slots before now, one now, one or two after it in sight.
-        assert!((9..=11).contains(&count("<line class=\"slot\"")), "{}", count("<line class=\"slot\""));
-        let marks = count("<circle class=") + count("<path class=\"Drilled\"") + count("<path class=\"Failed\"");
-        let inside = status.schedules[0].backups.iter().filter(|b| b.time >= Some(status.schedules[0].rates[0].at)).count();
+        assert!(
+            (9..=11).contains(&count("<line class=\"slot\"")),
+            "{}",
+            count("<line class=\"slot\"")
+        );
+        let marks = count("<circle class=")
+            + count("<path class=\"Drilled\"")
+            + count("<path class=\"Failed\"");
+        let inside = status.schedules[0]
+            .backups
+            .iter()
+            .filter(|b| b.time >= Some(status.schedules[0].rates[0].at))
+            .count();
         assert_eq!(marks, inside);
-        assert!(count("<line class=\"gap\"") >= 1, "between Stored and Verified lie more hours than are allowed");
-        assert_eq!(count("<rect class=\"stored\""), 5, "the sizes of the good backups");
-        assert!(!page.contains("NaN") && !page.contains("undefined"), "{page}");
+        assert!(
+            count("<line class=\"gap\"") >= 1,
+            "between Stored and Verified lie more hours than are allowed"
+        );
+        assert_eq!(
+            count("<rect class=\"stored\""),
+            5,
+            "the sizes of the good backups"
+        );
+        assert!(
+            !page.contains("NaN") && !page.contains("undefined"),
+            "{page}"
+        );
     }
 }
 
@@ -128,7 +170,10 @@ async fn what_is_wrong_comes_first_and_markup_stays_text() {
     status.alerts = whole.alerts;
     let page = drawn(&status, 1200).await;
     assert!(page.contains(">Not protected</h1>"));
-    assert!(page.contains("etcdguardian doctor"), "the alert's next step");
+    assert!(
+        page.contains("etcdguardian doctor"),
+        "the alert's next step"
+    );
     assert!(page.contains("due now"));
     assert!(!page.contains("<img") && page.contains("&lt;img src=x onerror=alert(1)&gt;"));
 }
@@ -149,7 +194,14 @@ async fn a_thousand_schedules_are_drawn_in_part() {
     assert!(page.contains("1 of 1000 schedules is not protected"));
     assert_eq!(page.matches("<article class=\"card").count(), 200);
     assert!(page.contains("Show 800 more"));
-    let (bad, good) = (page.find("cluster-777").unwrap(), page.find("cluster-000").unwrap());
+    let (bad, good) = (
+        page.find("cluster-777").unwrap(),
+        page.find("cluster-000").unwrap(),
+    );
     assert!(bad < good, "the one in danger is on top");
-    assert_eq!(page.matches("<svg").count(), 0, "nothing is drawn that nobody opened");
+    assert_eq!(
+        page.matches("<svg").count(),
+        0,
+        "nothing is drawn that nobody opened"
+    );
 }
