@@ -82,10 +82,15 @@ impl Page<'_> {
         format!(
             "A recorded history, replayed twice: backups at the times of the cron {}, and at the times that EtcdGuardian would have \
              chosen, between {} and {} apart. What counts is how many backups it takes, and how much would have been lost.",
-            self.policy.cron.describe(),
+            self.cron(),
             words::span(self.policy.min_seconds()),
             words::span(self.policy.max_seconds())
         )
+    }
+
+    /// The cron and its zone, without the marks of a terminal.
+    fn cron(&self) -> String {
+        self.policy.cron.describe().replace('`', "")
     }
 
     fn settings(&self) -> String {
@@ -93,7 +98,7 @@ impl Page<'_> {
             "etcdguardian {}, schedule simulate: cron {}, min {}, max {}, exposure target {} % of the cron's, planned {}. \
              Times in the plots are UTC. The same numbers for programs: -o json.",
             env!("CARGO_PKG_VERSION"),
-            self.policy.cron.describe(),
+            self.cron(),
             words::span(self.policy.min_seconds()),
             words::span(self.policy.max_seconds()),
             self.policy.exposure_target_percent,

@@ -282,8 +282,16 @@ pub fn policies(done: &[&Played]) -> String {
         }
     }
     let _ = write!(svg, "<path class=\"cron\" d=\"{curve}\"/>");
-    let mut taken: Vec<(f64, f64)> = Vec::new();
-    for played in done {
+    // Names stand in one column beside the dots, from the top down, so that none covers another.
+    let mut order: Vec<&&Played> = done.iter().collect();
+    order.sort_by(|a, b| place(b).1.total_cmp(&place(a).1));
+    let rightmost = done
+        .iter()
+        .map(|p| frame.x(place(p).0))
+        .fold(LEFT, f64::max);
+    let column = (rightmost + 28.0).min(RIGHT - 200.0);
+    let mut lowest = 0.0;
+    for played in order {
         let (risk, backups) = place(played);
         let (x, y) = (frame.x(risk), frame.y(backups));
         let name = words::policy_name(played.result.policy).0;
@@ -292,23 +300,15 @@ pub fn policies(done: &[&Played]) -> String {
             PolicyName::Threshold | PolicyName::Area | PolicyName::Oracle => "hindsight",
             PolicyName::Reactive | PolicyName::Model | PolicyName::Auto => "deployed",
         };
-        // Labels of neighbours step down until they no longer cover each other.
-        let mut label = y + 4.0;
-        while taken
-            .iter()
-            .any(|(at, other)| (at - x).abs() < 210.0 && (other - label).abs() < 14.0)
-        {
-            label += 14.0;
-        }
-        taken.push((x, label));
+        let label = (y + 4.0).max(lowest + 15.0);
+        lowest = label;
         let _ = write!(
             svg,
-            "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>\
+            "<line class=\"lead\" x1=\"{x:.1}\" y1=\"{y:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>\
              <circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"5\"/>\
-             <text class=\"name\" x=\"{:.1}\" y=\"{label:.1}\">{name}</text>",
-            x + 14.0,
-            label - 4.0,
-            x + 16.0
+             <text class=\"name\" x=\"{column:.1}\" y=\"{label:.1}\">{name}</text>",
+            column - 3.0,
+            label - 4.0
         );
     }
     svg + "</svg>"
