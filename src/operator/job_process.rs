@@ -54,11 +54,12 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
         .get(&told.backup.name)
         .await
         .map_err(OperatorError::client)?;
-    let wanted = backup
-        .status
-        .as_ref()
-        .and_then(|status| status.run_id.as_deref());
-    if wanted != Some(told.run_id.as_str()) {
+    // A pod that was started a second time, or after its run was given up, must not touch what came of it.
+    let awaited = backup.status.as_ref().is_some_and(|status| {
+        status.run_id.as_deref() == Some(told.run_id.as_str())
+            && matches!(status.phase.as_deref(), Some("Running" | "Verifying"))
+    });
+    if !awaited {
         return Err(OperatorError::Superseded {
             backup: told.backup.to_string(),
         });

@@ -59,7 +59,7 @@ pub enum OperatorError {
     #[error("the lease is lost: {0}; another replica takes over, and this process ends")]
     LeaseLost(String),
     /// A Job that came too late.
-    #[error("EtcdBackup {backup} waits for another run than this Job's: nothing was done")]
+    #[error("EtcdBackup {backup} does not wait for this Job's run: nothing was done")]
     Superseded {
         /// The object.
         backup: String,

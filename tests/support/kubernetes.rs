@@ -18,8 +18,6 @@ const OPERATOR: &str = "operator-token";
 pub struct Kubernetes {
     /// Its own etcd.
     pub etcd: Etcd,
-    port: u16,
-    pki: Pki,
     scratch: TempDir,
     _apiserver: Process,
     _controllers: Option<Process>,
@@ -110,8 +108,6 @@ impl Kubernetes {
         });
         let cluster = Self {
             etcd,
-            port,
-            pki,
             scratch,
             _apiserver: apiserver,
             _controllers: controllers,
@@ -134,16 +130,6 @@ impl Kubernetes {
             cluster.kubectl(&["create", "namespace", namespace]);
         }
         cluster
-    }
-
-    /// Its URL.
-    pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
-    }
-
-    /// The certificate authority of its certificate.
-    pub fn ca(&self) -> &Path {
-        &self.pki.ca
     }
 
     /// The administrator's kubeconfig.

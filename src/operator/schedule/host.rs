@@ -18,7 +18,7 @@ use crate::engine::{
     Done, Failed, GoodBackup, Host, Order, ResourceName, ScheduleRecord, Services, StageName,
 };
 use crate::operator::context::{Context, audit};
-use crate::operator::labels::{MANAGED_BY, SCHEDULE_LABEL, label_value};
+use crate::operator::labels::{MANAGED_BY, MANAGER, SCHEDULE_LABEL, label_value};
 use crate::operator::lease::is_conflict;
 use crate::schedule::decide::Decision;
 use crate::serve::ScheduleState;
@@ -98,7 +98,7 @@ impl ClusterHost {
         let mut found = api.get_opt(name).await.map_err(refused)?;
         if found.is_none() {
             let wanted = plan::child(&owner, name, &order.run.trigger);
-            match api.create(&PostParams::default(), &wanted).await {
+            match api.create(&signed(), &wanted).await {
                 Ok(created) => {
                     let note = format!("EtcdBackup {name}: {}", order.run.trigger);
                     context
@@ -146,6 +146,14 @@ impl ClusterHost {
                 }
             }
         }
+    }
+}
+
+/// Objects say who made them.
+fn signed() -> PostParams {
+    PostParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PostParams::default()
     }
 }
 
@@ -302,7 +310,7 @@ impl Host for ClusterHost {
         );
         for backup in sync.create.iter().filter_map(|index| backups.get(*index)) {
             let object = plan::found_child(schedule, backup);
-            match api.create(&PostParams::default(), &object).await {
+            match api.create(&signed(), &object).await {
                 Ok(created) => audit(
                     &created,
                     "create",

@@ -123,7 +123,7 @@ fn a_job_makes_the_backup_and_a_dead_one_is_followed_by_another() {
 
     // A Job that comes too late does nothing.
     let (ok, said) = site.run_pod(&pod, &config);
-    assert!(!ok && said.contains("waits for another run"), "{said}");
+    assert!(!ok && said.contains("does not wait for this"), "{said}");
     assert_eq!(site.stored().len(), 1);
 }
 
