@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -19,8 +20,15 @@ pub struct Board {
     file: PathBuf,
 }
 
+/// From so many schedules on the whole is published once in [`AT_MOST`], not after each change: it is copied each time.
+const MANY: usize = 50;
+/// How long a change of one of many may stay unpublished.
+const AT_MOST: Duration = Duration::from_secs(1);
+
 #[derive(Default)]
 struct Parts {
+    published: Option<Instant>,
+    unpublished: bool,
     snapshot: StatusSnapshot,
     schedules: BTreeMap<ResourceName, ScheduleState>,
     stores: BTreeMap<String, StoreState>,
@@ -119,11 +127,31 @@ impl Board {
                 .unwrap_or_else(std::sync::PoisonError::into_inner);
             change(&mut parts);
             parts.snapshot.now = Some(now);
+            let lately = parts.published.is_some_and(|at| at.elapsed() < AT_MOST);
+            if lately && parts.schedules.len() > MANY {
+                parts.unpublished = true;
+                return;
+            }
+            parts.published = Some(Instant::now());
+            parts.unpublished = false;
             parts.snapshot.schedules = parts.schedules.values().cloned().collect();
             parts.snapshot.stores = parts.stores.values().cloned().collect();
             parts.snapshot.clone()
         };
         self.published.send_replace(snapshot);
+    }
+
+    /// Publishes what waits to be; whoever ticks calls it.
+    pub fn flush(&self) {
+        let waits = {
+            let parts = self.parts.lock();
+            parts
+                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                .unpublished
+        };
+        if waits {
+            self.change(Timestamp::now(), |_| ());
+        }
     }
 
     /// Writes the published status to the state folder, where commands read it without a network.

@@ -242,6 +242,7 @@ async fn publish(context: Arc<Context>) {
     let mut tick = tokio::time::interval(TICK);
     loop {
         tick.tick().await;
+        context.services.board.flush();
         let (standing, channels) = context.services.alerter.state();
         context.services.board.alerts(
             standing.iter().map(serve::AlertStatus::from).collect(),

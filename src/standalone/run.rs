@@ -199,6 +199,7 @@ impl FolderLoop {
                 _ = tick.tick() => {
                     self.heed_requests();
                     self.publish_alerts();
+                    self.services.board.flush();
                     if published.has_changed().unwrap_or(false) {
                         published.mark_unchanged();
                         self.services.board.save();

@@ -56,7 +56,7 @@ impl Kubernetes {
                 ))
                 .arg(format!(
                     "--service-account-key-file={}",
-                    pki.server_key.display()
+                    pki.server_cert.display()
                 ))
                 .arg(format!(
                     "--service-account-signing-key-file={}",
