@@ -99,6 +99,12 @@ pub fn foreign_names(spec: &EtcdBackupSpec, path: &str) -> Vec<FieldError> {
         "storageLocation.credentialsSecret",
         spec.storage_location.credentials_secret.as_ref(),
     ));
+    for replica in &spec.replicate_to {
+        names.push((
+            "replicateTo.storageLocation.credentialsSecret",
+            replica.storage_location.credentials_secret.as_ref(),
+        ));
+    }
     let encryption = spec.encryption.as_ref();
     names.push((
         "encryption.encryptionSecret",

@@ -243,13 +243,17 @@ pub fn own_things(spec: &EtcdBackupSpec) -> Option<String> {
     if reads_etcd && spec.etcd_endpoints.is_empty() {
         return Some("the operator's configured etcd (no etcdEndpoints are named)".to_owned());
     }
-    if spec.storage_location.provider == Provider::Local {
-        return Some("a directory of the operator (provider Local)".to_owned());
-    }
-    if spec.storage_location.credentials_secret.is_none() {
-        return Some(
-            "the operator's cloud identity (storageLocation names no credentialsSecret)".to_owned(),
-        );
+    let replicas = spec.replicate_to.iter();
+    let stores = replicas.map(|replica| &replica.storage_location);
+    for location in std::iter::once(&spec.storage_location).chain(stores) {
+        if location.provider == Provider::Local {
+            return Some("a directory of the operator (provider Local)".to_owned());
+        }
+        if location.credentials_secret.is_none() {
+            return Some(format!(
+                "the operator's cloud identity (the storageLocation {location} names no credentialsSecret)"
+            ));
+        }
     }
     None
 }

@@ -104,6 +104,11 @@ fn a_namespace_that_is_not_trusted_gets_nothing_that_is_the_operators() {
             "cloud identity",
         ),
         (
+            "etcdEndpoints: ['https://e:2379'], storageLocation: {provider: S3, bucket: b, credentialsSecret: s}, replicateTo: [{storageLocation: {provider: S3, bucket: c}}]",
+            "NotAllowed",
+            "cloud identity",
+        ),
+        (
             "etcdEndpoints: ['https://e:2379'], storageLocation: {provider: Local, bucket: /b}",
             "NotAllowed",
             "directory",
