@@ -14,6 +14,7 @@
 //! | [`signals`] | Prometheus, etcd sampler, trace files → one series |
 //! | [`pipeline`] | snapshot → verify → seal → store → retain |
 //! | [`restore`] | a backup → data directories that boot |
+//! | [`export`] | Kubernetes objects out of what etcd holds, and back into an API server |
 //! | [`verify`] | evidence → verdict, level by level |
 //! | [`recorder`] | the standing watch that writes increments |
 //! | [`retain`] | catalogue + policy + now → kept and dropped, with reasons |
@@ -33,6 +34,7 @@ pub mod cause;
 pub mod cli;
 pub mod engine;
 pub mod etcd;
+pub mod export;
 pub mod kms;
 pub mod operator;
 pub mod pipeline;

@@ -164,7 +164,16 @@ impl Backup {
 }
 
 impl List {
-    async fn run(&self, global: &Global, context: &Context) -> Result<ExitCode, CliError> {
+    /// Whether a flag names the store.
+    pub(super) fn names_store(&self) -> bool {
+        self.repository.from.is_some()
+    }
+
+    pub(super) async fn run(
+        &self,
+        global: &Global,
+        context: &Context,
+    ) -> Result<ExitCode, CliError> {
         let repository = self.repository.open(context).await?;
         let catalog = self.repository.catalog(&repository).await?;
         let wanted = |manifest: &&Manifest| {

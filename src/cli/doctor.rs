@@ -17,7 +17,7 @@ use crate::standalone::Desired;
 /// rights; each failure comes with its fix.
 ///
 /// Exits with the code of the first failure: 13 etcd, 10 store, 12 credentials, 1 anything else. A warning fails nothing.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct Doctor {
     #[command(flatten)]
     etcd: EtcdFlags,
@@ -105,7 +105,7 @@ impl Examined {
 
 /// The JSON of `doctor`.
 #[derive(Debug, Serialize)]
-struct Report {
+pub struct Report {
     ok: bool,
     checks: Vec<Examined>,
 }
@@ -113,6 +113,14 @@ struct Report {
 impl Doctor {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, "error")?;
+        let report = self.examine(&context).await?;
+        output::print(global.output, &report, render)?;
+        let class = report.checks.iter().find_map(|check| check.class);
+        Ok(class.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
+    }
+
+    /// Tries everything out.
+    pub(super) async fn examine(&self, context: &Context) -> Result<Report, CliError> {
         let now = Timestamp::now();
         let mut checks = Vec::new();
         if let Some(file) = &context.config_file {
@@ -121,35 +129,32 @@ impl Doctor {
                 format!("{} is understood", file.display()),
             ));
         }
-        let desired = self.manifests(&context, &mut checks);
+        let desired = self.manifests(context, &mut checks);
         let mut largest = 0;
-        match self.etcd.cluster(&context) {
+        match self.etcd.cluster(context) {
             Ok(cluster) => {
-                let seen = doctor_etcd::examine(&context, &cluster, now).await;
+                let seen = doctor_etcd::examine(context, &cluster, now).await;
                 largest = seen.db_size;
                 checks.extend(seen.checks);
             }
             Err(error) => checks.push(Examined::of_error("etcd", error)),
         }
-        for (location, namespace) in self.stores(&context, desired.as_ref())? {
-            checks.extend(doctor_store::store(&context, &location, &namespace).await);
+        for (location, namespace) in self.stores(context, desired.as_ref())? {
+            checks.extend(doctor_store::store(context, &location, &namespace).await);
         }
         for (encryption, location, namespace) in seals(desired.as_ref()) {
-            let seal = doctor_store::key(&context, encryption, location, namespace).await;
+            let seal = doctor_store::key(context, encryption, location, namespace).await;
             checks.push(seal);
         }
-        checks.extend(doctor_site::prometheus(&context, now).await);
+        checks.extend(doctor_site::prometheus(context, now).await);
         let test = self.send_test_alert.as_deref();
-        checks.extend(doctor_site::channels(&context, test, now).await);
-        checks.extend(doctor_site::scratch(&context, largest));
+        checks.extend(doctor_site::channels(context, test, now).await);
+        checks.extend(doctor_site::scratch(context, largest));
         checks.extend(doctor_rights::examine(&context.config).await);
-        let report = Report {
+        Ok(Report {
             ok: checks.iter().all(|check| check.ok),
             checks,
-        };
-        output::print(global.output, &report, render)?;
-        let class = report.checks.iter().find_map(|check| check.class);
-        Ok(class.map_or(ExitCode::SUCCESS, |class| ExitCode::from(class.exit_code())))
+        })
     }
 
     fn manifests(&self, context: &Context, checks: &mut Vec<Examined>) -> Option<Desired> {

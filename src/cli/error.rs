@@ -63,6 +63,7 @@ from_room_errors!(
     crate::api::LocationUrlError,
     crate::etcd::EtcdError,
     crate::kms::KmsError,
+    crate::export::ExportError,
     crate::pipeline::PipelineError,
     crate::verify::VerifyError,
     crate::records::RecordError,

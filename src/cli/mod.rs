@@ -14,12 +14,19 @@ mod doctor_etcd;
 mod doctor_rights;
 mod doctor_site;
 mod doctor_store;
+mod drill;
 mod error;
 mod keygen;
+mod list;
 mod model;
+mod object;
+mod object_restore;
+mod object_source;
 mod operator;
 mod output;
 mod progress;
+mod redact;
+mod report;
 mod restore;
 mod restore_from;
 mod run;
@@ -33,6 +40,7 @@ mod snapshot_contents;
 mod snapshot_file;
 mod snapshot_save;
 mod status;
+mod velero;
 mod wait;
 
 use std::process::ExitCode;
@@ -70,6 +78,10 @@ pub enum Command {
     Restore(Box<restore::Restore>),
     /// Look into a snapshot; the file is never changed.
     Snapshot(Box<snapshot::SnapshotVerbs>),
+    /// Restore a backup into a scratch folder, prove it, and clean up.
+    Drill(Box<drill::Drill>),
+    /// Kubernetes objects out of a backup.
+    Object(Box<object::Object>),
     /// Run schedules without Kubernetes.
     Run(run::Run),
     /// Run the controllers in a Kubernetes cluster.
@@ -83,6 +95,12 @@ pub enum Command {
     Model(model::Model),
     /// Try out everything that a backup needs.
     Doctor(doctor::Doctor),
+    /// List backups, restores or schedules.
+    List(Box<list::List>),
+    /// Velero beside EtcdGuardian.
+    Velero(velero::Velero),
+    /// Write a support bundle without secrets.
+    Report(report::Report),
     /// Say whether the cluster is protected.
     Status(status::Status),
     /// Print the CustomResourceDefinitions.
@@ -136,12 +154,17 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Unseal(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Snapshot(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Drill(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Object(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Run(verb) => wait::block_on(verb.run(&global)),
         Command::Operator(verb) => wait::block_on_told(|told| verb.run(&global, told)),
         Command::Job(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Schedule(verb) => wait::block_on(verb.run(&global)),
         Command::Model(verb) => wait::block_on(verb.run(&global)),
         Command::Doctor(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::List(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Velero(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Report(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Status(verb) => wait::block_on(verb.run(&global)),
         Command::Crd(verb) => verb.run(&global).map(done),
         Command::Completions(verb) => verb.run().map(done),

@@ -47,6 +47,21 @@ pub fn print<T: Serialize>(
     write_out(text.as_bytes())
 }
 
+/// Prints several values as YAML documents.
+pub fn documents<T: Serialize>(values: &[T]) -> Result<(), CliError> {
+    let mut text = String::new();
+    for value in values {
+        if !text.is_empty() {
+            text.push_str("---\n");
+        }
+        let yaml = serde_saphyr::to_string(value)
+            .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?;
+        text.push_str(yaml.trim_end_matches('\n'));
+        text.push('\n');
+    }
+    write_out(text.as_bytes())
+}
+
 /// Writes bytes to stdout; a reader that went away is not an error.
 pub fn write_out(bytes: &[u8]) -> Result<(), CliError> {
     let mut out = io::stdout().lock();

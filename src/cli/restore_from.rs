@@ -1,7 +1,6 @@
 //! `restore --from`: the chain that leads to the target is fetched, proved and merged into one snapshot, which is then restored.
 
-use std::path::PathBuf;
-
+use jiff::Timestamp;
 use serde::Serialize;
 
 use super::backup::RepositoryFlags;
@@ -10,22 +9,11 @@ use super::output;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::recorder::merge::Until;
-use crate::repository::{Manifest, Repository};
-use crate::restore::RestoreError;
+use crate::repository::{Kind, Manifest, Repository, increments_of};
 use crate::restore::chain::{self, Chain};
+use crate::restore::fetch::{Fetched, fetch};
 use crate::restore::workspace::Workspace;
 use crate::seal::Unsealer;
-use crate::verify;
-
-/// A snapshot that lies in the workspace.
-pub struct Fetched {
-    /// The file.
-    pub file: PathBuf,
-    /// What it was made of, for messages.
-    pub name: String,
-    /// What is still to be left out: the revision of a base that goes on.
-    pub to_revision: Option<i64>,
-}
 
 /// What would be fetched, for `--plan`.
 #[derive(Debug, Serialize)]
@@ -80,6 +68,27 @@ impl StoredBackups {
         })
     }
 
+    /// The newest state before a moment that no chain covers.
+    pub fn before(&self, time: Timestamp) -> Option<Chain<'_>> {
+        let cluster = &self.backups.first()?.cluster_id;
+        let one_cluster = self.backups.iter().all(|one| one.cluster_id == *cluster);
+        if self.named.is_some() || !one_cluster {
+            return None;
+        }
+        let fulls = self
+            .backups
+            .iter()
+            .filter(|backup| backup.kind == Kind::Full && backup.created <= time);
+        let base = fulls.max_by_key(|full| (full.created, full.revision))?;
+        let mut increments = increments_of(base, &self.backups);
+        increments.retain(|increment| increment.created <= time);
+        Some(Chain {
+            base,
+            increments,
+            until: Until::End,
+        })
+    }
+
     /// Prints what would be fetched.
     pub fn show(&self, global: &Global, chain: &Chain<'_>) -> Result<(), CliError> {
         let all = std::iter::once(&chain.base).chain(&chain.increments);
@@ -111,56 +120,24 @@ impl StoredBackups {
         unsealer: &Unsealer,
         workspace: &Workspace,
     ) -> Result<Fetched, CliError> {
-        let base = workspace.fetched();
-        verify::fetch(&self.repository, chain.base, unsealer, &base, &|_| {}).await?;
-        let name = format!("backup {}", chain.base.id);
-        if chain.increments.is_empty() {
-            let to_revision = match chain.until {
-                Until::Revision(wanted) if wanted < chain.base.revision => Some(wanted),
-                _ => None,
-            };
-            return Ok(Fetched {
-                file: base,
-                name,
-                to_revision,
-            });
+        let fetched = fetch(&self.repository, chain, unsealer, workspace).await?;
+        if let Some(merged) = &fetched.merged {
+            let came = merged
+                .at
+                .map(|at| format!(", which came at {}", output::moment(at)))
+                .unwrap_or_default();
+            output::say(format!(
+                "merged {} increments on backup {}: revision {}{came}",
+                chain.increments.len(),
+                chain.base.id,
+                merged.revision
+            ));
         }
-        let parent = base.parent().map(PathBuf::from).unwrap_or_default();
-        let folder = tempfile::Builder::new()
-            .prefix("chain-")
-            .tempdir_in(parent)?;
-        let mut files = Vec::new();
-        for (index, increment) in chain.increments.iter().enumerate() {
-            let file = folder.path().join(format!("{index}.seg"));
-            verify::fetch(&self.repository, increment, unsealer, &file, &|_| {}).await?;
-            files.push(file);
-        }
-        let merged_file = base.with_extension("merged");
-        let (until, to) = (chain.until, merged_file.clone());
-        let merged = tokio::task::spawn_blocking(move || {
-            let merged = chain::assemble(&base, &files, until, &to);
-            drop(folder);
-            // Its room is needed for what is restored.
-            let _ = std::fs::remove_file(&base);
-            merged
-        })
-        .await
-        .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?
-        .map_err(|error: RestoreError| CliError::from(error))?;
-        let came = merged
-            .at
-            .map(|at| format!(", which came at {}", output::moment(at)))
-            .unwrap_or_default();
-        output::say(format!(
-            "merged {} increments on backup {}: revision {}{came}",
-            chain.increments.len(),
-            chain.base.id,
-            merged.revision
-        ));
-        Ok(Fetched {
-            file: merged_file,
-            name: format!("{name} with {} increments", chain.increments.len()),
-            to_revision: None,
-        })
+        Ok(fetched)
+    }
+
+    /// The store itself.
+    pub fn repository(&self) -> &Repository {
+        &self.repository
     }
 }

@@ -104,6 +104,11 @@ impl Schedule {
     }
 }
 
+/// Lists the schedules of the folders that the config names.
+pub fn list(global: &Global, context: &Context) -> Result<(), CliError> {
+    Seen::look(context)?.list(global)
+}
+
 impl Seen {
     fn look(context: &Context) -> Result<Self, CliError> {
         let root = context.state_dir()?;

@@ -88,6 +88,19 @@ impl ConnectOptions {
         })
     }
 
+    /// One endpoint without TLS and without a user.
+    pub fn plain(endpoint: String) -> Self {
+        Self {
+            endpoints: vec![endpoint],
+            connect_timeout: CONNECT_TIMEOUT,
+            call_timeout: CALL_TIMEOUT,
+            hash_timeout: HASH_TIMEOUT,
+            stall_timeout: STALL_TIMEOUT,
+            tls: None,
+            user: None,
+        }
+    }
+
     /// A client of one endpoint. The connection is made by the first call, so only a wrong user shows here.
     pub(super) async fn client(
         &self,

@@ -3,6 +3,8 @@
 
 pub mod chain;
 pub mod choose;
+pub mod drill;
+pub mod fetch;
 pub mod observe;
 mod place;
 pub mod plan;
@@ -22,6 +24,7 @@ use crate::recorder::merge::MergeError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::bolt::build::BuildError;
 use crate::snapshot::datadir::MembershipError;
+use crate::verify::VerifyError;
 
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +100,9 @@ pub enum RestoreError {
     /// The increments do not lead there, or one is broken.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// A backup could not be had from the store.
+    #[error(transparent)]
+    Fetch(#[from] VerifyError),
     /// The image could not be written.
     #[error("the restored database could not be written; nothing was put in place")]
     Build(#[from] BuildError),
@@ -121,6 +127,7 @@ impl RestoreError {
             }
             Self::Snapshot(error) => error.class(),
             Self::Merge(error) => error.class(),
+            Self::Fetch(error) => error.class(),
             Self::Locked { .. } => ErrorClass::Locked,
             Self::File { .. } | Self::Build(_) => ErrorClass::Failed,
         }

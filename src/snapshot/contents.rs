@@ -183,6 +183,34 @@ pub fn get<'a>(
     Ok(found)
 }
 
+/// Keys below `prefix` that are not there at `revision` (the newest unless given) any more, as they last were, with the
+/// revision that deleted them; in the order of the keys. Only what the file's history still holds.
+///
+/// # Errors
+/// When rows cannot be read, or do not reach to the revision.
+pub fn deleted<'a>(
+    bytes: &'a [u8],
+    prefix: &[u8],
+    revision: Option<i64>,
+) -> Result<Vec<(KeyValue<'a>, i64)>, SnapshotError> {
+    let image = Snapshot::split(bytes).image;
+    let mut ledger = Ledger::new(image);
+    let mut gone: BTreeMap<&[u8], (usize, i64)> = BTreeMap::new();
+    each_row(bytes, revision, |element, kv, tombstone| {
+        if !kv.key.starts_with(prefix) {
+            return;
+        }
+        if !tombstone {
+            ledger.put(kv.key, element, false);
+            gone.remove(kv.key);
+        } else if let Some(last) = ledger.remove(kv.key) {
+            gone.insert(kv.key, (last, kv.mod_revision));
+        }
+    })?;
+    let last = |(element, at)| Some((kv_at(image, element)?, at));
+    Ok(gone.into_values().filter_map(last).collect())
+}
+
 /// Keys as JSON can hold them: as they are when they are UTF-8, else with `\x` escapes.
 pub fn text(key: &[u8]) -> String {
     match std::str::from_utf8(key) {
@@ -196,7 +224,7 @@ pub fn size(kv: &KeyValue<'_>) -> u64 {
     (kv.key.len() + kv.value.len()) as u64
 }
 
-/// Shows each row up to a revision: its element, its content, whether it deletes.
+/// Shows each row up to a revision: its element, its content, whether it deletes. A deletion's revision is that of its row.
 fn each_row<'a>(
     bytes: &'a [u8],
     revision: Option<i64>,
@@ -215,10 +243,11 @@ fn each_row<'a>(
     }
     for row in hash::rows_up_to(&database, last)? {
         let (row, key) = row?;
-        let kv = KeyValue::decode(row.value).map_err(|problem| SnapshotError::Unreadable {
+        let mut kv = KeyValue::decode(row.value).map_err(|problem| SnapshotError::Unreadable {
             problem: problem.to_owned(),
             place: format!("row {}", key.revision),
         })?;
+        kv.mod_revision = key.revision.main;
         show(row.element, kv, key.tombstone);
     }
     Ok(())

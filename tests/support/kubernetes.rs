@@ -26,15 +26,20 @@ pub struct Kubernetes {
 impl Kubernetes {
     /// Starts one with the CustomResourceDefinitions and the namespaces `guardian`, `team-a` and `etcd-guardian-system`.
     pub fn start() -> Self {
-        Self::launch(false)
+        Self::launch(false, &[])
+    }
+
+    /// The same with more flags of the API server's own.
+    pub fn with_flags(flags: &[&str]) -> Self {
+        Self::launch(false, flags)
     }
 
     /// The same with the controllers of Jobs, StatefulSets, garbage and the rest.
     pub fn with_controllers() -> Self {
-        Self::launch(true)
+        Self::launch(true, &[])
     }
 
-    fn launch(controllers: bool) -> Self {
+    fn launch(controllers: bool, flags: &[&str]) -> Self {
         let etcd = Etcd::start("3.6");
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let pki = Pki::create(&scratch.path().join("pki"));
@@ -71,7 +76,8 @@ impl Kubernetes {
                     "--service-cluster-ip-range=10.96.0.0/24",
                     "--authorization-mode=RBAC",
                     "--allow-privileged=true",
-                ]),
+                ])
+                .args(flags),
             &scratch.path().join("apiserver.log"),
         );
         let kubeconfig = |token: &str, name: &str| {
@@ -176,6 +182,23 @@ impl Kubernetes {
             .join(format!("{}.yaml", uuid::Uuid::new_v4()));
         std::fs::write(&file, yaml).expect("write YAML");
         let (ok, _, said) = self.try_kubectl(&["apply", "-f", file.to_str().expect("UTF-8")]);
+        (ok, said)
+    }
+
+    /// Creates what an object or a list of objects says, as it is.
+    pub fn create(&self, object: &Value) {
+        let (ok, said) = self.try_create(object);
+        assert!(ok, "{said}\n{object}");
+    }
+
+    /// The same: whether that went well, and what was said.
+    pub fn try_create(&self, object: &Value) -> (bool, String) {
+        let file = self
+            .scratch
+            .path()
+            .join(format!("{}.json", uuid::Uuid::new_v4()));
+        std::fs::write(&file, object.to_string()).expect("write JSON");
+        let (ok, _, said) = self.try_kubectl(&["create", "-f", file.to_str().expect("UTF-8")]);
         (ok, said)
     }
 

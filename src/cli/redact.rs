@@ -1,0 +1,196 @@
+//! Takes out of a report what must not leave the house: contents of secrets, users and queries of URLs, names of people.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use url::Url;
+
+use crate::api::EtcdGuardianConfig;
+
+/// What stands in place of what was taken out.
+const CUT: &str = "[redacted]";
+/// Shorter secrets are not looked for: they would be found everywhere.
+const SHORTEST: usize = 5;
+/// Larger files are no secrets of ours, bytes.
+const LARGEST: u64 = 64 << 10;
+/// Fields whose text is a secret whatever it is; names of Secrets and files are none.
+const SECRET_FIELDS: [&str; 5] = ["password", "token", "secretkey", "authorization", "apikey"];
+
+/// Knows the secrets.
+pub struct Redactor {
+    secrets: Vec<String>,
+}
+
+impl Redactor {
+    /// Reads every secret that the config can reach, to find it again.
+    pub fn of(config: &EtcdGuardianConfig) -> Self {
+        let mut files = Vec::new();
+        if let Some(folder) = &config.secrets_dir {
+            below(folder, &mut files);
+        }
+        named(
+            &serde_json::to_value(config).unwrap_or_default(),
+            &mut files,
+        );
+        let mut secrets = Vec::new();
+        for file in files {
+            let small = std::fs::metadata(&file).is_ok_and(|about| about.len() <= LARGEST);
+            if !small {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let lines = text.lines().map(str::trim);
+            secrets.extend(
+                lines
+                    .filter(|line| line.len() >= SHORTEST)
+                    .map(str::to_owned),
+            );
+            // Of a header only the value is secret.
+            let values = text
+                .lines()
+                .filter_map(|line| line.split_once(':'))
+                .map(|(_, value)| value.trim());
+            secrets.extend(
+                values
+                    .filter(|value| value.len() >= SHORTEST)
+                    .map(str::to_owned),
+            );
+        }
+        // A secret that holds another goes first.
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        secrets.dedup();
+        Self { secrets }
+    }
+
+    /// The value without secrets.
+    pub fn redact(&self, value: Value) -> Value {
+        match value {
+            Value::Object(fields) => Value::Object(
+                fields
+                    .into_iter()
+                    .map(|(name, value)| {
+                        let lower = name.to_lowercase();
+                        let value = match value {
+                            Value::String(_) if SECRET_FIELDS.contains(&lower.as_str()) => {
+                                CUT.into()
+                            }
+                            Value::String(text) if lower == "url" => {
+                                Value::String(self.text(&without_path(&text)))
+                            }
+                            value => self.redact(value),
+                        };
+                        (self.text(&name), value)
+                    })
+                    .collect(),
+            ),
+            Value::Array(values) => values.into_iter().map(|value| self.redact(value)).collect(),
+            Value::String(text) => Value::String(self.text(&text)),
+            other => other,
+        }
+    }
+
+    fn text(&self, text: &str) -> String {
+        let mut text = text.to_owned();
+        for secret in &self.secrets {
+            if text.contains(secret.as_str()) {
+                text = text.replace(secret.as_str(), CUT);
+            }
+        }
+        let words = text.split_inclusive(char::is_whitespace);
+        words.map(word).collect()
+    }
+}
+
+/// A URL without its user and query, an address without its name; any other word as it is.
+fn word(word: &str) -> String {
+    let bare = word.trim_matches(|c: char| !c.is_alphanumeric() && c != '/');
+    if bare.contains("://")
+        && let Ok(mut url) = Url::parse(bare)
+    {
+        let private =
+            !url.username().is_empty() || url.password().is_some() || url.query().is_some();
+        if private {
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
+            url.set_query(None);
+            return word.replace(bare, url.as_str());
+        }
+        return word.to_owned();
+    }
+    match bare.split_once('@') {
+        Some((name, domain)) if !name.is_empty() && domain.contains('.') && !bare.contains('/') => {
+            word.replace(bare, &format!("{CUT}@{domain}"))
+        }
+        _ => word.to_owned(),
+    }
+}
+
+/// A webhook's path is its password.
+fn without_path(text: &str) -> String {
+    match Url::parse(text) {
+        Ok(url) if ["http", "https"].contains(&url.scheme()) && url.path().len() > 1 => {
+            let origin = url.origin().ascii_serialization();
+            format!("{origin}/{CUT}")
+        }
+        _ => text.to_owned(),
+    }
+}
+
+fn below(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            below(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+/// Files that the config names for secrets: fields that end in `File`, but for certificates.
+fn named(value: &Value, files: &mut Vec<PathBuf>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                match value {
+                    Value::String(path) if name.ends_with("File") && !name.starts_with("ca") => {
+                        files.push(path.into());
+                    }
+                    value => named(value, files),
+                }
+            }
+        }
+        Value::Array(values) => values.iter().for_each(|value| named(value, files)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_secret_is_cut_out_wherever_it_stands() {
+        let redactor = Redactor {
+            secrets: vec!["hunter2 and more".to_owned(), "hunter2".to_owned()],
+        };
+        let redacted = redactor.redact(json!({
+            "message": "login with hunter2 at https://me:pw@etcd:2379/x?token=1 failed, told ops@example.com",
+            "channel": {"url": "https://hooks.example.com/services/T0/B0/x", "to": ["<ops@example.com>"]},
+            "password": "p", "credentialsSecret": "s3", "deep": [{"all": "hunter2 and more"}],
+            "location": "s3://bucket/a", "rate": 3,
+        }));
+        assert_eq!(
+            redacted,
+            json!({
+                "message": "login with [redacted] at https://etcd:2379/x failed, told [redacted]@example.com",
+                "channel": {"url": "https://hooks.example.com/[redacted]", "to": ["<[redacted]@example.com>"]},
+                "password": "[redacted]", "credentialsSecret": "s3", "deep": [{"all": "[redacted]"}],
+                "location": "s3://bucket/a", "rate": 3,
+            })
+        );
+    }
+}

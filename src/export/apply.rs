@@ -1,0 +1,213 @@
+//! Puts objects into an API server by server-side apply, each tried out first.
+
+use std::path::Path;
+
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::discovery::{Scope, pinned_kind};
+use kube::{Client, Config};
+use serde_json::{Map, Value, json};
+
+use super::ExportError;
+use super::plan::{Change, compare};
+use super::stored::Identity;
+use crate::cause::with_causes;
+
+/// Who owns the fields that a restore sets.
+pub const FIELD_MANAGER: &str = "etcdguardian-restore";
+
+/// An API server.
+pub struct Server {
+    client: Client,
+    url: String,
+}
+
+/// An object on its way in.
+#[derive(Debug, Clone)]
+pub struct Incoming {
+    /// Which it is.
+    pub identity: Identity,
+    /// What is applied.
+    pub object: Map<String, Value>,
+}
+
+impl Server {
+    /// Connects to the server of a kubeconfig, else of `KUBECONFIG`, else of the pod.
+    ///
+    /// # Errors
+    /// When none is known, or its configuration is broken.
+    pub async fn connect(
+        kubeconfig: Option<&Path>,
+        context: Option<&str>,
+    ) -> Result<Self, ExportError> {
+        let no_server = |error: &dyn std::error::Error| ExportError::NoServer {
+            problem: with_causes(error),
+        };
+        let options = KubeConfigOptions {
+            context: context.map(str::to_owned),
+            ..KubeConfigOptions::default()
+        };
+        let config = match (kubeconfig, context) {
+            (Some(file), _) => {
+                let file = Kubeconfig::read_from(file).map_err(|error| no_server(&error))?;
+                Config::from_custom_kubeconfig(file, &options)
+                    .await
+                    .map_err(|error| no_server(&error))?
+            }
+            (None, Some(_)) => Config::from_kubeconfig(&options)
+                .await
+                .map_err(|error| no_server(&error))?,
+            (None, None) => Config::infer().await.map_err(|error| no_server(&error))?,
+        };
+        let url = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(ExportError::server("set up the client"))?;
+        Ok(Self { client, url })
+    }
+
+    /// A client of it.
+    pub fn client(&self) -> Client {
+        self.client.clone()
+    }
+
+    /// Its URL.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Whether a namespace is there.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn has_namespace(&self, name: &str) -> Result<bool, ExportError> {
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
+        let found = api.get_metadata_opt(name).await;
+        Ok(found
+            .map_err(ExportError::server(format!("ask for the namespace {name}")))?
+            .is_some())
+    }
+
+    /// What applying an object would do; changes nothing.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn try_out(&self, incoming: &Incoming, force: bool) -> Result<Change, ExportError> {
+        let api = match self.api(&incoming.identity).await? {
+            Ok(api) => api,
+            Err(reason) => return Ok(Change::Refused { reason }),
+        };
+        let identity = &incoming.identity;
+        let live = match api.get_opt(&identity.name).await {
+            Ok(live) => live,
+            Err(error) => return refused(error, identity),
+        };
+        let answered = patch(&api, incoming, force, true).await;
+        let answered = match answered {
+            Ok(answered) => answered,
+            Err(error) => return refused(error, identity),
+        };
+        let plain = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        Ok(compare(
+            live.as_ref().map(plain).as_ref(),
+            &plain(&answered),
+        ))
+    }
+
+    /// Applies an object; what the server says when it refuses.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn apply(
+        &self,
+        incoming: &Incoming,
+        force: bool,
+    ) -> Result<Result<(), String>, ExportError> {
+        let api = match self.api(&incoming.identity).await? {
+            Ok(api) => api,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        match patch(&api, incoming, force, false).await {
+            Ok(_) => Ok(Ok(())),
+            Err(error) => Ok(Err(words_of(error, &incoming.identity)?)),
+        }
+    }
+
+    async fn api(
+        &self,
+        identity: &Identity,
+    ) -> Result<Result<Api<DynamicObject>, String>, ExportError> {
+        let (group, version) = identity
+            .api_version
+            .split_once('/')
+            .unwrap_or(("", &identity.api_version));
+        let kind = GroupVersionKind::gvk(group, version, &identity.kind);
+        let not_served = || {
+            format!(
+                "the server does not serve {} of {}: apply its definition or an object of a version that it serves",
+                identity.kind, identity.api_version
+            )
+        };
+        let (resource, capabilities) = match pinned_kind(&self.client, &kind).await {
+            Ok(found) => found,
+            Err(kube::Error::Discovery(_)) => return Ok(Err(not_served())),
+            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Err(not_served())),
+            Err(error) => {
+                return Err(ExportError::server(format!(
+                    "ask {} for {}",
+                    self.url, identity.kind
+                ))(error));
+            }
+        };
+        let client = self.client.clone();
+        Ok(Ok(match capabilities.scope {
+            Scope::Namespaced => Api::namespaced_with(client, &identity.namespace, &resource),
+            Scope::Cluster => Api::all_with(client, &resource),
+        }))
+    }
+}
+
+/// The object that makes a namespace.
+pub fn namespace(name: &str) -> Incoming {
+    let object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    Incoming {
+        identity: Identity {
+            api_version: "v1".into(),
+            kind: "Namespace".into(),
+            namespace: String::new(),
+            name: name.to_owned(),
+        },
+        object: object.as_object().cloned().unwrap_or_default(),
+    }
+}
+
+async fn patch(
+    api: &Api<DynamicObject>,
+    incoming: &Incoming,
+    force: bool,
+    dry_run: bool,
+) -> Result<DynamicObject, kube::Error> {
+    let mut params = PatchParams::apply(FIELD_MANAGER);
+    params.force = force;
+    params.dry_run = dry_run;
+    let patch = Patch::Apply(&incoming.object);
+    api.patch(&incoming.identity.name, &params, &patch).await
+}
+
+fn refused(error: kube::Error, identity: &Identity) -> Result<Change, ExportError> {
+    words_of(error, identity).map(|reason| Change::Refused { reason })
+}
+
+/// What a server that answered says; a server that did not answer is an error.
+fn words_of(error: kube::Error, identity: &Identity) -> Result<String, ExportError> {
+    match error {
+        kube::Error::Api(status) => {
+            let conflict = if status.reason == "Conflict" {
+                "; add --force-conflicts to take these fields over"
+            } else {
+                ""
+            };
+            Ok(format!("{}{conflict}", status.message))
+        }
+        error => Err(ExportError::server(format!("apply {identity}"))(error)),
+    }
+}

@@ -1,0 +1,170 @@
+//! What an object must lose before it can be applied again: what a server gave it, and what names things that are gone.
+
+use serde_json::{Map, Value};
+
+/// Fields of `metadata` that a server gives.
+const SERVER_METADATA: [&str; 9] = [
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "selfLink",
+    "ownerReferences",
+];
+/// Labels that the Job controller gives, which must not be given by anybody else.
+const JOB_LABELS: [&str; 4] = [
+    "controller-uid",
+    "job-name",
+    "batch.kubernetes.io/controller-uid",
+    "batch.kubernetes.io/job-name",
+];
+/// Annotations that bind a claim to a volume.
+const CLAIM_ANNOTATIONS: [&str; 2] = [
+    "pv.kubernetes.io/bind-completed",
+    "pv.kubernetes.io/bound-by-controller",
+];
+const SERVICE_ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
+
+/// Takes away `status` and all that prevents the object from being applied; says in words what a person may miss.
+pub fn clean(object: &mut Map<String, Value>) -> Vec<String> {
+    let mut notes = Vec::new();
+    object.remove("status");
+    if let Some(Value::Object(meta)) = object.get_mut("metadata") {
+        if let Some(Value::Array(owners)) = meta.get("ownerReferences") {
+            for owner in owners {
+                let text = |field| owner.get(field).and_then(Value::as_str).unwrap_or("?");
+                notes.push(format!(
+                    "its owner {} {} is left out: it would be deleted with an owner that is gone",
+                    text("kind"),
+                    text("name")
+                ));
+            }
+        }
+        for field in SERVER_METADATA {
+            meta.remove(field);
+        }
+    }
+    let kind = text(object, "kind");
+    let api_version = text(object, "apiVersion");
+    match (api_version.as_str(), kind.as_str()) {
+        ("v1", "Service") => service(object, &mut notes),
+        ("v1", "Pod") => drop_field(object, "nodeName", &mut notes),
+        ("v1", "Namespace") => {
+            object.remove("spec");
+        }
+        ("v1", "PersistentVolumeClaim") => remove_annotations(object, &CLAIM_ANNOTATIONS),
+        ("v1", "PersistentVolume") => volume(object, &mut notes),
+        ("v1", "Secret") => secret(object, &mut notes),
+        ("batch/v1", "Job") => job(object),
+        _ => {}
+    }
+    notes
+}
+
+fn text(object: &Map<String, Value>, field: &str) -> String {
+    let value = object.get(field).and_then(Value::as_str);
+    value.unwrap_or_default().to_owned()
+}
+
+fn inner<'a>(
+    object: &'a mut Map<String, Value>,
+    path: &[&str],
+) -> Option<&'a mut Map<String, Value>> {
+    let mut current = object;
+    for part in path {
+        current = current.get_mut(*part)?.as_object_mut()?;
+    }
+    Some(current)
+}
+
+fn drop_field(object: &mut Map<String, Value>, field: &str, notes: &mut Vec<String>) {
+    let removed = inner(object, &["spec"]).and_then(|spec| spec.remove(field));
+    if let Some(value) = removed {
+        notes.push(format!("spec.{field} ({value}) is left out"));
+    }
+}
+
+fn remove_annotations(object: &mut Map<String, Value>, names: &[&str]) {
+    if let Some(annotations) = inner(object, &["metadata", "annotations"]) {
+        for name in names {
+            annotations.remove(*name);
+        }
+    }
+}
+
+/// Addresses and node ports may belong to somebody else by now; a headless service stays one.
+fn service(object: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    let Some(spec) = inner(object, &["spec"]) else {
+        return;
+    };
+    if spec.get("clusterIP").and_then(Value::as_str) != Some("None") {
+        if let Some(address) = spec.remove("clusterIP") {
+            notes.push(format!(
+                "its address {address} is left out: the cluster gives it one"
+            ));
+        }
+        spec.remove("clusterIPs");
+    }
+    spec.remove("healthCheckNodePort");
+    for port in spec
+        .get_mut("ports")
+        .and_then(Value::as_array_mut)
+        .into_iter()
+        .flatten()
+    {
+        let removed = port
+            .as_object_mut()
+            .and_then(|port| port.remove("nodePort"));
+        if let Some(number) = removed {
+            notes.push(format!(
+                "its node port {number} is left out: the cluster gives it one"
+            ));
+        }
+    }
+}
+
+/// A volume is bound by the uid of its claim, which a restored claim does not have.
+fn volume(object: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    if let Some(claim) = inner(object, &["spec", "claimRef"]) {
+        claim.remove("uid");
+        claim.remove("resourceVersion");
+        notes.push("it waits for the claim of the same name".to_owned());
+    }
+    remove_annotations(object, &["pv.kubernetes.io/bound-by-controller"]);
+}
+
+/// A token is good only for the service account that it was made for; the cluster makes a new one.
+fn secret(object: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    if text(object, "type") == "kubernetes.io/service-account-token" {
+        object.remove("data");
+        remove_annotations(object, &[SERVICE_ACCOUNT_UID]);
+        notes.push("its token is left out: the cluster makes a new one".to_owned());
+    }
+}
+
+/// The selector of a Job is made of its uid, unless somebody chose one.
+fn job(object: &mut Map<String, Value>) {
+    let chosen = inner(object, &["spec"])
+        .and_then(|spec| spec.get("manualSelector"))
+        .and_then(Value::as_bool)
+        .unwrap_or_default();
+    if chosen {
+        return;
+    }
+    if let Some(spec) = inner(object, &["spec"]) {
+        spec.remove("selector");
+    }
+    for path in [
+        &["metadata", "labels"][..],
+        &["spec", "template", "metadata", "labels"],
+    ] {
+        if let Some(labels) = inner(object, path) {
+            for label in JOB_LABELS {
+                labels.remove(label);
+            }
+        }
+    }
+}

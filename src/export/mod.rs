@@ -1,0 +1,96 @@
+//! Kubernetes objects out of backups: what etcd holds → the object as JSON → what can be applied again, and applying it.
+
+pub mod apply;
+pub mod clean;
+pub mod decode;
+pub mod find;
+pub mod kinds;
+pub mod plan;
+mod scalar;
+mod schema;
+pub mod stored;
+#[cfg(test)]
+mod tests;
+
+use crate::api::ErrorClass;
+use crate::snapshot::SnapshotError;
+
+/// Why an object cannot be had or put back.
+#[derive(Debug, thiserror::Error)]
+pub enum ExportError {
+    /// The snapshot cannot be read, or does not reach to the revision.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    /// The value is encrypted by the API server.
+    #[error(
+        "{key} is encrypted at rest by the API server (provider {provider}, key '{name}'): restore the whole cluster, whose API server has that key"
+    )]
+    Encrypted {
+        /// The key in etcd.
+        key: String,
+        /// As `aescbc` or `kms`.
+        provider: String,
+        /// The name of the encryption key.
+        name: String,
+    },
+    /// The value is no object.
+    #[error("{key} is no Kubernetes object: {problem}; see it with 'etcdguardian snapshot get'")]
+    NoObject {
+        /// The key in etcd.
+        key: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A built-in kind that this version does not know.
+    #[error(
+        "{key} holds a {kind} of {api_version}, whose stored form this version of etcdguardian does not know; see its bytes with 'etcdguardian snapshot get'"
+    )]
+    UnknownKind {
+        /// The key in etcd.
+        key: String,
+        /// As `apps/v1`.
+        api_version: String,
+        /// As `Deployment`.
+        kind: String,
+    },
+    /// The API server cannot be reached, or says no.
+    #[error("{action}: {source}")]
+    Server {
+        /// What was tried.
+        action: String,
+        /// What the client or the server says.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// There is no way to the API server.
+    #[error(
+        "no API server is known: {problem}; add --kubeconfig FILE, or set KUBECONFIG, or run in a pod"
+    )]
+    NoServer {
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl ExportError {
+    /// How a caller should treat the error.
+    pub fn class(&self) -> ErrorClass {
+        match self {
+            Self::Snapshot(error) => error.class(),
+            Self::Encrypted { .. } => ErrorClass::Credentials,
+            Self::NoObject { .. } | Self::UnknownKind { .. } | Self::Server { .. } => {
+                ErrorClass::Failed
+            }
+            Self::NoServer { .. } => ErrorClass::Usage,
+        }
+    }
+
+    /// Attaches what was tried to an error of the client.
+    pub(crate) fn server(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Self {
+        let action = action.into();
+        move |source| Self::Server {
+            action,
+            source: Box::new(source),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! A chain in the store → one snapshot file in the workspace: each backup is fetched against its digests, then they are merged.
+
+use std::path::PathBuf;
+
+use super::RestoreError;
+use super::chain::{self, Chain};
+use super::workspace::Workspace;
+use crate::recorder::merge::{Merged, Until};
+use crate::repository::Repository;
+use crate::seal::Unsealer;
+use crate::verify;
+
+/// A snapshot that lies in the workspace.
+pub struct Fetched {
+    /// The file.
+    pub file: PathBuf,
+    /// What it was made of, for messages.
+    pub name: String,
+    /// What is still to be left out: the revision of a base that goes on.
+    pub to_revision: Option<i64>,
+    /// What was merged, when increments were.
+    pub merged: Option<Merged>,
+}
+
+/// Fetches a chain into the workspace and merges it.
+///
+/// # Errors
+/// When the store does not answer, a key is wrong, or a backup is damaged.
+pub async fn fetch(
+    repository: &Repository,
+    chain: &Chain<'_>,
+    unsealer: &Unsealer,
+    workspace: &Workspace,
+) -> Result<Fetched, RestoreError> {
+    let base = workspace.fetched();
+    verify::fetch(repository, chain.base, unsealer, &base, &|_| {}).await?;
+    let name = format!("backup {}", chain.base.id);
+    if chain.increments.is_empty() {
+        let to_revision = match chain.until {
+            Until::Revision(wanted) if wanted < chain.base.revision => Some(wanted),
+            _ => None,
+        };
+        return Ok(Fetched {
+            file: base,
+            name,
+            to_revision,
+            merged: None,
+        });
+    }
+    let parent = base.parent().map(PathBuf::from).unwrap_or_default();
+    let folder = tempfile::Builder::new()
+        .prefix("chain-")
+        .tempdir_in(&parent)
+        .map_err(RestoreError::file("create a folder in", &parent))?;
+    let mut files = Vec::new();
+    for (index, increment) in chain.increments.iter().enumerate() {
+        let file = folder.path().join(format!("{index}.seg"));
+        verify::fetch(repository, increment, unsealer, &file, &|_| {}).await?;
+        files.push(file);
+    }
+    let merged_file = base.with_extension("merged");
+    let (until, to) = (chain.until, merged_file.clone());
+    let merged = tokio::task::spawn_blocking(move || {
+        let merged = chain::assemble(&base, &files, until, &to);
+        drop(folder);
+        // Its room is needed for what is restored.
+        let _ = std::fs::remove_file(&base);
+        merged
+    })
+    .await
+    .map_err(|error| RestoreError::file("merge into", &merged_file)(error.into()))??;
+    Ok(Fetched {
+        file: merged_file,
+        name: format!("{name} with {} increments", chain.increments.len()),
+        to_revision: None,
+        merged: Some(merged),
+    })
+}
