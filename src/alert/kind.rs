@@ -19,6 +19,8 @@ pub enum Kind {
     EtcdUnavailable,
     /// The model gave way to the cron.
     ModelFallback,
+    /// A restore drill could not prove the newest backup.
+    DrillFailed,
     /// A backup is much larger or smaller than those before it let expect.
     SizeSurprise,
     /// A manifest, Secret or config value is wrong.
@@ -29,13 +31,14 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::BackupFailed,
         Self::NotProtected,
         Self::VerificationFailed,
         Self::StoreUnavailable,
         Self::EtcdUnavailable,
         Self::ModelFallback,
+        Self::DrillFailed,
         Self::SizeSurprise,
         Self::ConfigInvalid,
         Self::ChannelDown,
@@ -44,9 +47,10 @@ impl Kind {
     /// How urgent it is. One failed backup is tried again by itself and wakes nobody; being without a backup does.
     pub fn severity(self) -> AlertSeverity {
         match self {
-            Self::NotProtected | Self::VerificationFailed | Self::EtcdUnavailable => {
-                AlertSeverity::Critical
-            }
+            Self::NotProtected
+            | Self::VerificationFailed
+            | Self::DrillFailed
+            | Self::EtcdUnavailable => AlertSeverity::Critical,
             Self::BackupFailed
             | Self::StoreUnavailable
             | Self::SizeSurprise
@@ -65,6 +69,7 @@ impl Kind {
             Self::StoreUnavailable => "StoreUnavailable",
             Self::EtcdUnavailable => "EtcdUnavailable",
             Self::ModelFallback => "ModelFallback",
+            Self::DrillFailed => "DrillFailed",
             Self::SizeSurprise => "SizeSurprise",
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ChannelDown => "ChannelDown",
@@ -80,6 +85,7 @@ impl Kind {
             Self::StoreUnavailable => "Backup store does not answer",
             Self::EtcdUnavailable => "etcd does not answer",
             Self::ModelFallback => "Model gave way to the cron",
+            Self::DrillFailed => "Backup does not restore",
             Self::SizeSurprise => "Backup size is unexpected",
             Self::ConfigInvalid => "Configuration is wrong",
             Self::ChannelDown => "Alert channel cannot deliver",
@@ -95,6 +101,7 @@ impl Kind {
             Self::StoreUnavailable => "docs/runbooks/StoreUnavailable.md",
             Self::EtcdUnavailable => "docs/runbooks/EtcdUnavailable.md",
             Self::ModelFallback => "docs/runbooks/ModelFallback.md",
+            Self::DrillFailed => "docs/runbooks/RestoreDrillFailed.md",
             Self::SizeSurprise => "docs/runbooks/BackupSizeSpiking.md",
             Self::ConfigInvalid => "docs/runbooks/ConfigInvalid.md",
             Self::ChannelDown => "docs/runbooks/ChannelDown.md",
@@ -109,6 +116,7 @@ impl Kind {
             | Self::EtcdUnavailable
             | Self::ConfigInvalid => "etcdguardian doctor",
             Self::NotProtected => "etcdguardian status",
+            Self::DrillFailed => "etcdguardian drill",
             Self::VerificationFailed | Self::SizeSurprise => "etcdguardian backup list",
             Self::ModelFallback => "etcdguardian schedule list",
             Self::ChannelDown => "etcdguardian doctor --send-test-alert",

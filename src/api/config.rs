@@ -35,6 +35,9 @@ pub struct EtcdGuardianConfig {
     /// The HTTP listener.
     #[serde(default)]
     pub serve: ServeConfig,
+    /// How restore drills are done.
+    #[serde(default)]
+    pub drill: DrillConfig,
     /// Folder for state that survives restarts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_dir: Option<PathBuf>,
@@ -243,6 +246,15 @@ pub enum AlertSeverity {
     Warning,
     /// Act now.
     Critical,
+}
+
+/// How restore drills are done.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrillConfig {
+    /// The etcd that is booted on a restored backup; the one of `PATH`, if there is one, unless set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub etcd_binary: Option<PathBuf>,
 }
 
 /// The HTTP listener.

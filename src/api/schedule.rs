@@ -287,6 +287,9 @@ pub struct EtcdBackupScheduleStatus {
     /// Slots that passed without a backup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missed_slots: Option<i64>,
+    /// The last restore drill.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillStatus>,
     /// The newest backups, at most twenty.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -303,6 +306,27 @@ pub struct EtcdBackupScheduleStatus {
     /// Generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
+}
+
+/// The last restore drill of a schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrillStatus {
+    /// When it began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_time: Option<Timestamp>,
+    /// When one last proved its backup.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_successful_time: Option<Timestamp>,
+    /// Id of the newest backup that was restored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
+    /// Drilled when it was proved; what it was before otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Why the last one proved nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
 }
 
 /// One backup of a schedule.

@@ -121,6 +121,18 @@ fn grace(policy: &Policy, interval: SignedDuration) -> SignedDuration {
     (interval / 10).max(least).max(work)
 }
 
+/// Whether a restore drill is due: a slot has passed since the last one began, or since the schedule was first seen. Slots that
+/// were missed are made up for once.
+pub fn drill_due(
+    cron: &Cron,
+    last: Option<Timestamp>,
+    first_seen: Timestamp,
+    now: Timestamp,
+) -> bool {
+    cron.next_after(last.unwrap_or(first_seen))
+        .is_some_and(|slot| slot <= now)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

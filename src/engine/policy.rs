@@ -14,6 +14,10 @@ pub fn policy_of(spec: &EtcdBackupScheduleSpec) -> Result<Policy, FieldError> {
     let zone = spec.time_zone.as_deref().unwrap_or("UTC");
     let cron = Cron::parse(&spec.schedule, zone)
         .map_err(|error| wrong("spec.schedule", error.to_string()))?;
+    if let Some(drill) = &spec.drill {
+        Cron::parse(&drill.schedule, zone)
+            .map_err(|error| wrong("spec.drill.schedule", error.to_string()))?;
+    }
     let ai = &spec.ai_optimization;
     let policy = Policy {
         ai_enabled: ai.enabled,

@@ -35,6 +35,8 @@ pub struct ScheduleRecord {
     pub sizes: VecDeque<Past>,
     /// What failed since the last good backup.
     pub failure: Option<Failure>,
+    /// The last restore drill.
+    pub drill: Option<DrillRecord>,
     /// The newest backups, newest first.
     pub history: VecDeque<BackupHistoryEntry>,
     /// Slots that passed without a backup.
@@ -100,6 +102,24 @@ pub struct GoodBackup {
     pub stored_size: u64,
     /// Where it is.
     pub location: String,
+}
+
+/// The last restore drill of a schedule.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrillRecord {
+    /// When it began.
+    pub begun: Timestamp,
+    /// When it ended; absent while it works.
+    pub ended: Option<Timestamp>,
+    /// When one last proved its backup.
+    pub succeeded: Option<Timestamp>,
+    /// Id of the newest backup of the chain.
+    pub backup: String,
+    /// Drilled, or what the backup was before.
+    pub level: String,
+    /// Why it proved nothing.
+    pub problem: Option<String>,
 }
 
 /// Failures since the last good backup.

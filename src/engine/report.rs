@@ -8,8 +8,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use super::ResourceName;
 use super::dispatch::Failed;
 use super::plan::Protection;
-use super::record::{GoodBackup, ScheduleRecord};
-use crate::api::{DecisionStatus, EtcdBackupScheduleStatus};
+use super::record::{DrillRecord, GoodBackup, ScheduleRecord};
+use crate::api::{DecisionStatus, DrillStatus, EtcdBackupScheduleStatus};
 use crate::schedule::Policy;
 use crate::schedule::decide::{Decision, Source};
 use crate::schedule::plan::{Mode, Reason};
@@ -81,11 +81,22 @@ pub fn status(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> EtcdBa
         recoverable_from: record.recoverable_from,
         recoverable_to: record.last_verified.as_ref().map(|backup| backup.taken),
         missed_slots: Some(record.missed_slots),
+        drill: record.drill.as_ref().map(drill_status),
         backup_history: record.history.iter().cloned().collect(),
         decision,
         conditions: conditions(facts, before, now),
         message: Some(message(facts)),
         observed_generation: facts.generation,
+    }
+}
+
+fn drill_status(drill: &DrillRecord) -> DrillStatus {
+    DrillStatus {
+        last_time: Some(drill.begun),
+        last_successful_time: drill.succeeded,
+        backup: (!drill.backup.is_empty()).then(|| drill.backup.clone()),
+        level: (!drill.level.is_empty()).then(|| drill.level.clone()),
+        message: drill.problem.clone(),
     }
 }
 

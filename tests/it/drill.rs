@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::backup::{Desk, data_file, files, flip};
-use crate::support::{Etcd, Ran, tool};
+use crate::run::Site;
+use crate::support::{Etcd, Ran, tool, until};
 
 struct Yard {
     desk: Desk,
@@ -107,4 +108,61 @@ fn an_etcd_that_does_not_start_fails_the_drill() {
     let report = yard.desk.run(&words).json();
     assert_eq!(report["level"], "Drilled");
     assert_eq!(report.get("etcd"), None);
+}
+
+#[test]
+fn a_schedule_drills_its_newest_backup_and_says_when_it_fails() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("/registry/pods/", 50, 100);
+    let binary = tool("etcd-3.6").display().to_string();
+    let site = Site::new(&etcd, &format!("drill: {{etcdBinary: {binary}}}"));
+    let text = format!(
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: drilled}}\nspec:\n  schedule: '* * * * *'\n  immediate: true\n  drill: {{schedule: '* * * * *'}}\n  aiOptimization: {{enabled: true, minInterval: 1s, maxInterval: 3s}}\n  backupTemplate:\n    spec:\n      backupMode: Full\n      storageLocation: {}\n      retentionPolicy: {{maxBackups: 50}}\n",
+        site.local()
+    );
+    std::fs::write(site.path("manifests/drilled.yaml"), text).unwrap();
+    let mut running = site.start();
+    let status = || {
+        let text = std::fs::read_to_string(site.path("state/status.json")).ok()?;
+        let status: Value = serde_json::from_str(&text).ok()?;
+        let drill = status["schedules"][0]["status"]["drill"].clone();
+        drill.is_object().then_some(drill)
+    };
+    // A slot comes within a minute, and a drill takes seconds.
+    let drilled = until_minutes("the drill succeeded", || {
+        status().filter(|drill| drill["lastSuccessfulTime"].is_string())
+    });
+    assert_eq!(drilled["level"], "Drilled", "{drilled}");
+    assert_eq!(drilled.get("message"), None, "{drilled}");
+    running.kill();
+    let config = std::fs::read_to_string(site.config()).unwrap();
+    std::fs::write(site.config(), config.replace(&binary, "/bin/false")).unwrap();
+    let _again = site.start();
+    let failed = until_minutes("the drill failed", || {
+        status().filter(|drill| drill["message"].is_string())
+    });
+    assert!(
+        failed["message"].as_str().unwrap().contains("booted"),
+        "{failed}"
+    );
+    assert!(failed["lastSuccessfulTime"].is_string(), "{failed}");
+    until("the alert stands", || {
+        let text = std::fs::read_to_string(site.path("state/status.json")).ok()?;
+        text.contains("DrillFailed").then_some(())
+    });
+}
+
+/// As `until`, for what needs the next minute of the clock.
+fn until_minutes<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(180);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{what}: not within three minutes"
+        );
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
 }

@@ -1,6 +1,7 @@
 //! The loop of one schedule: observe → fit → decide → dispatch, at every sample, until the schedule goes away.
 
 mod back_up;
+mod drill;
 mod judge;
 mod publish;
 mod standing;
@@ -76,6 +77,7 @@ pub struct ScheduleTask {
     backup_warnings: Vec<String>,
     model_warning: Option<String>,
     recording: Recording,
+    drilling: Option<drill::Drilling>,
 }
 
 /// How a look at a schedule ended, for `run --once`.
@@ -124,6 +126,7 @@ impl ScheduleTask {
             backup_warnings: Vec::new(),
             model_warning: None,
             recording: Recording::default(),
+            drilling: None,
         };
         task.apply_record();
         task.services
@@ -158,6 +161,9 @@ impl ScheduleTask {
                 Some(wish) = inbox.wishes.recv() => asked = self.heed(wish).await,
             }
         }
+        if let Some(drilling) = self.drilling.take() {
+            drilling.abort();
+        }
         self.save(Timestamp::now(), true).await;
         self.services
             .metrics
@@ -171,7 +177,9 @@ impl ScheduleTask {
     /// fails too when a backup could not be made now: whoever runs rounds by hand has no other way to hear of it.
     pub async fn once(&mut self) -> Looked {
         self.settle_interrupted().await;
-        match self.look(None).await {
+        let looked = self.look(None).await;
+        self.end_drill().await;
+        match looked {
             Looked::Waited => {
                 let trouble = self.store_error.as_ref().or(self.etcd_error.as_ref());
                 trouble.map_or(Looked::Waited, |error| Looked::Failed(error.class))
@@ -184,6 +192,7 @@ impl ScheduleTask {
         let now = Timestamp::now();
         let observed = self.observe(now).await;
         let decision = self.decide(&observed, now).await;
+        self.drill(now).await;
         self.publish(&observed, &decision, now).await;
         let gap = self.stand_watch().await;
         let asked = asked.or_else(|| self.annotated());
