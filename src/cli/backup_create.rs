@@ -211,7 +211,7 @@ fn of_schedule(context: &Context, wanted: &str) -> Result<Wanted, CliError> {
 }
 
 /// Names are those of Kubernetes objects, so that a backup can become one.
-fn check_name(name: &str) -> Result<(), CliError> {
+pub(super) fn check_name(name: &str) -> Result<(), CliError> {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let ends = |byte: Option<&u8>| byte.is_some_and(|byte| inner(*byte));
     let bytes = name.as_bytes();

@@ -16,6 +16,8 @@ mod doctor_site;
 mod doctor_store;
 mod drill;
 mod error;
+mod export;
+mod import;
 mod keygen;
 mod list;
 mod model;
@@ -80,6 +82,10 @@ pub enum Command {
     Snapshot(Box<snapshot::SnapshotVerbs>),
     /// Restore a backup into a scratch folder, prove it, and clean up.
     Drill(Box<drill::Drill>),
+    /// Export a cluster's objects through its API server.
+    Export(Box<export::Export>),
+    /// Import an export into a cluster.
+    Import(Box<import::Import>),
     /// Kubernetes objects out of a backup.
     Object(Box<object::Object>),
     /// Run schedules without Kubernetes.
@@ -155,6 +161,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Command::Restore(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Snapshot(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Drill(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Export(verb) => wait::block_on(async { verb.run(&global).await }),
+        Command::Import(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Object(verb) => wait::block_on(async { verb.run(&global).await }),
         Command::Run(verb) => wait::block_on(verb.run(&global)),
         Command::Operator(verb) => wait::block_on_told(|told| verb.run(&global, told)),

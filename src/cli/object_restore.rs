@@ -117,10 +117,12 @@ impl Restore {
         if global.output == Format::Table {
             output::say(plan_words(&report));
         }
-        let refused = report
-            .items
-            .iter()
-            .any(|step| matches!(step.change, Change::Refused { .. }));
+        let refused = report.items.iter().any(|step| {
+            matches!(
+                step.change,
+                Change::Refused { .. } | Change::NotServed { .. }
+            )
+        });
         if report.items.iter().any(act) {
             output::confirm("apply it?", self.yes)?;
         }
@@ -240,7 +242,9 @@ fn plan_words(report: &Report) -> String {
             Change::Update { fields } => format!("update: {}", fields.join(", ")),
             Change::Unchanged => "unchanged".to_owned(),
             Change::Untried => "create, in a new namespace".to_owned(),
-            Change::Refused { reason } => format!("refused: {reason}"),
+            Change::Refused { reason } | Change::NotServed { reason } => {
+                format!("refused: {reason}")
+            }
         };
         text.push_str(&format!("{}   {words}\n", step.identity));
         for note in &step.notes {
@@ -256,7 +260,9 @@ fn report_words(report: &Report) -> String {
         let words = match (&step.error, step.applied, &step.change) {
             (Some(error), _, _) => format!("failed: {error}"),
             (None, Some(true), _) => "restored".to_owned(),
-            (None, _, Change::Refused { .. }) => "not restored".to_owned(),
+            (None, _, Change::Refused { .. } | Change::NotServed { .. }) => {
+                "not restored".to_owned()
+            }
             (None, _, _) => "unchanged".to_owned(),
         };
         text.push_str(&format!("{}   {words}\n", step.identity));

@@ -16,8 +16,8 @@ use super::doctor::Doctor;
 use super::output;
 use super::redact::Redactor;
 use crate::cause::with_causes;
+use crate::engine::StateDir;
 use crate::repository::{Repository, SilentObserver};
-use crate::standalone::StateDir;
 
 /// Largest state file that is taken in, bytes.
 const LARGEST: u64 = 4 << 20;

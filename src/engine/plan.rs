@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::record::{BackupRecord, GoodBackup, Run};
-use crate::schedule::Policy;
+use crate::schedule::{Cron, Policy};
 
 /// Failed single backups are tried again this many times before a person must act.
 pub const SINGLE_BACKUP_ATTEMPTS: u32 = 5;

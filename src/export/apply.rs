@@ -1,10 +1,12 @@
 //! Puts objects into an API server by server-side apply, each tried out first.
 
+use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Mutex;
 
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::discovery::{Scope, pinned_kind};
+use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
 use kube::{Client, Config};
 use serde_json::{Map, Value, json};
 
@@ -20,6 +22,8 @@ pub const FIELD_MANAGER: &str = "etcdguardian-restore";
 pub struct Server {
     client: Client,
     url: String,
+    /// What was asked once is not asked for every object; a kind that is not served is asked again.
+    kinds: Mutex<HashMap<GroupVersionKind, (ApiResource, ApiCapabilities)>>,
 }
 
 /// An object on its way in.
@@ -61,7 +65,11 @@ impl Server {
         };
         let url = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(ExportError::server("set up the client"))?;
-        Ok(Self { client, url })
+        Ok(Self {
+            client,
+            url,
+            kinds: Mutex::default(),
+        })
     }
 
     /// A client of it.
@@ -94,7 +102,7 @@ impl Server {
     pub async fn try_out(&self, incoming: &Incoming, force: bool) -> Result<Change, ExportError> {
         let api = match self.api(&incoming.identity).await? {
             Ok(api) => api,
-            Err(reason) => return Ok(Change::Refused { reason }),
+            Err(reason) => return Ok(Change::NotServed { reason }),
         };
         let identity = &incoming.identity;
         let live = match api.get_opt(&identity.name).await {
@@ -132,6 +140,27 @@ impl Server {
         }
     }
 
+    /// Whether the server knows the object's kind.
+    ///
+    /// # Errors
+    /// When it cannot be asked.
+    pub async fn serves(&self, identity: &Identity) -> Result<bool, ExportError> {
+        Ok(self.api(identity).await?.is_ok())
+    }
+
+    /// The UID of an object, when it is there.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn uid_of(&self, identity: &Identity) -> Result<Option<String>, ExportError> {
+        let Ok(api) = self.api(identity).await? else {
+            return Ok(None);
+        };
+        let found = api.get_metadata_opt(&identity.name).await;
+        let found = found.map_err(ExportError::server(format!("ask for {identity}")))?;
+        Ok(found.and_then(|object| object.metadata.uid))
+    }
+
     async fn api(
         &self,
         identity: &Identity,
@@ -147,7 +176,16 @@ impl Server {
                 identity.kind, identity.api_version
             )
         };
-        let (resource, capabilities) = match pinned_kind(&self.client, &kind).await {
+        let known = self
+            .kinds
+            .lock()
+            .ok()
+            .and_then(|kinds| kinds.get(&kind).cloned());
+        let asked = match known {
+            Some(known) => Ok(known),
+            None => pinned_kind(&self.client, &kind).await,
+        };
+        let (resource, capabilities) = match asked {
             Ok(found) => found,
             Err(kube::Error::Discovery(_)) => return Ok(Err(not_served())),
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Err(not_served())),
@@ -158,6 +196,9 @@ impl Server {
                 ))(error));
             }
         };
+        if let Ok(mut kinds) = self.kinds.lock() {
+            kinds.insert(kind, (resource.clone(), capabilities.clone()));
+        }
         let client = self.client.clone();
         Ok(Ok(match capabilities.scope {
             Scope::Namespaced => Api::namespaced_with(client, &identity.namespace, &resource),

@@ -1,11 +1,15 @@
 //! Kubernetes objects out of backups: what etcd holds → the object as JSON → what can be applied again, and applying it.
 
 pub mod apply;
+pub mod bundle;
 pub mod clean;
 pub mod decode;
 pub mod find;
+pub mod import;
 pub mod kinds;
 pub mod plan;
+pub mod proxy;
+pub mod resources;
 mod scalar;
 mod schema;
 pub mod stored;
@@ -62,6 +66,15 @@ pub enum ExportError {
         #[source]
         source: Box<kube::Error>,
     },
+    /// The bundle of an export cannot be written or read.
+    #[error("the bundle cannot be {action}")]
+    Bundle {
+        /// What was tried.
+        action: &'static str,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
     /// There is no way to the API server.
     #[error(
         "no API server is known: {problem}; add --kubeconfig FILE, or set KUBECONFIG, or run in a pod"
@@ -78,9 +91,13 @@ impl ExportError {
         match self {
             Self::Snapshot(error) => error.class(),
             Self::Encrypted { .. } => ErrorClass::Credentials,
-            Self::NoObject { .. } | Self::UnknownKind { .. } | Self::Server { .. } => {
-                ErrorClass::Failed
+            Self::Bundle { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
+                ErrorClass::VerificationFailed
             }
+            Self::Bundle { .. }
+            | Self::NoObject { .. }
+            | Self::UnknownKind { .. }
+            | Self::Server { .. } => ErrorClass::Failed,
             Self::NoServer { .. } => ErrorClass::Usage,
         }
     }

@@ -27,6 +27,12 @@ pub enum Change {
     Unchanged,
     /// Its namespace is not there yet, so nothing could be tried.
     Untried,
+    /// The server does not know its kind.
+    #[serde(rename_all = "camelCase")]
+    NotServed {
+        /// In words.
+        reason: String,
+    },
     /// The server would not take it.
     Refused {
         /// In the server's words.

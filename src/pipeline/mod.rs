@@ -2,6 +2,7 @@
 
 mod commit;
 mod error;
+pub mod export;
 mod hooks;
 mod increment;
 mod plan;

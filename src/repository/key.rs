@@ -129,6 +129,14 @@ impl Key {
         }
     }
 
+    /// The key of the data object of an export.
+    pub fn export_data(cluster: &str, id: &str, compression: Compression, seal: &Seal) -> Self {
+        Self {
+            place: Place::Export { id: id.to_owned() },
+            ..Self::full_data(cluster, id, compression, seal)
+        }
+    }
+
     /// The manifest beside this object.
     #[must_use]
     pub fn manifest(&self) -> Self {

@@ -288,6 +288,16 @@ impl Repository {
         key::Key::full_data(cluster_id, id, compression, seal).to_string()
     }
 
+    /// The key of the data object of an export.
+    pub fn export_data_key(
+        cluster_id: &str,
+        id: &str,
+        compression: Compression,
+        seal: &Seal,
+    ) -> String {
+        key::Key::export_data(cluster_id, id, compression, seal).to_string()
+    }
+
     /// Stores `file` under `key` in parts, at bounded memory; aborts what it began when it fails.
     ///
     /// # Errors

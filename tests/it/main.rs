@@ -20,6 +20,7 @@ mod fuzz;
 mod objects;
 mod operator;
 mod page;
+mod proxy;
 mod recorder;
 mod restore_boot;
 mod restore_safety;

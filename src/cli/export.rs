@@ -1,0 +1,148 @@
+//! `export`: the objects of a cluster whose etcd is out of reach, through its API server, as a backup in a store.
+
+use std::io::BufWriter;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::CliError;
+use super::args::Global;
+use super::backup::view;
+use super::context::Context;
+use super::object_restore::ServerFlags;
+use super::output::{self, Format};
+use crate::api::{Compression, Encryption, ErrorClass};
+use crate::export::bundle::About;
+use crate::export::proxy::export;
+use crate::export::resources::Selection;
+use crate::pipeline::export as pipeline;
+use crate::repository::{Repository, SilentObserver};
+use crate::seal::{Sealer, Unsealer};
+
+/// Export a cluster's objects through its API server: for clusters whose etcd is out of reach.
+///
+/// Events, leases, endpoint slices and other derived kinds are left out; the summary says what else was, and why.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Its name; export- and the time unless given.
+    name: Option<String>,
+    /// The store, as s3://bucket/prefix or file:///dir; the config's when absent.
+    #[arg(long, value_name = "URL")]
+    to: Option<String>,
+    /// Only this namespace's objects; may be given more than once.
+    #[arg(long, short, value_name = "N")]
+    namespace: Vec<String>,
+    /// Only this resource, as configmaps or widgets.example.com, also when it is derived; may be given more than once.
+    #[arg(long, value_name = "RESOURCE", conflicts_with = "exclude")]
+    include: Vec<String>,
+    /// Leave this resource out; may be given more than once.
+    #[arg(long, value_name = "RESOURCE")]
+    exclude: Vec<String>,
+    /// Encrypt for the Secret of secretsDir with the key recipients or passphrase.
+    #[arg(long, value_name = "SECRET")]
+    encryption_secret: Option<String>,
+    /// Folder for the bundle on its way. TMPDIR unless given.
+    #[arg(long, value_name = "DIR")]
+    scratch: Option<PathBuf>,
+    #[command(flatten)]
+    server: ServerFlags,
+}
+
+impl Export {
+    pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
+        let context = Context::load(global, "warn")?;
+        let now = Timestamp::now();
+        let name = self
+            .name
+            .clone()
+            .unwrap_or_else(|| format!("export-{}", now.strftime("%Y%m%d-%H%M%S")));
+        super::backup_create::check_name(&name)?;
+        let encryption = self.encryption_secret.as_ref().map(|secret| Encryption {
+            enabled: true,
+            kms_key_id: None,
+            encryption_secret: Some(secret.clone()),
+        });
+        let secrets = context.secrets.as_ref();
+        let sealer =
+            Sealer::resolve(encryption.as_ref(), Compression::Zstd, "default", secrets).await?;
+        let unsealer = Unsealer::resolve(encryption.as_ref(), "default", secrets).await?;
+        let location = context.store(self.to.as_deref(), "--to")?;
+        let repository =
+            Repository::open(&location, "default", secrets, Arc::new(SilentObserver)).await?;
+        let server = self.server.connect().await?;
+        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
+        let scratch = tempfile::Builder::new()
+            .prefix("etcdguardian-")
+            .tempdir_in(parent)?;
+        let plain = scratch.path().join("bundle.tar");
+        let file = std::fs::File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&plain)?;
+        let selection = Selection {
+            exclude: self.exclude.clone(),
+            include: self.include.clone(),
+            namespaces: self.namespace.clone(),
+        };
+        let told = |resource: &str, objects: u64| tracing::info!(resource, objects, "listed");
+        let out = BufWriter::with_capacity(1 << 20, file);
+        let (out, about) = export(&server.client(), &selection, out, &told).await?;
+        out.into_inner()
+            .map_err(|error| CliError::from(error.into_error()))?;
+        if about.kinds.values().all(|kind| kind.objects == 0) {
+            return Err(CliError::new(
+                ErrorClass::Refused,
+                "nothing was listed, so nothing is stored: look at the rights of the kubeconfig's user and at --namespace",
+            ));
+        }
+        let named = pipeline::Named {
+            name,
+            namespace: "default".to_owned(),
+            run_id: uuid::Uuid::new_v4().to_string(),
+        };
+        let manifest =
+            pipeline::store(&repository, &sealer, &unsealer, &plain, &about, &named).await?;
+        if global.output == Format::Table {
+            output::write_out(super::backup::describe(&repository, &manifest).as_bytes())?;
+            output::write_out(words(&about).as_bytes())?;
+        } else {
+            let shown = json!({"backup": view(&repository, &manifest), "export": about});
+            output::print(global.output, &shown, |_| String::new())?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Kinds and what was left out.
+pub fn words(about: &About) -> String {
+    let rows: Vec<Vec<String>> = about
+        .kinds
+        .iter()
+        .filter(|(_, kind)| kind.objects > 0)
+        .map(|(resource, kind)| {
+            let at = if kind.pinned {
+                ""
+            } else {
+                "at a version of its own"
+            };
+            vec![resource.clone(), kind.objects.to_string(), at.to_owned()]
+        })
+        .collect();
+    let mut text = output::table(&["RESOURCE", "OBJECTS", ""], &rows);
+    for skipped in &about.skipped {
+        let quiet = ["derived", "not listable", "excluded", "not asked for"];
+        if !quiet.iter().any(|start| skipped.reason.starts_with(start)) {
+            text.push_str(&format!(
+                "left out   {}: {}\n",
+                skipped.resource, skipped.reason
+            ));
+        }
+    }
+    text
+}

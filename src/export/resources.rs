@@ -1,0 +1,117 @@
+//! Which resources an export takes, and what kind of cluster it speaks to. Pure.
+
+use kube::api::DynamicObject;
+
+/// Left out unless asked for: what others derive, or what is of no use in another life.
+pub const LEFT_OUT: [&str; 12] = [
+    "events",
+    "events.events.k8s.io",
+    "leases.coordination.k8s.io",
+    "endpoints",
+    "endpointslices.discovery.k8s.io",
+    "componentstatuses",
+    "csistoragecapacities.storage.k8s.io",
+    "volumeattachments.storage.k8s.io",
+    "csinodes.storage.k8s.io",
+    "ipaddresses.networking.k8s.io",
+    "storageversions.internal.apiserver.k8s.io",
+    "leasecandidates.coordination.k8s.io",
+];
+
+/// What is exported.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Resources to leave out, as `events` or `widgets.example.com`.
+    pub exclude: Vec<String>,
+    /// Only these resources; all when empty.
+    pub include: Vec<String>,
+    /// Only objects of these namespaces, and the namespaces themselves; all when empty.
+    pub namespaces: Vec<String>,
+}
+
+impl Selection {
+    /// Why a resource is left out; nothing when it is taken.
+    pub fn refusal(&self, resource: &str, namespaced: bool, listable: bool) -> Option<String> {
+        let named = |list: &[String]| list.iter().any(|name| name == resource);
+        if !self.include.is_empty() {
+            if !named(&self.include) {
+                return Some("not asked for".to_owned());
+            }
+        } else if named(&self.exclude) {
+            return Some("excluded".to_owned());
+        } else if LEFT_OUT.contains(&resource) {
+            return Some("derived: left out unless asked for with --include".to_owned());
+        }
+        if !self.namespaces.is_empty() && !namespaced && resource != "namespaces" {
+            return Some("of the whole cluster, and only namespaces are asked for".to_owned());
+        }
+        (!listable).then(|| "not listable".to_owned())
+    }
+
+    /// Whether an object of a resource that is taken is taken.
+    pub fn takes_object(&self, object: &DynamicObject, namespace: &str) -> bool {
+        if self.namespaces.is_empty() {
+            return true;
+        }
+        let place = if namespace.is_empty() {
+            object.metadata.name.as_deref().unwrap_or_default()
+        } else {
+            namespace
+        };
+        self.namespaces.iter().any(|wanted| wanted == place)
+    }
+}
+
+/// A resource as people write it: `deployments.apps`, `pods`.
+pub fn resource_name(plural: &str, group: &str) -> String {
+    if group.is_empty() {
+        plural.to_owned()
+    } else {
+        format!("{plural}.{group}")
+    }
+}
+
+/// Whose Kubernetes a version is.
+pub fn platform_of(git_version: &str) -> &'static str {
+    const MARKS: [(&str, &str); 6] = [
+        ("-eks-", "EKS"),
+        ("-gke.", "GKE"),
+        ("-aliyun", "ACK"),
+        ("+k3s", "k3s"),
+        ("+rke2", "RKE2"),
+        ("-aks", "AKS"),
+    ];
+    let found = MARKS.iter().find(|(mark, _)| git_version.contains(mark));
+    found.map_or("other", |(_, platform)| platform)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn derived_kinds_are_left_out_unless_asked_for() {
+        let all = Selection::default();
+        assert_eq!(all.refusal("configmaps", true, true), None);
+        assert!(all.refusal("events", true, true).is_some());
+        assert!(
+            all.refusal("tokenreviews.authentication.k8s.io", false, false)
+                .is_some()
+        );
+        let some = Selection {
+            include: vec!["events".to_owned()],
+            ..Selection::default()
+        };
+        assert_eq!(some.refusal("events", true, true), None);
+        assert!(some.refusal("configmaps", true, true).is_some());
+        let tenant = Selection {
+            namespaces: vec!["shop".to_owned()],
+            ..Selection::default()
+        };
+        assert!(tenant.refusal("nodes", false, true).is_some());
+        assert_eq!(tenant.refusal("namespaces", false, true), None);
+        assert_eq!(platform_of("v1.30.4-eks-a737599"), "EKS");
+        assert_eq!(platform_of("v1.31.1-aliyun.1"), "ACK");
+        assert_eq!(platform_of("v1.34.0"), "other");
+    }
+}
