@@ -39,7 +39,7 @@ plt.rcParams.update(
         "xtick.color": QUIET, "ytick.color": QUIET, "font.size": 9.5, "legend.frameon": False, "lines.linewidth": 1.4,
     }
 )  # fmt: skip
-pd.set_option("display.precision", 2)
+pd.set_option("display.float_format", "{:.2f}".format)
 
 
 def binary():

@@ -169,13 +169,11 @@ fn the_report_is_self_contained_and_says_what_the_json_says() {
     let means = rows.len() - results.len();
     assert_eq!(means, json["means"].as_object().unwrap().len());
     for (row, result) in rows[means..].iter().zip(results) {
-        assert_eq!(
-            row,
-            &numbers(result),
-            "{} {}",
-            result["trace"],
-            result["policy"]
-        );
+        let wanted = numbers(result);
+        assert_eq!(row.len(), wanted.len());
+        // The JSON reader of this test may be off in the last bit.
+        let same = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-14 * b.abs();
+        assert!(row.iter().zip(&wanted).all(same), "{row:?} {result}");
     }
     for mean in json["means"].as_object().unwrap().values() {
         let saved = mean["savedPercent"].as_f64().unwrap();
