@@ -14,7 +14,7 @@ use super::CliError;
 use super::args::Global;
 use super::backup::view;
 use super::context::Context;
-use super::object_restore::ServerFlags;
+use super::object_restore::{LOG, ServerFlags};
 use super::output::{self, Format};
 use crate::api::{Compression, Encryption, ErrorClass};
 use crate::export::bundle::About;
@@ -55,7 +55,7 @@ pub struct Export {
 
 impl Export {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let context = Context::load(global, "warn")?;
+        let context = Context::load(global, LOG)?;
         let now = Timestamp::now();
         let name = self
             .name

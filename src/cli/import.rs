@@ -11,7 +11,7 @@ use super::CliError;
 use super::args::Global;
 use super::backup::RepositoryFlags;
 use super::context::Context;
-use super::object_restore::ServerFlags;
+use super::object_restore::{LOG, ServerFlags};
 use super::output::{self, Format};
 use super::seal_flags::UnsealFlags;
 use crate::api::ErrorClass;
@@ -74,7 +74,7 @@ struct Report {
 
 impl Import {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let context = Context::load(global, "warn")?;
+        let context = Context::load(global, LOG)?;
         let repository = self.repository.open(&context).await?;
         let manifest = self.manifest(&repository).await?;
         let unsealer = self.unseal.unsealer(&context).await?;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::args::Global;
 use super::context::Context;
-use super::object_restore::ServerFlags;
+use super::object_restore::{LOG, ServerFlags};
 use super::output;
 use crate::api::{EtcdBackup, EtcdBackupSchedule, EtcdRestore};
 use crate::export::ExportError;
@@ -56,7 +56,7 @@ struct InCluster {
 
 impl List {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let context = Context::load(global, "warn")?;
+        let context = Context::load(global, LOG)?;
         match &self.what {
             What::Backups(what) if what.stored.names_store() || context.config.store.is_some() => {
                 return what.stored.run(global, &context).await;

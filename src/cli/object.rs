@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::args::Global;
 use super::context::Context;
+use super::object_restore::LOG;
 use super::object_source::{ObjectSource, Opened};
 use super::output::{self, Format};
 use crate::api::ErrorClass;
@@ -96,7 +97,7 @@ struct Listing {
 
 impl Object {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let context = Context::load(global, "warn")?;
+        let context = Context::load(global, LOG)?;
         match &self.verb {
             Verb::Ls(verb) => verb.run(global, &context).await,
             Verb::Get(verb) => verb.run(global, &context).await,
@@ -165,7 +166,7 @@ impl Ls {
             items: search.objects.iter().map(item).collect(),
             others: search.others,
         };
-        output::print(global.output, &listing, |listing| table(listing))?;
+        output::print(global.output, &listing, table)?;
         Ok(ExitCode::SUCCESS)
     }
 }

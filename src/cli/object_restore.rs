@@ -18,6 +18,9 @@ use crate::export::clean::clean;
 use crate::export::plan::{Change, rank};
 use crate::export::stored::Identity;
 
+/// What verbs that speak to an API server log: the client logs each failed call, which is then told as the error it is.
+pub const LOG: &str = "warn,kube_client=off";
+
 /// How to reach an API server.
 #[derive(Debug, Clone, Args)]
 pub struct ServerFlags {

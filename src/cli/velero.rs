@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::CliError;
 use super::args::Global;
 use super::context::Context;
-use super::object_restore::ServerFlags;
+use super::object_restore::{LOG, ServerFlags};
 use super::output::{self, Format};
 use crate::api::ErrorClass;
 use crate::export::apply::Incoming;
@@ -111,7 +111,7 @@ impl Velero {
 
 impl Install {
     async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        Context::load(global, "warn")?;
+        Context::load(global, LOG)?;
         let credentials = match &self.credentials_file {
             None => None,
             Some(file) => Some(std::fs::read_to_string(file).map_err(|error| {
