@@ -10,8 +10,11 @@ use etcdguardian::snapshot::datadir::{read_log, read_raft_snapshot};
 use etcdguardian::snapshot::mvcc::{Compaction, KeyValue, RowKey};
 use etcdguardian::snapshot::{self, Snapshot};
 
+/// What is run over any bytes.
+pub type Target = fn(&[u8]);
+
 /// The targets by name; the folder of seeds has the same.
-pub const ALL: [(&str, fn(&[u8])); 7] = [
+pub const ALL: [(&str, Target); 7] = [
     ("snapshot", snapshot),
     ("bolt", bolt),
     ("rows", rows),
