@@ -79,7 +79,13 @@ fn noisy(model: &Model, history: &History, now: usize, rates: &mut Vec<f64>) -> 
 }
 
 fn hostile(model: &Model, _: &History, now: usize, rates: &mut Vec<f64>) -> Option<()> {
-    rates.extend((0..model.horizons.len()).map(|bin| if (now + bin) % 2 == 0 { 0.0 } else { 1e9 }));
+    rates.extend((0..model.horizons.len()).map(|bin| {
+        if (now + bin).is_multiple_of(2) {
+            0.0
+        } else {
+            1e9
+        }
+    }));
     Some(())
 }
 
