@@ -23,6 +23,8 @@ pub enum Kind {
     DrillFailed,
     /// A backup is much larger or smaller than those before it let expect.
     SizeSurprise,
+    /// A store that copies are kept in is not up to date.
+    ReplicaBehind,
     /// A manifest, Secret or config value is wrong.
     ConfigInvalid,
     /// A channel cannot deliver.
@@ -40,6 +42,7 @@ impl Kind {
         Self::ModelFallback,
         Self::DrillFailed,
         Self::SizeSurprise,
+        Self::ReplicaBehind,
         Self::ConfigInvalid,
         Self::ChannelDown,
     ];
@@ -54,6 +57,7 @@ impl Kind {
             Self::BackupFailed
             | Self::StoreUnavailable
             | Self::SizeSurprise
+            | Self::ReplicaBehind
             | Self::ConfigInvalid
             | Self::ChannelDown => AlertSeverity::Warning,
             Self::ModelFallback => AlertSeverity::Info,
@@ -71,6 +75,7 @@ impl Kind {
             Self::ModelFallback => "ModelFallback",
             Self::DrillFailed => "DrillFailed",
             Self::SizeSurprise => "SizeSurprise",
+            Self::ReplicaBehind => "ReplicaBehind",
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ChannelDown => "ChannelDown",
         }
@@ -87,6 +92,7 @@ impl Kind {
             Self::ModelFallback => "Model gave way to the cron",
             Self::DrillFailed => "Backup does not restore",
             Self::SizeSurprise => "Backup size is unexpected",
+            Self::ReplicaBehind => "Copies are behind",
             Self::ConfigInvalid => "Configuration is wrong",
             Self::ChannelDown => "Alert channel cannot deliver",
         }
@@ -103,6 +109,7 @@ impl Kind {
             Self::ModelFallback => "docs/runbooks/ModelFallback.md",
             Self::DrillFailed => "docs/runbooks/RestoreDrillFailed.md",
             Self::SizeSurprise => "docs/runbooks/BackupSizeSpiking.md",
+            Self::ReplicaBehind => "docs/runbooks/ReplicaBehind.md",
             Self::ConfigInvalid => "docs/runbooks/ConfigInvalid.md",
             Self::ChannelDown => "docs/runbooks/ChannelDown.md",
         }
@@ -114,6 +121,7 @@ impl Kind {
             Self::BackupFailed
             | Self::StoreUnavailable
             | Self::EtcdUnavailable
+            | Self::ReplicaBehind
             | Self::ConfigInvalid => "etcdguardian doctor",
             Self::NotProtected => "etcdguardian status",
             Self::DrillFailed => "etcdguardian drill",

@@ -206,9 +206,15 @@ impl Doctor {
             for (name, schedule) in &desired.schedules {
                 let spec = &schedule.spec.backup_template.spec;
                 add(&spec.storage_location, &name.namespace);
+                for replica in &spec.replicate_to {
+                    add(&replica.storage_location, &name.namespace);
+                }
             }
             for (name, backup) in &desired.backups {
                 add(&backup.spec.storage_location, &name.namespace);
+                for replica in &backup.spec.replicate_to {
+                    add(&replica.storage_location, &name.namespace);
+                }
             }
         }
         Ok(stores.into_values().collect())

@@ -152,6 +152,25 @@ impl Order<'_> {
             };
             services.tell(kind, true, &self.about(now), facts);
         }
+        if self.spec.replicate_to.is_empty() {
+            return;
+        }
+        let behind: Vec<&str> = done
+            .warnings
+            .iter()
+            .filter_map(|warning| warning.strip_prefix("ReplicaBehind: "))
+            .collect();
+        let facts = Facts {
+            what: match behind[..] {
+                [] => format!("{}: every copy is up to date again", self.owner.name),
+                _ => format!("{}: {}", self.owner.name, behind.join("; ")),
+            },
+            last_good: Some(done.backup.taken),
+            details: self.details(),
+            ..Facts::default()
+        };
+        let resolved = behind.is_empty();
+        services.tell(Kind::ReplicaBehind, resolved, &self.about(now), facts);
     }
 
     fn details(&self) -> std::collections::BTreeMap<String, String> {

@@ -38,6 +38,12 @@ pub(super) enum Outcome {
     Promoted(String),
 }
 
+/// The last increment, stored and not yet committed, with etcd's release; or why there is none.
+enum Continued {
+    Made(Box<Manifest>, String),
+    Promoted(String),
+}
+
 impl Attempt<'_> {
     /// Makes the increment that is due, as far as there is a chain to continue.
     pub(super) async fn increment(&self, tools: &Tools<'_>) -> Result<Outcome, PipelineError> {
@@ -67,22 +73,50 @@ impl Attempt<'_> {
             .repository
             .lease(&cluster_id, &base, &who, floor, times)
             .await?;
+        match self.continued(tools, etcd, &base, &lease).await {
+            Ok(Continued::Made(manifest, version)) => Ok(Outcome::Made(Box::new(Made {
+                repository: Arc::clone(tools.repository),
+                manifest: *manifest,
+                lease: Some(lease),
+                warnings: plan::warnings(None, &version),
+            }))),
+            Ok(Continued::Promoted(why)) => {
+                lease.release().await;
+                Ok(Outcome::Promoted(why))
+            }
+            Err(error) => {
+                lease.release().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Cuts what follows the tip of the chain, whose lease is held.
+    async fn continued(
+        &self,
+        tools: &Tools<'_>,
+        etcd: Etcd,
+        base: &str,
+        lease: &Lease,
+    ) -> Result<Continued, PipelineError> {
         // Another writer may have gone on while the lease was waited for.
+        let status = etcd.status().await?;
+        let cluster_id = format!("{:016x}", status.cluster_id);
         let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
-        let revision = status.revision;
+        let (revision, now) = (status.revision, self.request.started);
+        let full_every = self.recording.full_every.as_ref();
         let tip = match plan::tip(&catalog.backups, self.request, revision, full_every, now) {
             Ok(tip) if tip.base.id == base => tip,
             Ok(_) => {
-                return Ok(Outcome::Promoted(
-                    "another chain was begun meanwhile".to_owned(),
-                ));
+                let why = "another chain was begun meanwhile".to_owned();
+                return Ok(Continued::Promoted(why));
             }
-            Err(why) => return Ok(Outcome::Promoted(why)),
+            Err(why) => return Ok(Continued::Promoted(why)),
         };
         let recorded = self.recorded(etcd, &tip, &status, tools.scratch).await;
         let segments = match recorded {
             Ok(segments) => segments,
-            Err(RecordError::Gap(gap)) => return Ok(Outcome::Promoted(gap.to_string())),
+            Err(RecordError::Gap(gap)) => return Ok(Continued::Promoted(gap.to_string())),
             Err(behind @ RecordError::Behind { .. }) => {
                 return Err(EtcdError::Unavailable {
                     attempts: behind.to_string(),
@@ -96,14 +130,14 @@ impl Attempt<'_> {
         for segment in segments {
             if let Some(earlier) = made.take() {
                 parent = self
-                    .commit_earlier(tools.repository, &lease, earlier)
+                    .commit_earlier(tools.repository, lease, earlier)
                     .await?;
             }
             if segment.header.base != tip.base.id
                 || segment.header.first_revision != parent.revision + 1
                 || segment.header.parent_sha256 != parent.plain_sha256
             {
-                return Ok(Outcome::Promoted(format!(
+                return Ok(Continued::Promoted(format!(
                     "the recording does not continue backup {}",
                     parent.id
                 )));
@@ -111,19 +145,11 @@ impl Attempt<'_> {
             made = Some(self.publish(&segment, &parent, &status, tools).await?);
         }
         Ok(match made {
-            Some(manifest) => Outcome::Made(Box::new(Made {
-                repository: Arc::clone(tools.repository),
-                manifest,
-                lease: Some(lease),
-                warnings: plan::warnings(None, &status.version),
-            })),
-            None => {
-                lease.release().await;
-                Outcome::Promoted(format!(
-                    "nothing was written since revision {} of backup {}",
-                    tip.last.revision, tip.last.id
-                ))
-            }
+            Some(manifest) => Continued::Made(Box::new(manifest), status.version),
+            None => Continued::Promoted(format!(
+                "nothing was written since revision {} of backup {}",
+                tip.last.revision, tip.last.id
+            )),
         })
     }
 

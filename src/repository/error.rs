@@ -258,6 +258,10 @@ impl Attempt<'_> {
             };
         }
         match source {
+            // A write finds nothing missing but the bucket, or an upload that was aborted meanwhile.
+            Store::NotFound { .. } if action == "write" && !says(&["NoSuchUpload"]) => {
+                RepositoryError::NoBucket { location, source }
+            }
             Store::NotFound { .. } => RepositoryError::NoObject { location, key },
             Store::AlreadyExists { .. } | Store::Precondition { .. } => {
                 RepositoryError::Conflict { location, key }

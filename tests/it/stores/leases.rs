@@ -7,7 +7,8 @@ use etcdguardian::api::ErrorClass;
 use etcdguardian::repository::{LeaseTimes, Repository, SilentObserver};
 
 use super::{CLUSTER, Place, directory, oss, s3};
-use crate::support::block_on;
+use crate::backup::Desk;
+use crate::support::{Etcd, block_on, guardian_command};
 
 const TIMES: LeaseTimes = LeaseTimes {
     renew: Duration::from_millis(200),
@@ -141,4 +142,55 @@ fn where_conditions_are_ignored_the_later_writer_has_the_lease_and_the_earlier_i
         assert!(early.confirm().await.is_err());
         late.confirm().await.unwrap();
     });
+}
+
+#[test]
+fn writers_at_the_same_time_make_one_chain() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 50, 100);
+    let desk = Desk::local(&etcd);
+    desk.create();
+    let config = desk.path("guardian.yaml").display().to_string();
+    let mut writers = Vec::new();
+    for round in 0..4 {
+        etcd.ctl(&["put", "round", &round.to_string()]);
+        let words = ["backup", "create", "--mode", "incremental", "--config", &config];
+        let writer = guardian_command()
+            .args(words)
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        writers.push(writer);
+    }
+    for writer in writers {
+        let ended = writer.wait_with_output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{said}");
+    }
+    let items = desk.items();
+    let increments: Vec<&serde_json::Value> = items
+        .iter()
+        .rev()
+        .filter(|item| item["kind"] == "Increment")
+        .collect();
+    assert!(!increments.is_empty(), "{items:?}");
+    // Listed from the oldest: each begins where the one before ended, and has a later epoch.
+    let mut seen: std::collections::BTreeMap<String, (i64, u64)> = Default::default();
+    for item in &increments {
+        let base = item["base"].as_str().unwrap().to_owned();
+        let first = item["startRevision"].as_i64().unwrap();
+        let id = item["id"].as_str().unwrap();
+        let shown = desk.run(&["backup", "show", id, "-o", "json"]).json();
+        let epoch = shown["manifest"]["chain"]["epoch"].as_u64().unwrap();
+        if let Some((last, earlier)) = seen.get(&base) {
+            assert_eq!(first, last + 1, "{increments:?}");
+            assert!(epoch > *earlier, "{epoch} after {earlier}");
+        }
+        seen.insert(base, (item["revision"].as_i64().unwrap(), epoch));
+    }
+    let to = desk.path("restored").display().to_string();
+    let store = format!("file://{}", desk.path("store").display());
+    let words = ["restore", "--from", &store, "--data-dir", &to, "--exact", "--yes"];
+    desk.run(&words).ok();
 }

@@ -103,6 +103,9 @@ fn no_secret_is_in_any_log_manifest_metric_page_or_error() {
     let serve: u16 = serve.split('\'').next().unwrap().parse().unwrap();
     let text = |path: &str| http("GET", serve, path, "").map(|answer| answer.body);
     until("both schedules have a backup", || {
+        let log = running.log_text();
+        let failed = log.lines().find(|line| line.contains("backup failed"));
+        assert_eq!(failed, None);
         let status = text("/status.json")?;
         let status: Value = serde_json::from_str(&status).ok()?;
         let schedules = status["schedules"].as_array()?;
