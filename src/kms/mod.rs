@@ -95,10 +95,14 @@ impl Keyring {
     /// # Errors
     /// When the Secret lacks a key.
     pub fn of_store(location: &StorageLocation, secret: Option<&Secret>) -> Result<Self, KmsError> {
-        let of = |provider| secret.filter(|_| location.provider == provider);
+        // The keys of a store that only speaks like S3 are none of AWS.
+        let endpoint = location.endpoint.as_deref();
+        let in_aws = location.provider == Provider::S3
+            && endpoint.is_none_or(|url| url.contains(".amazonaws.com"));
+        let in_alibaba = location.provider == Provider::OSS;
         Ok(Self {
-            aws: Arc::new(aws::AwsKms::new(of(Provider::S3))?),
-            alibaba: Arc::new(alibaba::AlibabaKms::new(of(Provider::OSS))?),
+            aws: Arc::new(aws::AwsKms::new(secret.filter(|_| in_aws))?),
+            alibaba: Arc::new(alibaba::AlibabaKms::new(secret.filter(|_| in_alibaba))?),
         })
     }
 

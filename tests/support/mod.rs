@@ -22,7 +22,7 @@ pub use pki::Pki;
 pub use process::{Process, free_port, until};
 pub use prometheus::Prometheus;
 pub use servers::{Mailpit, SlackFake, Toxiproxy, Versitygw};
-pub use stores::{Azurite, FakeGcs, KmsFake, OssGate, block_on, location};
+pub use stores::{Azurite, GcsFake, KmsFake, OssGate, block_on, location};
 
 /// The folder that `make tools` fills.
 pub fn tools_dir() -> PathBuf {

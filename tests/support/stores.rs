@@ -7,55 +7,79 @@ use tempfile::TempDir;
 
 use super::{Pki, Process, Versitygw, free_port, http, repository, tool};
 
-/// fake-gcs-server: Google Cloud Storage in memory. It asks for no credentials.
-pub struct FakeGcs {
+/// A contract server for Google Cloud Storage: its XML API, and the tokens of one service account.
+pub struct GcsFake {
     /// Its URL.
     pub url: String,
+    key: String,
     _process: Process,
-    _scratch: TempDir,
+    scratch: TempDir,
 }
 
-impl FakeGcs {
-    /// Starts one with these empty buckets.
-    pub fn start(buckets: &[&str]) -> Self {
+impl GcsFake {
+    /// Starts one with this empty bucket.
+    pub fn start(bucket: &str) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
+        let key = Self::private_key(&scratch.path().join("key.pem"));
+        let public = scratch.path().join("public.pem");
+        let made = Command::new("openssl")
+            .args(["rsa", "-pubout", "-in"])
+            .arg(scratch.path().join("key.pem"))
+            .arg("-out")
+            .arg(&public)
+            .output()
+            .expect("run openssl");
+        assert!(made.status.success(), "the public key is written");
         let port = free_port();
-        let url = format!("http://127.0.0.1:{port}");
         let mut process = Process::start(
-            "fake-gcs-server",
-            Command::new(tool("fake-gcs-server"))
-                .args([
-                    "-scheme",
-                    "http",
-                    "-host",
-                    "127.0.0.1",
-                    "-backend",
-                    "memory",
-                ])
-                .args(["-port", &port.to_string(), "-log-level", "warn"])
-                .args(["-external-url", &url])
-                .arg("-public-host")
-                .arg(format!("127.0.0.1:{port}")),
-            &scratch.path().join("gcs.log"),
+            "gcsfake",
+            Command::new("python3")
+                .arg(repository("tests/tools/emu/gcsfake.py"))
+                .args([&port.to_string(), bucket])
+                .arg(&public)
+                .arg("guardian@example.com"),
+            &scratch.path().join("gcsfake.log"),
         );
-        process.wait_ready(|| http("GET", port, "/storage/v1/b?project=p", "").is_some());
-        for bucket in buckets {
-            let body = format!("{{\"name\":\"{bucket}\"}}");
-            let made = http("POST", port, "/storage/v1/b?project=p", &body).expect("it answers");
-            assert_eq!(made.status, 200, "{}", made.body);
-        }
+        process.wait_ready(|| http("GET", port, "/_ready", "").is_some());
         Self {
-            url,
+            url: format!("http://127.0.0.1:{port}"),
+            key,
             _process: process,
-            _scratch: scratch,
+            scratch,
         }
     }
 
-    /// The content of a service account's file that is for this server.
+    fn private_key(file: &std::path::Path) -> String {
+        let made = Command::new("openssl")
+            .args([
+                "genpkey",
+                "-algorithm",
+                "RSA",
+                "-pkeyopt",
+                "rsa_keygen_bits:2048",
+                "-out",
+            ])
+            .arg(file)
+            .output()
+            .expect("run openssl");
+        assert!(made.status.success(), "a key is made");
+        std::fs::read_to_string(file).expect("read the key")
+    }
+
+    /// The file of the service account that it knows.
     pub fn account(&self) -> String {
+        self.account_with(&self.key)
+    }
+
+    /// A file of the same account with a key that it does not know.
+    pub fn stranger(&self) -> String {
+        self.account_with(&Self::private_key(&self.scratch.path().join("other.pem")))
+    }
+
+    fn account_with(&self, key: &str) -> String {
         serde_json::json!({
-            "type": "service_account", "gcs_base_url": self.url, "disable_oauth": true,
-            "client_email": "", "private_key": "", "private_key_id": "",
+            "type": "service_account", "client_email": "guardian@example.com",
+            "private_key": key, "private_key_id": "1", "gcs_base_url": self.url,
         })
         .to_string()
     }

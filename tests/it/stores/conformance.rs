@@ -9,7 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 
 use super::{CLUSTER, Place, azure, bytes, directory, gcs, get, manifest, oss, put, s3};
-use crate::support::block_on;
+use crate::support::{GcsFake, block_on};
 
 const MIB: usize = 1024 * 1024;
 /// What the uploads use as their smallest part.
@@ -168,8 +168,13 @@ fn s3_keeps_the_contract() {
 
 #[test]
 fn gcs_keeps_the_contract() {
-    // The emulator asks nobody who they are.
-    names_what_is_wrong(&gcs(), &[], &[]);
+    let place = gcs();
+    let server: &GcsFake = place.server();
+    names_what_is_wrong(
+        &place,
+        &[("service-account.json", &server.stranger())],
+        &[("service-account.json", &server.account())],
+    );
     keeps_the_contract(&gcs(), 1_100);
 }
 

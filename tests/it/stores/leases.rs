@@ -154,7 +154,14 @@ fn writers_at_the_same_time_make_one_chain() {
     let mut writers = Vec::new();
     for round in 0..4 {
         etcd.ctl(&["put", "round", &round.to_string()]);
-        let words = ["backup", "create", "--mode", "incremental", "--config", &config];
+        let words = [
+            "backup",
+            "create",
+            "--mode",
+            "incremental",
+            "--config",
+            &config,
+        ];
         let writer = guardian_command()
             .args(words)
             .stdout(std::process::Stdio::null())
@@ -191,6 +198,14 @@ fn writers_at_the_same_time_make_one_chain() {
     }
     let to = desk.path("restored").display().to_string();
     let store = format!("file://{}", desk.path("store").display());
-    let words = ["restore", "--from", &store, "--data-dir", &to, "--exact", "--yes"];
+    let words = [
+        "restore",
+        "--from",
+        &store,
+        "--data-dir",
+        &to,
+        "--exact",
+        "--yes",
+    ];
     desk.run(&words).ok();
 }

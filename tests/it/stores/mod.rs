@@ -1,4 +1,4 @@
-//! Every kind of store, held to one contract: directories, memory, S3 (versitygw), Google Cloud Storage (fake-gcs-server), Azure
+//! Every kind of store, held to one contract: directories, memory, S3 (versitygw), Google Cloud Storage (a contract server), Azure
 //! (azurite) and OSS (a contract server in front of versitygw); and what only some of them have.
 
 mod conformance;
@@ -20,7 +20,7 @@ use etcdguardian::secrets::FolderSecrets;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{Azurite, FakeGcs, OssGate, Versitygw, location};
+use crate::support::{Azurite, GcsFake, OssGate, Versitygw, location};
 
 /// The cluster of every backup here.
 pub const CLUSTER: &str = "cdf818194e3a8c32";
@@ -93,7 +93,7 @@ pub fn s3() -> Place {
 }
 
 pub fn gcs() -> Place {
-    let server = FakeGcs::start(&["backups"]);
+    let server = GcsFake::start("backups");
     let location = location(json!({
         "provider": "GCS", "bucket": "backups", "prefix": "team/a",
         "endpoint": server.url, "credentialsSecret": "store",
