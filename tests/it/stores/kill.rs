@@ -61,7 +61,7 @@ fn everything_is_whole(desk: &Desk, url: &str) -> usize {
 #[test]
 fn whatever_is_listed_after_a_kill_is_whole() {
     let (kills, seed) = (number("KILLS", 20), number("SEED", 0x5eed));
-    println!("KILLS={kills} SEED={seed}");
+    eprintln!("KILLS={kills} SEED={seed}");
     let mut dice = Dice(seed | 1);
     let etcd = Etcd::start("3.6");
     etcd.fill("k/", 300, 2000);

@@ -55,23 +55,23 @@ fn replicas_follow_and_keep_what_their_own_policy_says() {
     assert!(!said.contains("ReplicaBehind"), "{said}");
     let first = first["id"].as_str().unwrap().to_owned();
     for place in [&near, &far, &cloud] {
-        assert_eq!(ids(&desk, place), [first.clone()], "{place}");
+        assert_eq!(ids(&desk, place), [&*first], "{place}");
     }
     // A replica that does not answer fails no backup, and is named.
     toxiproxy.enabled("s3", false);
     let (second, said) = create();
     assert!(said.contains("ReplicaBehind: s3://backups"), "{said}");
     let second = second["id"].as_str().unwrap().to_owned();
-    assert_eq!(ids(&desk, &far), [second.clone()], "it keeps one");
+    assert_eq!(ids(&desk, &far), [&*second], "it keeps one");
     // What it missed is made up for with the next backup.
     toxiproxy.enabled("s3", true);
     let (third, said) = create();
     assert!(!said.contains("ReplicaBehind"), "{said}");
     let third = third["id"].as_str().unwrap().to_owned();
-    assert_eq!(ids(&desk, &near), [third.clone(), second.clone()]);
-    assert_eq!(ids(&desk, &far), [third.clone()]);
+    assert_eq!(ids(&desk, &near), [&*third, &*second]);
+    assert_eq!(ids(&desk, &far), [&*third]);
     let there = ids(&desk, &cloud);
-    assert_eq!(there, [third.clone(), second, first], "it keeps all");
+    assert_eq!(there, [&*third, &*second, &*first], "it keeps all");
     desk.run(&["backup", "verify", &third, "--deep", "--from", &cloud])
         .ok();
 }
