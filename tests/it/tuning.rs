@@ -272,21 +272,21 @@ fn every_tick_is_written_and_no_forecast_moves_a_bound() {
     }
 }
 
-/// Ten days of an etcd's counters in OpenMetrics, up to yesterday.
+/// Ten days of an etcd's counters in OpenMetrics, a sample a minute, up to yesterday.
 fn history() -> String {
     let end = (jiff::Timestamp::now().as_second() / 86_400 - 1) * 86_400;
-    let mut text = String::from("# TYPE etcd_mvcc_put counter\n");
-    let mut puts = 0.0;
-    let cells = 10 * 288;
-    for cell in 0..cells {
-        let at = end - 300 * (cells - cell) as i64;
-        let _ = writeln!(
-            text,
-            "etcd_mvcc_put_total{{job=\"etcd\",instance=\"a\"}} {puts} {at}"
-        );
-        puts += 300.0 * office(cell / 3);
+    let minutes = 10 * 1440;
+    let mut puts = String::from("# TYPE etcd_mvcc_put counter\n");
+    let mut deletes = String::from("# TYPE etcd_mvcc_delete counter\n");
+    let mut count = 0.0;
+    for minute in 0..minutes {
+        let at = end - 60 * (minutes - minute) as i64;
+        let labels = "{job=\"etcd\",instance=\"a\"}";
+        let _ = writeln!(puts, "etcd_mvcc_put_total{labels} {count} {at}");
+        let _ = writeln!(deletes, "etcd_mvcc_delete_total{labels} 0 {at}");
+        count += 60.0 * office(minute / 15);
     }
-    text + "# EOF\n"
+    puts + &deletes + "# EOF\n"
 }
 
 #[test]

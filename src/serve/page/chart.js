@@ -102,7 +102,7 @@ function chart(schedule) {
     floor(floorAt);
     parts.push(el("path", { class: "rate", d: path(risk, y) + "L" + x(risk[risk.length - 1][0]).toFixed(1) + " " + floorAt + "L" + x(risk[0][0]).toFixed(1) + " " + floorAt + "Z" }));
     if (byCron.length > 1) parts.push(el("path", { class: "bycron", d: path(byCron, y) }));
-    if (budget) parts.push(el("line", { class: "budget", x1: left, x2: right, y1: y(budget).toFixed(1), y2: y(budget).toFixed(1) }, el("title", {}, "budget: " + number(budget) + " changes")));
+    if (budget) parts.push(el("line", { class: "budget", x1: left, x2: right, y1: y(budget).toFixed(1), y2: y(budget).toFixed(1) }, el("title", {}, "par: " + number(budget) + " changes")));
     bottom = floorAt;
   }
 
@@ -118,7 +118,7 @@ function chart(schedule) {
 
   const words = good.length + " good backups, " + (rows.length - good.length) + " failed, from " + clock(start) + " to " + clock(end);
   const legend = [["dot Verified", "proved"], ["dot Stored", "only stored"], ...(rows.some((row) => row.level === "Drilled") ? [["dot Drilled", "drilled (diamond)"]] : []), ...(rows.length > good.length ? [["cross", "failed"]] : []), ...(gaps ? [["dash gap", "not protected"]] : []),
-    ...(slots.some(inside) ? [["tick slot", "cron"]] : []), ...(forecast.length > 1 && drawn ? [["dash forecast", "forecast"]] : []), ...(decision.budget && risk.length > 1 ? [["dash budget", "budget"]] : [])];
+    ...(slots.some(inside) ? [["tick slot", "cron"]] : []), ...(forecast.length > 1 && drawn ? [["dash forecast", "forecast"]] : []), ...(decision.budget && risk.length > 1 ? [["dash budget", "par"]] : [])];
   return el("div", {}, el("svg", { viewBox: "0 0 " + width + " " + (bottom + 32), role: "img", "aria-label": words }, parts),
     el("p", { class: "legend" }, legend.map(([kind, label]) => el("span", {}, el("i", { class: "key " + kind }), label))));
 }

@@ -93,7 +93,7 @@ function inside(schedule) {
     parts.push(el("h3", {}, "Why then"), el("ul", {}, decision.reasons.map((reason) => el("li", {}, reason))));
   }
   const facts = [];
-  if (decision.exposure) facts.push(["Changes at risk", number(decision.exposure) + (decision.budget ? " of " + number(decision.budget) + " accepted" : "")]);
+  if (decision.exposure) facts.push(["Changes at risk", number(decision.exposure) + (decision.budget ? ", " + number(decision.budget) + " is par" : "")]);
   if (decision.intervalSeconds) facts.push(["Interval in force", span(decision.intervalSeconds * 1000)]);
   if (decision.savedPercent !== undefined) facts.push(["Saved against the cron", decision.savedPercent + " % of backups" + (decision.exposureRatioPercent !== undefined ? " at " + decision.exposureRatioPercent + " % of its exposure" : "")]);
   if (schedule.dbSize) facts.push(["Database", bytes(schedule.dbSize)]);
