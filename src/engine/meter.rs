@@ -52,6 +52,14 @@ pub fn looked(
         state.status.last_verified_time,
     );
     metrics.model(namespace, name, decision.model.as_deref());
+    for proof in &decision.proofs {
+        let ratios = [
+            proof.saved_percent / 100.0,
+            proof.mean_ratio,
+            proof.p99_ratio,
+        ];
+        metrics.proved(namespace, name, proof.days, ratios);
+    }
 }
 
 /// It was decided to back up.

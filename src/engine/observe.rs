@@ -9,8 +9,11 @@ use crate::api::PrometheusSource;
 use crate::cause::with_causes;
 use crate::etcd::StatusSource;
 use crate::secrets::Secrets;
+use crate::signals::floor;
 use crate::signals::series::{Point, Series, SeriesError};
-use crate::signals::{PrometheusReader, Sampler, SignalError, SignalReport, SignalSource, Window};
+use crate::signals::{
+    PrometheusReader, Sampler, Signal, SignalError, SignalReport, SignalSource, Window,
+};
 
 /// History that is read: 16,384 cells, which is 56 days of 5-minute steps.
 const CELLS: i64 = 16_384;
@@ -103,11 +106,26 @@ impl Signals {
             None => None,
         };
         let (series, mut report) = self.best(now, error.is_some());
+        // Nothing tells work from housekeeping here: what is written all the time is taken off.
+        let raw = matches!(report.signal, Signal::EtcdWrites | Signal::EtcdRevision);
+        let floored = Some(&series).filter(|_| raw).and_then(floor::less_floor);
+        let counts_all = floored.is_none();
+        let series = match floored {
+            Some((above, floor)) => {
+                report.why = format!(
+                    "{}; less the {floor:.2} a second that are written all the time",
+                    report.why
+                );
+                above
+            }
+            None => series,
+        };
         report.warnings.append(&mut self.warnings);
         let newest = self.sampler.newest().filter(|_| etcd_error.is_none());
         let exposure = last_good
             .and_then(|(cluster, revision)| self.sampler.exposure_since(cluster, revision))
-            .filter(|exposure| exposure.exact && report.source == SignalSource::Sampler);
+            .filter(|exposure| exposure.exact && report.source == SignalSource::Sampler)
+            .filter(|_| counts_all);
         Observed {
             series,
             error,

@@ -1,5 +1,7 @@
 //! A schedule's resource → what the scheduling core takes, and how finely its signals are sampled. Pure.
 
+use std::collections::BTreeMap;
+
 use jiff::SignedDuration;
 
 use crate::api::{EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource};
@@ -68,13 +70,43 @@ pub fn prometheus_in_force(
         change_rate_query: own.change_rate_query.or(base.change_rate_query),
         db_size_query: own.db_size_query.or(base.db_size_query),
         load_query: own.load_query.or(base.load_query),
-        weights: if own.weights.is_empty() {
-            base.weights
-        } else {
-            own.weights
+        weights: {
+            let mut weights = if own.weights.is_empty() {
+                base.weights
+            } else {
+                own.weights
+            };
+            weights.extend(resource_weights(&spec.ai_optimization.significance));
+            weights
         },
     };
     merged.url.is_some().then_some(merged)
+}
+
+/// The weights by resource that `significance` speaks of: resources as they are, and key prefixes of all of a resource. A prefix of
+/// some of its keys says nothing to the API server's counters, which know no keys.
+fn resource_weights(significance: &BTreeMap<String, i64>) -> BTreeMap<String, i64> {
+    significance
+        .iter()
+        .filter_map(|(name, weight)| Some((resource_of(name)?, *weight)))
+        .collect()
+}
+
+/// `configmaps` of `configmaps`, `/registry/configmaps` and `/registry/example.com/widgets/`.
+fn resource_of(name: &str) -> Option<String> {
+    let Some(path) = name.strip_prefix('/') else {
+        return Some(name.to_owned());
+    };
+    let mut parts = path.split('/').filter(|part| !part.is_empty()).skip(1);
+    let resource = match (parts.next()?, parts.next()) {
+        ("minions", None) => "nodes",
+        ("services", Some("specs")) => "services",
+        ("services", Some("endpoints")) => "endpoints",
+        (group, Some(resource)) if group.contains('.') => resource,
+        (resource, None) => resource,
+        (_, Some(_)) => return None,
+    };
+    parts.next().is_none().then(|| resource.to_owned())
 }
 
 #[cfg(test)]
@@ -104,6 +136,28 @@ mod tests {
         assert_eq!(step_seconds(&policy), 300);
         let fast = policy_of(&spec("* * * * *", "{enabled: false}")).unwrap();
         assert_eq!(step_seconds(&fast), 2);
+    }
+
+    #[test]
+    fn significance_reaches_the_queries() {
+        let text = "{enabled: true, prometheus: {url: 'http://p', weights: {pods: 70, secrets: 5}}, significance: \
+                    {configmaps: 40, /registry/secrets/: 300, /registry/example.com/widgets: 0, /registry/pods/kube-system/: 9, \
+                    /registry/minions: 10}}";
+        let spec = spec("0 */2 * * *", text);
+        let source = prometheus_in_force(&spec, &EtcdGuardianConfig::default()).unwrap();
+        let wanted = [
+            ("configmaps", 40),
+            ("nodes", 10),
+            ("pods", 70),
+            ("secrets", 300),
+            ("widgets", 0),
+        ];
+        let found: Vec<(&str, i64)> = source
+            .weights
+            .iter()
+            .map(|(n, w)| (n.as_str(), *w))
+            .collect();
+        assert_eq!(found, wanted);
     }
 
     #[test]

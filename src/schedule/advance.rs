@@ -131,7 +131,7 @@ fn daily(
         has_model: state.model().is_some(),
     };
     state.calibration = calibrate::calibrate(&evidence, policy, &scale, &state.calibration);
-    if let Some(week) = state.shadow.over(7) {
+    if let Some(week) = state.shadow.over(7, scale.day) {
         state.drift.weigh_week(
             week.mean_ratio,
             policy.target_ratio(),

@@ -24,8 +24,11 @@ const STEP: (f64, f64) = (0.03, 0.6);
 const HYSTERESIS: f64 = 1.0;
 /// A search that can only end this far behind the other mode, percent points, is given up early.
 const HOPELESS: f64 = 2.0;
-/// The replay aims this much under the exposure allowed: what comes is never quite like what was.
-const AIM: f64 = 0.995;
+/// The replay aims this much under the exposure allowed, in the first fortnight and later: what comes is never quite like what
+/// was, least of all when little was seen.
+const AIM: (f64, f64) = (0.975, 0.995);
+/// How much of yesterday's κ stays, on the log scale: fourteen days say little about one, and a κ that jumps costs backups.
+const KEPT: f64 = 0.7;
 /// How many days back a replay goes.
 const DAYS: f64 = 14.0;
 
@@ -41,6 +44,16 @@ pub struct Score {
     pub mean_ratio: f64,
     /// p99 exposure over the cron's.
     pub p99_ratio: f64,
+}
+
+impl Score {
+    /// This score with its κ drawn towards the one before.
+    fn after(self, before: Option<Self>) -> Self {
+        let kappa = before.map_or(self.kappa, |before| {
+            (KEPT * before.kappa.ln() + (1.0 - KEPT) * self.kappa.ln()).exp()
+        });
+        Self { kappa, ..self }
+    }
 }
 
 /// What the last run of the loop found.
@@ -154,7 +167,8 @@ pub fn calibrate(
     }
     let limits = Limits::new(policy, scale, next.guardrail.unwrap_or(f64::INFINITY));
     let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
-    let trial = Trial::new(&bench, policy, history.step());
+    let aim = if known_days < DAYS { AIM.0 } else { AIM.1 };
+    let trial = Trial::new(&bench, policy, history.step(), aim);
     let reactive = trial.best(
         Mode::Reactive,
         before.kappa(Mode::Reactive),
@@ -165,6 +179,8 @@ pub fn calibrate(
         let needed = reactive.saved_percent - HOPELESS;
         trial.best(Mode::Forecast, before.kappa(Mode::Forecast), needed)
     });
+    next.reactive = next.reactive.map(|found| found.after(before.reactive));
+    next.forecast = next.forecast.map(|found| found.after(before.forecast));
     next.mode = select(before.mode, next.reactive, next.forecast);
     next
 }
@@ -208,14 +224,14 @@ struct Trial<'a> {
 }
 
 impl<'a> Trial<'a> {
-    fn new(bench: &'a Bench<'a>, policy: &Policy, step: f64) -> Self {
+    fn new(bench: &'a Bench<'a>, policy: &Policy, step: f64, aim: f64) -> Self {
         let period = ((policy.period_seconds() / step).round() as usize).max(1);
         let rates = bench.rates();
         Self {
             bench,
             cron: shadow::reference(rates, period.min(rates.len()), rates.len(), period, step),
             cron_backups: rates.len() as f64 / period as f64,
-            target: AIM * policy.target_ratio(),
+            target: aim * policy.target_ratio(),
         }
     }
 

@@ -9,7 +9,7 @@ use super::guard;
 use super::history::{History, instant_of, seconds_of};
 use super::plan::{self, Choice, ETA, Mode, Reason, Situation};
 use super::policy::Policy;
-use super::shadow::Comparison;
+use super::proof::{self, Proof};
 use super::slots;
 use super::state::State;
 use super::timescale::Timescale;
@@ -97,6 +97,9 @@ pub struct Decision {
     /// Mean exposure against the cron's over 28 days, percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub exposure_ratio_percent: Option<f64>,
+    /// The comparison with the cron over 7 and 28 days.
+    #[serde(default)]
+    pub proofs: Vec<Proof>,
     /// The saving that the cluster's unevenness allows, percent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub potential_percent: Option<f64>,
@@ -167,11 +170,6 @@ pub fn verdict(
         area: view.situation.area,
         area_budget: view.situation.budget,
     }
-}
-
-/// The comparison with the cron that is published.
-fn published(state: &State) -> Option<Comparison> {
-    state.shadow.over(28)
 }
 
 /// Everything that one decision looks at.
@@ -345,7 +343,8 @@ impl<'a> View<'a> {
 
     fn publish(&self, choice: Choice, source: Source, at: Timestamp) -> Decision {
         let s = &self.situation;
-        let comparison = published(self.state);
+        let proofs = proof::windows(self.policy, self.state);
+        let longest = proofs.last().copied();
         let since = instant_of(s.now - s.elapsed);
         let ahead = (seconds_of(at) - s.now).clamp(0.0, s.max);
         let coming = match (s.outlook, s.recent_rate) {
@@ -378,8 +377,9 @@ impl<'a> View<'a> {
                 .map(|model| model.contributions(self.history, self.known, 5))
                 .unwrap_or_default(),
             would_have: self.policy.cron.next_after(self.now),
-            saved_percent: comparison.map(|comparison| comparison.saved_percent),
-            exposure_ratio_percent: comparison.map(|comparison| 100.0 * comparison.mean_ratio),
+            saved_percent: longest.map(|proof| proof.saved_percent),
+            exposure_ratio_percent: longest.map(|proof| 100.0 * proof.mean_ratio),
+            proofs,
             potential_percent: self.state.calibration.predicted_percent,
         };
         decision.reasons = super::explain::reasons(&decision, self.policy, self.state);

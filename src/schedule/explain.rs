@@ -18,14 +18,24 @@ pub fn reasons(decision: &Decision, policy: &Policy, state: &State) -> Vec<Strin
     if let Some(line) = features(decision) {
         lines.push(line);
     }
-    if let (Some(saved), Some(ratio)) = (decision.saved_percent, decision.exposure_ratio_percent) {
-        let word = if saved < 0.0 { "more" } else { "fewer" };
-        lines.push(format!(
-            "over the last 28 days {:.0} % {word} backups than the cron at {ratio:.0} % of its mean exposure",
-            saved.abs()
-        ));
-    }
+    lines.extend(decision.proofs.iter().map(super::proof::Proof::sentence));
+    lines.extend(potential(decision, policy, state));
     lines
+}
+
+/// From two weeks of samples on, what the cluster's unevenness lets save.
+fn potential(decision: &Decision, policy: &Policy, state: &State) -> Option<String> {
+    let potential = decision.potential_percent.filter(|_| policy.ai_enabled)?;
+    let day = super::timescale::Timescale::control_day(policy);
+    let seen = state.calibration.at - super::history::seconds_of(state.created);
+    let word = if seen >= 14.0 * day {
+        "about"
+    } else {
+        "as far as can be told yet"
+    };
+    Some(format!(
+        "the changes come unevenly enough to save {word} {potential:.0} % at the same exposure"
+    ))
 }
 
 /// The decision as text for a terminal: headline, reasons, forecast, advice.

@@ -125,7 +125,7 @@ pub fn fit_until(history: &History, now: usize, options: &FitOptions) -> Result<
     }
     let digest = digest(history, first, now);
     let created_at = instant_of(history.time_of(now));
-    Ok(Model {
+    let model = Model {
         schema_version: SCHEMA_VERSION,
         id: format!("ridge-{}-{digest}", created_at.strftime("%Y%m%dT%H%MZ")),
         created_at,
@@ -142,7 +142,8 @@ pub fn fit_until(history: &History, now: usize, options: &FitOptions) -> Result<
         mean: mean.to_vec(),
         scale: scale.to_vec(),
         horizons,
-    })
+    };
+    Ok(model.settled())
 }
 
 /// The horizon-free half of every training row: at each stride whose last step was seen.

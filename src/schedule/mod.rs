@@ -23,12 +23,14 @@ pub mod history;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod proof;
 pub mod score;
 pub mod shadow;
 pub mod simulate;
 pub mod size;
 pub mod slots;
 pub mod state;
+pub mod tick;
 pub mod timescale;
 
 pub use cron::{Cron, CronError};

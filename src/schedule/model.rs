@@ -95,6 +95,31 @@ pub enum ModelError {
 }
 
 impl Model {
+    /// The same model with every number as a file gives it back: the parser may be off by the last bit, and a forecast must
+    /// not change when it is stored.
+    #[must_use]
+    pub fn settled(mut self) -> Self {
+        let numbers = [
+            &mut self.bin_seconds,
+            &mut self.step_seconds,
+            &mut self.reference_rate,
+        ];
+        let lists = self.mean.iter_mut().chain(&mut self.scale).chain(numbers);
+        let horizons = self.horizons.iter_mut().flat_map(|horizon| {
+            horizon.coefficients.iter_mut().chain([
+                &mut horizon.intercept,
+                &mut horizon.smear,
+                &mut horizon.cap,
+                &mut horizon.residual_low,
+                &mut horizon.residual_high,
+            ])
+        });
+        for number in lists.chain(horizons) {
+            *number = settled(*number);
+        }
+        self
+    }
+
     /// Reads and checks a model file.
     ///
     /// # Errors
@@ -154,6 +179,19 @@ impl Model {
             .iter()
             .try_for_each(|horizon| horizon.check().map_err(|(f, p)| wrong(f, p)))
     }
+}
+
+/// The nearest number that is read back as it was written.
+fn settled(value: f64) -> f64 {
+    let mut value = value;
+    for _ in 0..8 {
+        let text = serde_json::to_string(&value).unwrap_or_default();
+        match serde_json::from_str(&text) {
+            Ok(read) if read != value => value = read,
+            _ => break,
+        }
+    }
+    value
 }
 
 impl Horizon {

@@ -99,8 +99,10 @@ struct Tally {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Comparison {
-    /// Days with samples.
+    /// Control days with samples.
     pub days: f64,
+    /// Backups that the cron would have taken in them.
+    pub cron_backups: f64,
     /// Backups saved against the cron, percent.
     pub saved_percent: f64,
     /// Mean exposure over the cron's.
@@ -154,9 +156,9 @@ impl Shadow {
         }
     }
 
-    /// The comparison over the last `days` control days; `None` before anything was counted.
+    /// The comparison over the last `days` control days of `day` seconds; `None` before anything was counted.
     #[must_use]
-    pub fn over(&self, days: usize) -> Option<Comparison> {
+    pub fn over(&self, days: usize, day: f64) -> Option<Comparison> {
         let recent = self.days.get(self.days.len().saturating_sub(days)..)?;
         let sum = |value: fn(&Tally) -> f64| recent.iter().map(value).sum::<f64>();
         let cron_backups = sum(|tally| tally.cron_backups);
@@ -165,7 +167,8 @@ impl Shadow {
         }
         let ratio = |own: f64, cron: f64| if cron > 0.0 { own / cron } else { 1.0 };
         Some(Comparison {
-            days: recent.len() as f64,
+            days: recent.iter().map(|tally| tally.seconds).sum::<f64>() / day,
+            cron_backups,
             saved_percent: 100.0 * (1.0 - sum(|tally| f64::from(tally.backups)) / cron_backups),
             mean_ratio: ratio(sum(|tally| tally.area), sum(|tally| tally.cron_area)),
             p99_ratio: ratio(

@@ -36,6 +36,12 @@ pub struct Timescale {
 }
 
 impl Timescale {
+    /// The control day of a policy, seconds.
+    #[must_use]
+    pub fn control_day(policy: &Policy) -> f64 {
+        DAY * (policy.period_seconds() / SLOWEST_COMPRESSED_PERIOD).min(1.0)
+    }
+
     /// The lengths for a policy on a series of `step` seconds, decided every `cadence` seconds.
     #[must_use]
     pub fn new(policy: &Policy, step: f64, cadence: f64) -> Self {
@@ -47,7 +53,7 @@ impl Timescale {
         Self {
             step,
             cadence,
-            day: DAY * (period / SLOWEST_COMPRESSED_PERIOD).min(1.0),
+            day: Self::control_day(policy),
             recent: (period / 8.0).max(step),
             bin,
             horizons: ((horizon / bin).ceil() as usize).clamp(2, HORIZONS),

@@ -10,8 +10,8 @@ use prometheus_client::registry::Registry;
 
 use super::labels::{
     BackupLabels, Channel, Cluster, DecisionLabels, Mode, ModelLabels, Operation, OutcomeLabels,
-    Process, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName, Version,
-    outcome,
+    Process, RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
+    Version, WindowLabels, outcome,
 };
 use super::series::Series;
 
@@ -59,6 +59,8 @@ pub struct Metrics {
     pub(super) recoverable_to: Series<ScheduleLabels, Gauge>,
     pub(super) protected: Series<ScheduleLabels, Gauge>,
     pub(super) exposure: Series<ScheduleLabels, Gauge>,
+    pub(super) saved: Series<WindowLabels, Gauge>,
+    pub(super) exposure_ratio: Series<RatioLabels, Gauge>,
     pub(super) interval: Series<SourceLabels, Gauge>,
     pub(super) next: Series<ScheduleLabels, Gauge>,
     pub(super) decisions: Series<DecisionLabels, Counter>,
@@ -188,6 +190,18 @@ impl Metrics {
                 "Changes that would be lost if etcd died now; absent when not known",
                 Gauge::default,
             ),
+            saved: Series::register(
+                to,
+                "schedule_saved_ratio",
+                "Backups saved against the cron over so many days; negative when there were more",
+                Gauge::default,
+            ),
+            exposure_ratio: Series::register(
+                to,
+                "schedule_exposure_ratio",
+                "Exposure over the cron's on the same changes, over so many days",
+                Gauge::default,
+            ),
             interval: Series::register(
                 to,
                 "schedule_interval_seconds",
@@ -298,6 +312,8 @@ impl Metrics {
             recoverable_to,
             protected,
             exposure,
+            saved,
+            exposure_ratio,
             interval,
             next,
             decisions,

@@ -49,6 +49,21 @@ pub(super) struct ReasonLabels {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WindowLabels {
+    pub(super) namespace: String,
+    pub(super) schedule: String,
+    pub(super) days: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct RatioLabels {
+    pub(super) namespace: String,
+    pub(super) schedule: String,
+    pub(super) days: u64,
+    pub(super) stat: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct SourceLabels {
     pub(super) namespace: String,
     pub(super) schedule: String,

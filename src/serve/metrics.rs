@@ -6,8 +6,9 @@ use jiff::Timestamp;
 
 use super::families::{FAILED, Gauge, Metrics, OUTCOMES, SUCCESS};
 use super::labels::{
-    BackupLabels, Channel, Cluster, DecisionLabels, Mode, ModelLabels, Operation, Process, Reason,
-    ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName, outcome,
+    BackupLabels, Channel, Cluster, DecisionLabels, Mode, ModelLabels, Operation, Process,
+    RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
+    WindowLabels, outcome,
 };
 use super::series::Series;
 use crate::alert::AlertObserver;
@@ -156,6 +157,32 @@ impl Metrics {
                 });
             }
             None => self.exposure.keep(|one| *one != labels),
+        }
+    }
+
+    /// What the schedule did beside the cron over `days` days: backups saved, and its mean and p99 exposure over the cron's, all as
+    /// ratios.
+    pub fn proved(&self, namespace: &str, schedule: &str, days: usize, ratios: [f64; 3]) {
+        let days = days as u64;
+        let [saved, mean, p99] = ratios;
+        let labels = WindowLabels {
+            namespace: namespace.to_owned(),
+            schedule: schedule.to_owned(),
+            days,
+        };
+        self.saved.with(labels, |gauge| {
+            gauge.set(saved);
+        });
+        for (stat, ratio) in [("mean", mean), ("p99", p99)] {
+            let labels = RatioLabels {
+                namespace: namespace.to_owned(),
+                schedule: schedule.to_owned(),
+                days,
+                stat,
+            };
+            self.exposure_ratio.with(labels, |gauge| {
+                gauge.set(ratio);
+            });
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod answer;
 mod error;
+pub mod floor;
 mod prometheus;
 mod queries;
 mod report;

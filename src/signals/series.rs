@@ -150,6 +150,15 @@ impl Series {
         self.load.push(clean(point.load));
     }
 
+    /// The same series with these as the significant changes, a value a cell; another number of them changes nothing.
+    #[must_use]
+    pub fn with_significant(mut self, rates: Vec<f64>) -> Self {
+        if rates.len() == self.writes.len() {
+            self.significant = Some(rates);
+        }
+        self
+    }
+
     /// The length of a cell, seconds; never zero.
     #[must_use]
     pub fn step_seconds(&self) -> u32 {

@@ -25,6 +25,7 @@ mod recorder;
 mod restore_boot;
 mod restore_safety;
 mod run;
+mod schedule;
 mod serve;
 mod signals;
 mod snapshot_damage;

@@ -61,6 +61,7 @@ fn everything(metrics: &Metrics) {
     metrics.cluster_sampled("prod", 1 << 30, 7_000_000, minute);
     metrics.certificate_expires("prod", now, minute);
     metrics.exposure(namespace, schedule, Some(18_250.0), minute);
+    metrics.proved(namespace, schedule, 7, [0.25, 0.99, 0.7]);
     metrics.planned(namespace, schedule, "Cron", minute * 60, Some(now));
     metrics.planned(namespace, schedule, "Model", minute * 90, Some(now));
     metrics.decided(namespace, schedule, "Model", "Due");

@@ -11,6 +11,7 @@ mod process;
 mod prometheus;
 mod servers;
 mod stores;
+pub mod traces;
 
 use std::path::PathBuf;
 

@@ -14,30 +14,74 @@ pub struct Family {
 impl Family {
     /// The history of `days` days that belongs to `seed`.
     pub fn history(&self, seed: u64, days: usize) -> Vec<f64> {
-        (self.make)(&mut Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)), days * DAY)
+        (self.make)(
+            &mut Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            days * DAY,
+        )
     }
 }
 
 /// The families that the schedule's rules were chosen without.
 pub const UNSEEN: [Family; 12] = [
-    Family { name: "web", make: web },
-    Family { name: "gitops", make: gitops },
-    Family { name: "drifting", make: drifting },
-    Family { name: "backups-at-night", make: night },
-    Family { name: "zones", make: zones },
-    Family { name: "release-trains", make: trains },
-    Family { name: "storms", make: storms },
-    Family { name: "growing", make: growing },
-    Family { name: "holidays", make: holidays },
-    Family { name: "steady", make: steady },
-    Family { name: "weekend-games", make: weekends },
-    Family { name: "hourly-jobs", make: hourly },
+    Family {
+        name: "web",
+        make: web,
+    },
+    Family {
+        name: "gitops",
+        make: gitops,
+    },
+    Family {
+        name: "drifting",
+        make: drifting,
+    },
+    Family {
+        name: "night-jobs",
+        make: night,
+    },
+    Family {
+        name: "zones",
+        make: zones,
+    },
+    Family {
+        name: "release-trains",
+        make: trains,
+    },
+    Family {
+        name: "storms",
+        make: storms,
+    },
+    Family {
+        name: "growing",
+        make: growing,
+    },
+    Family {
+        name: "holidays",
+        make: holidays,
+    },
+    Family {
+        name: "steady",
+        make: steady,
+    },
+    Family {
+        name: "weekend-games",
+        make: weekends,
+    },
+    Family {
+        name: "hourly-jobs",
+        make: hourly,
+    },
 ];
 
 /// A small generator of random numbers (splitmix64): the same on every machine.
 pub struct Dice(u64);
 
 impl Dice {
+    /// A generator that starts from `seed`.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
@@ -98,7 +142,8 @@ fn web(dice: &mut Dice, cells: usize) -> Vec<f64> {
     let depth = dice.between(0.75, 0.95);
     (0..cells)
         .map(|cell| {
-            let day = 1.0 - depth * (0.5 + 0.5 * ((hour(cell) - 4.0) / 24.0 * std::f64::consts::TAU).cos());
+            let day = 1.0
+                - depth * (0.5 + 0.5 * ((hour(cell) - 4.0) / 24.0 * std::f64::consts::TAU).cos());
             let week = if weekday(cell) >= 5 { 0.7 } else { 1.0 };
             8.0 * day * week * dice.noise(0.25)
         })
@@ -151,7 +196,11 @@ fn night(dice: &mut Dice, cells: usize) -> Vec<f64> {
 
 /// Offices of three time zones in one cluster.
 fn zones(dice: &mut Dice, cells: usize) -> Vec<f64> {
-    let weights = [dice.between(0.5, 1.5), dice.between(0.5, 1.5), dice.between(0.5, 1.5)];
+    let weights = [
+        dice.between(0.5, 1.5),
+        dice.between(0.5, 1.5),
+        dice.between(0.5, 1.5),
+    ];
     (0..cells)
         .map(|cell| {
             let sum: f64 = [0, 8 * 12, 15 * 12]
@@ -215,7 +264,11 @@ fn holidays(dice: &mut Dice, cells: usize) -> Vec<f64> {
     let shut = (cells / 2, cells / 2 + 10 * DAY);
     (0..cells)
         .map(|cell| {
-            let busy = if (shut.0..shut.1).contains(&cell) { 0.08 } else { office(cell) };
+            let busy = if (shut.0..shut.1).contains(&cell) {
+                0.08
+            } else {
+                office(cell)
+            };
             5.0 * busy * dice.noise(0.3)
         })
         .collect()
@@ -258,7 +311,12 @@ pub fn holes(seed: u64, cells: usize, share: f64) -> Vec<bool> {
     while (count as f64) < share * cells as f64 {
         let from = (dice.unit() * cells as f64) as usize;
         let length = dice.between(24.0, 144.0) as usize;
-        for cell in lost.iter_mut().skip(from).take(length).filter(|cell| !**cell) {
+        for cell in lost
+            .iter_mut()
+            .skip(from)
+            .take(length)
+            .filter(|cell| !**cell)
+        {
             *cell = true;
             count += 1;
         }

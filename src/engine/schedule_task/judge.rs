@@ -12,10 +12,10 @@ use crate::engine::observe::Observed;
 use crate::engine::record::GoodBackup;
 use crate::etcd::{Etcd, StatusSource};
 use crate::schedule::State;
-use crate::schedule::advance::advance;
 use crate::schedule::decide::{self, Decision, Observation};
 use crate::schedule::history::History;
 use crate::schedule::model::Model;
+use crate::schedule::tick;
 use crate::schedule::timescale::Timescale;
 
 /// Certificates are looked at this often; the metric outlives a day without an answer, as when one of them has expired.
@@ -98,12 +98,14 @@ impl ScheduleTask {
         let worked = tokio::task::spawn_blocking(move || {
             let mut state = state;
             let history = History::new(&series);
-            advance(&policy, &mut state, &history, &mut archive, now);
-            // Planned-ahead mode fixes its interval once, when the backup before it was taken.
-            if state.planned.is_none() && state.last_success.is_some() {
-                decide::fix_interval(&policy, &mut state, &history, now);
-            }
-            let decision = decide::decide(&policy, &state, &history, &observation, now);
+            let decision = tick::look(
+                &policy,
+                &mut state,
+                &history,
+                &mut archive,
+                &observation,
+                now,
+            );
             (state, archive, decision)
         })
         .await;

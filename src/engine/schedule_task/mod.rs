@@ -216,7 +216,9 @@ impl ScheduleTask {
             Ok(policy) => {
                 let step = step_seconds(&policy);
                 let prometheus_changed = schedule.spec.ai_optimization.prometheus
-                    != self.schedule.spec.ai_optimization.prometheus;
+                    != self.schedule.spec.ai_optimization.prometheus
+                    || schedule.spec.ai_optimization.significance
+                        != self.schedule.spec.ai_optimization.significance;
                 if step != self.signals.step_seconds() || prometheus_changed {
                     match open_signals(&self.services, &self.name, &schedule, &policy) {
                         Ok(signals) => self.signals = signals,
@@ -260,11 +262,14 @@ impl ScheduleTask {
     /// What the record says about the policy: suspended by hand, and how long a backup takes.
     fn apply_record(&mut self) {
         self.policy.suspend = self.schedule.spec.suspend || self.record.suspended;
-        self.policy.expected_duration = self
-            .record
-            .last_successful
-            .as_ref()
-            .map(GoodBackup::duration);
+        // Before there is anything to expect it from, the last one stands for the next.
+        let expected = self.record.expected(self.db_size).map(|expected| {
+            SignedDuration::from_millis((1000.0 * expected.seconds.likely.min(1e9)) as i64)
+        });
+        self.policy.expected_duration = expected.or_else(|| {
+            let last = self.record.last_successful.as_ref();
+            last.map(GoodBackup::duration)
+        });
     }
 
     fn pause(&self, now: Timestamp) -> Duration {

@@ -70,7 +70,10 @@ impl ScheduleTask {
             status,
             db_size: observed.db_size,
             revision: observed.revision,
-            signal: format!("{:?}", observed.report.source),
+            signal: format!(
+                "{:?}: {} ({})",
+                observed.report.source, observed.report.signal, observed.report.why
+            ),
             signal_warnings: warnings,
             backups: report::drawn_backups(&self.backups, &self.record),
             rates: report::drawn_rates(&observed.series, report::drawn_span(&self.policy), now),
@@ -78,6 +81,20 @@ impl ScheduleTask {
             cron_slots: report::drawn_slots(&self.policy, now),
         };
         state.expected = self.record.expected(self.db_size);
+        if let Some(expected) = state.expected {
+            let limit = self
+                .schedule
+                .spec
+                .backup_template
+                .spec
+                .active_deadline_seconds;
+            if expected.seconds.high > limit as f64 {
+                state.signal_warnings.push(format!(
+                    "the next backup may take {:.0} s, longer than activeDeadlineSeconds ({limit}) allows: raise it",
+                    expected.seconds.high
+                ));
+            }
+        }
         let cadence = self.cadence();
         let cluster = self.services.cluster_name();
         meter::looked(&self.services.metrics, &cluster, &state, decision, cadence);

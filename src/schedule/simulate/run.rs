@@ -3,13 +3,13 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::schedule::advance::advance;
 use crate::schedule::backtest::{Archive, Study};
 use crate::schedule::decide::{self, Observation, Source, Verdict};
 use crate::schedule::history::{History, instant_of};
 use crate::schedule::plan::{Mode, Reason};
 use crate::schedule::policy::Policy;
 use crate::schedule::state::State;
+use crate::schedule::tick;
 use crate::signals::series::Series;
 
 /// What may decide in a simulation.
@@ -75,7 +75,7 @@ pub fn deployed(series: &Series, policy: &Policy, name: PolicyName, study: &Stud
     };
     for cell in 0..history.len() {
         let now = instant_of(history.time_of(cell));
-        advance(policy, &mut state, &history, &mut archive, now);
+        tick::prepare(policy, &mut state, &history, &mut archive, now);
         hold_mode(&mut state, name);
         let verdict = decide::verdict(policy, &state, &history, &Observation::default(), now);
         run.by_model += usize::from(verdict.source == Source::Model);
@@ -88,7 +88,6 @@ pub fn deployed(series: &Series, policy: &Policy, name: PolicyName, study: &Stud
                 reason: verdict.choice.reason,
             });
             state.backup_succeeded(now, None);
-            decide::fix_interval(policy, &mut state, &history, now);
         }
     }
     run
