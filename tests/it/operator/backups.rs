@@ -97,7 +97,7 @@ fn another_namespace_uses_its_own_things_and_none_of_the_operators() {
 #[test]
 fn a_bad_object_holds_up_no_other_and_says_what_to_do_next() {
     let site = Site::new(Kubernetes::start());
-    let _operator = site.operator("one", "operator: {concurrency: 1}");
+    let _operator = site.operator("one", "operator: {concurrency: 2}");
     let nowhere = "executor: InProcess, storageLocation: {provider: S3, bucket: backups, region: r, endpoint: 'http://127.0.0.1:9', addressing: Path, credentialsSecret: s3}";
     site.backup("guardian", "dead-store", nowhere);
     site.backup("guardian", "no-such-secret", "executor: InProcess, storageLocation: {provider: S3, bucket: b, region: r, credentialsSecret: none}");

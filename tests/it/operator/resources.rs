@@ -24,7 +24,7 @@ fn every_sample_of_the_founding_documents_applies_unchanged() {
     for name in ["egb", "etcdbkp", "egr", "egs", "etcdguardian"] {
         cluster.kubectl(&["get", name, "-A"]);
     }
-    let columns = cluster.kubectl(&["get", "egs", "-n", "default"]);
+    let columns = cluster.kubectl(&["get", "egs", "-n", "guardian"]);
     let heads: Vec<&str> = columns.lines().next().unwrap().split_whitespace().collect();
     assert_eq!(
         heads,
