@@ -148,6 +148,8 @@ fn roles() -> String {
             "etcdguardian",
             "--namespace",
             "guardian",
+            "--kube-version",
+            "1.34.0",
             "--show-only",
             "templates/rbac.yaml",
         ])
