@@ -343,7 +343,7 @@ fn each_part_is_worth_what_the_card_says() {
     let table = format!(
         "whole {whole:.2?}\nno Fourier {no_clock:.2?}\nno forecast {no_forecast:.2?}\ninterval fixed {fixed:.2?}\nno calibration {uncalibrated:.2?}"
     );
-    println!("{table}");
+    eprintln!("{table}");
     // An uncalibrated κ of 1 is far too careful; an interval fixed at the backup cannot follow; a forecast adds little.
     assert!(whole.0 >= uncalibrated.0 + 5.0, "{table}");
     assert!(uncalibrated.1 <= 0.95, "{table}");
