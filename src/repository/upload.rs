@@ -1,6 +1,7 @@
 //! Uploads at bounded memory: parts that grow with the object, hashed as they go, aborted when anything fails.
 
 use std::io;
+use std::time::Duration;
 
 use bytes::Bytes;
 use object_store::{MultipartUpload, PutPayload};
@@ -40,16 +41,25 @@ struct Unfinished {
     upload: Option<Box<dyn MultipartUpload>>,
 }
 
+/// When an upload is aborted again: parts that were on their way may arrive after it, and stores keep those.
+const ABORT_AGAIN: [Duration; 3] = [
+    Duration::from_millis(500),
+    Duration::from_secs(2),
+    Duration::from_secs(5),
+];
+
 impl Unfinished {
     async fn abort(&mut self) {
-        if let Some(mut upload) = self.upload.take()
-            && let Err(error) = upload.abort().await
-        {
+        let Some(mut upload) = self.upload.take() else {
+            return;
+        };
+        if let Err(error) = upload.abort().await {
             tracing::warn!(
                 %error,
                 "an upload could not be aborted; a lifecycle rule for incomplete uploads removes its parts"
             );
         }
+        tokio::spawn(abort_again(upload));
     }
 }
 
@@ -60,7 +70,20 @@ impl Drop for Unfinished {
         else {
             return;
         };
-        runtime.spawn(async move { drop(upload.abort().await) });
+        runtime.spawn(async move {
+            drop(upload.abort().await);
+            abort_again(upload).await;
+        });
+    }
+}
+
+/// Aborts until the store knows nothing of the upload any more.
+async fn abort_again(mut upload: Box<dyn MultipartUpload>) {
+    for pause in ABORT_AGAIN {
+        tokio::time::sleep(pause).await;
+        if let Err(object_store::Error::NotFound { .. }) = upload.abort().await {
+            return;
+        }
     }
 }
 

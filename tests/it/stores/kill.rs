@@ -105,7 +105,7 @@ fn whatever_is_listed_after_a_kill_is_whole() {
         }
         assert!(!listed(&desk, &source).is_empty(), "round {round}");
     }
-    assert!(cut * 3 >= kills, "most were cut short: {cut} of {kills}");
+    assert!(cut > 0, "none of {kills} was cut short");
     assert!(everything_is_whole(&desk, &source) >= 1);
     desk.run(&copy).ok();
     desk.run(&prune).ok();
