@@ -12,7 +12,7 @@ use super::context::Context;
 use super::output::{self, Format};
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
-use crate::repository::{Catalog, Manifest, Repository, SilentObserver};
+use crate::repository::{Catalog, Kind, Manifest, Repository, SilentObserver};
 
 /// Backups by hand, and what a repository holds.
 #[derive(Debug, Args)]
@@ -42,7 +42,7 @@ enum Verb {
 /// Which repository, and which cluster in it.
 #[derive(Debug, Clone, Args)]
 pub struct RepositoryFlags {
-    /// The store, as s3://bucket/prefix or file:///dir; the config's when absent.
+    /// The store, as s3://bucket/prefix?endpoint=URL&region=R or file:///dir; the config's when absent.
     #[arg(long, value_name = "URL")]
     pub from: Option<String>,
     /// Only this etcd cluster, by its hexadecimal id.
@@ -127,9 +127,7 @@ pub struct Show {
 pub struct BackupView {
     id: String,
     kind: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
     base: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     start_revision: Option<i64>,
     revision: i64,
     time: Timestamp,
@@ -274,14 +272,29 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
         ),
         ("taken", output::moment(manifest.created)),
         ("revision", manifest.revision.to_string()),
-        ("compacted", manifest.compact_revision.to_string()),
-        ("keys", manifest.key_count.to_string()),
+    ];
+    match manifest.kind {
+        Kind::Increment => {
+            if let Some(first) = manifest.start_revision {
+                pairs.push(("from", first.to_string()));
+            }
+            if let Some(chain) = &manifest.chain {
+                pairs.push(("base", chain.base.clone()));
+            }
+        }
+        Kind::Full => pairs.extend([
+            ("compacted", manifest.compact_revision.to_string()),
+            ("keys", manifest.key_count.to_string()),
+        ]),
+        Kind::Export => {}
+    }
+    pairs.extend([
         ("size", output::bytes(manifest.raw_size)),
         ("stored", output::bytes(manifest.stored_size)),
         ("level", manifest.level.to_string()),
         ("sha256", manifest.plain_sha256.clone()),
         ("etcd", manifest.etcd_version.clone()),
-    ];
+    ]);
     if let Some(hash) = &manifest.hash_kv {
         let at = format!("{} (compacted {})", hash.revision, hash.compact_revision);
         pairs.push(("hashkv", format!("{} at revision {at}", hash.hash)));

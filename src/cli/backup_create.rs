@@ -29,7 +29,7 @@ pub struct Create {
     mode: Option<Mode>,
     #[command(flatten)]
     etcd: EtcdFlags,
-    /// The store, as s3://bucket/prefix or file:///dir; the schedule's or the config's when absent.
+    /// The store, as s3://bucket/prefix?endpoint=URL&region=R or file:///dir; the schedule's or the config's when absent.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
     /// Take what this schedule of the manifests folder takes, as NAME or NAMESPACE/NAME.

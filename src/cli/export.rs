@@ -31,7 +31,7 @@ use crate::seal::{Sealer, Unsealer};
 pub struct Export {
     /// Its name; export- and the time unless given.
     name: Option<String>,
-    /// The store, as s3://bucket/prefix or file:///dir; the config's when absent.
+    /// The store, as s3://bucket/prefix?endpoint=URL&region=R or file:///dir; the config's when absent.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
     /// Only this namespace's objects; may be given more than once.

@@ -46,15 +46,8 @@ pub enum OperatorError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The listener.
-    #[error(
-        "cannot listen on {listen}: free that address, or set serve.listen to another, or to \"\" for none"
-    )]
-    Listen {
-        /// The address.
-        listen: String,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] serve::ListenError),
     /// Another replica may lead now.
     #[error("the lease is lost: {0}; another replica takes over, and this process ends")]
     LeaseLost(String),
@@ -70,7 +63,7 @@ impl OperatorError {
     /// How a caller should treat the error.
     pub fn class(&self) -> ErrorClass {
         match self {
-            Self::Client(_) | Self::Resources(_) | Self::Listen { .. } => ErrorClass::Failed,
+            Self::Client(_) | Self::Resources(_) | Self::Listen(_) => ErrorClass::Failed,
             Self::State(error) => error.class(),
             Self::LeaseLost(_) => ErrorClass::Locked,
             Self::Superseded { .. } => ErrorClass::Refused,
@@ -146,8 +139,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
     let server = if listen.is_empty() {
         None
     } else {
-        let server = serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await;
-        Some(server.map_err(|source| OperatorError::Listen { listen, source })?)
+        Some(serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await?)
     };
     if let Some(server) = &server {
         tracing::info!("status page and metrics on http://{}", server.address);

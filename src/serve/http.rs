@@ -56,6 +56,17 @@ struct Shown {
     ready: watch::Receiver<bool>,
 }
 
+/// The address that was to be served on cannot be had.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "cannot listen on {listen}: free that address, or set serve.listen to another, or to \"\" for none"
+)]
+pub struct ListenError {
+    listen: String,
+    #[source]
+    source: std::io::Error,
+}
+
 /// Starts the listener on `listen`. `ready` says whether the loop works.
 ///
 /// # Errors
@@ -65,14 +76,13 @@ pub async fn start(
     metrics: Arc<Metrics>,
     status: watch::Receiver<StatusSnapshot>,
     ready: watch::Receiver<bool>,
-) -> std::io::Result<Server> {
-    let listener = TcpListener::bind(listen).await.map_err(|error| {
-        std::io::Error::new(
-            error.kind(),
-            format!("cannot listen on '{listen}': {error}; set serve.listen to a free address, or to '' for none"),
-        )
-    })?;
-    let address = listener.local_addr()?;
+) -> Result<Server, ListenError> {
+    let refused = |source| ListenError {
+        listen: listen.to_owned(),
+        source,
+    };
+    let listener = TcpListener::bind(listen).await.map_err(refused)?;
+    let address = listener.local_addr().map_err(refused)?;
     let router = router(Shown {
         metrics,
         status,

@@ -14,7 +14,7 @@ mod metrics;
 mod series;
 
 pub use families::{CONTENT_TYPE, Metrics};
-pub use http::{Server, start};
+pub use http::{ListenError, Server, start};
 pub use labels::{BackupLabels, ScheduleLabels};
 
 /// Everything that the page shows.

@@ -42,14 +42,8 @@ pub enum LoopError {
     #[error(transparent)]
     State(#[from] StateError),
     /// The listener.
-    #[error(
-        "cannot listen on {listen}: free that address, or set serve.listen to another, or to \"\" for none"
-    )]
-    Listen {
-        listen: String,
-        #[source]
-        source: std::io::Error,
-    },
+    #[error(transparent)]
+    Listen(#[from] serve::ListenError),
 }
 
 impl LoopError {
@@ -58,7 +52,7 @@ impl LoopError {
         match self {
             Self::Missing { .. } => ErrorClass::Usage,
             Self::State(error) => error.class(),
-            Self::Listen { .. } => ErrorClass::Failed,
+            Self::Listen(_) => ErrorClass::Failed,
         }
     }
 }
@@ -113,8 +107,7 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
     let server = if listen.is_empty() || start.once {
         None
     } else {
-        let server = serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await;
-        Some(server.map_err(|source| LoopError::Listen { listen, source })?)
+        Some(serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await?)
     };
     let services = Arc::new(Services {
         trust: Trust::Everyone,

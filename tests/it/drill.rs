@@ -1,10 +1,15 @@
 //! `drill` against real backups: it proves a good one down to a booted etcd, finds out a bad one, and leaves nothing behind.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
 use crate::backup::{Desk, data_file, files, flip};
 use crate::run::Site;
-use crate::support::{Etcd, Ran, tool, until};
+use crate::support::{Etcd, Ran, tool, until, until_within};
+
+/// For what needs the next minute of the clock.
+const MINUTES: Duration = Duration::from_secs(180);
 
 struct Yard {
     desk: Desk,
@@ -129,7 +134,7 @@ fn a_schedule_drills_its_newest_backup_and_says_when_it_fails() {
         drill.is_object().then_some(drill)
     };
     // A slot comes within a minute, and a drill takes seconds.
-    let drilled = until_minutes("the drill succeeded", || {
+    let drilled = until_within(MINUTES, "the drill succeeded", || {
         status().filter(|drill| drill["lastSuccessfulTime"].is_string())
     });
     assert_eq!(drilled["level"], "Drilled", "{drilled}");
@@ -138,7 +143,7 @@ fn a_schedule_drills_its_newest_backup_and_says_when_it_fails() {
     let config = std::fs::read_to_string(site.config()).unwrap();
     std::fs::write(site.config(), config.replace(&binary, "/bin/false")).unwrap();
     let _again = site.start();
-    let failed = until_minutes("the drill failed", || {
+    let failed = until_within(MINUTES, "the drill failed", || {
         status().filter(|drill| drill["message"].is_string())
     });
     assert!(
@@ -150,19 +155,4 @@ fn a_schedule_drills_its_newest_backup_and_says_when_it_fails() {
         let text = std::fs::read_to_string(site.path("state/status.json")).ok()?;
         text.contains("DrillFailed").then_some(())
     });
-}
-
-/// As `until`, for what needs the next minute of the clock.
-fn until_minutes<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(180);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(
-            std::time::Instant::now() < deadline,
-            "{what}: not within three minutes"
-        );
-        std::thread::sleep(std::time::Duration::from_millis(200));
-    }
 }

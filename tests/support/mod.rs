@@ -20,7 +20,7 @@ pub use etcd::Etcd;
 pub use http::http;
 pub use kubernetes::Kubernetes;
 pub use pki::Pki;
-pub use process::{Process, free_port, until};
+pub use process::{Process, free_port, until, until_within};
 pub use prometheus::Prometheus;
 pub use servers::{Mailpit, SlackFake, Toxiproxy, Versitygw};
 pub use stores::{Azurite, GcsFake, KmsFake, OssGate, block_on, location};

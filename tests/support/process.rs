@@ -23,16 +23,21 @@ pub fn free_port() -> u16 {
 }
 
 /// Asks until the answer is `Some`, every 20 ms, for a minute at most; `what` is named when it never comes.
-pub fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
+    until_within(PATIENCE, what, ask)
+}
+
+/// As `until`, for what takes longer.
+pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
         if let Some(answer) = ask() {
             return answer;
         }
         assert!(
-            start.elapsed() < PATIENCE,
+            start.elapsed() < patience,
             "{what}: not within {} s",
-            PATIENCE.as_secs()
+            patience.as_secs()
         );
         std::thread::sleep(Duration::from_millis(20));
     }

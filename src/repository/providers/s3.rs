@@ -13,7 +13,13 @@ pub(super) fn open(
     location: &StorageLocation,
     secret: Option<&Secret>,
 ) -> Result<AmazonS3, RepositoryError> {
-    let mut builder = match secret.filter(|secret| secret.bytes("access-key-id").is_some()) {
+    let keys = secret.filter(|secret| secret.bytes("access-key-id").is_some());
+    let mut location = location.clone();
+    if keys.is_none() && location.endpoint.is_none() {
+        location.endpoint = endpoint_of_environment();
+    }
+    let location = &location;
+    let mut builder = match keys {
         // The environment says how this machine or pod gets its identity: IRSA, EKS pod identity, ECS, IMDS, or keys.
         None => AmazonS3Builder::from_env(),
         Some(secret) => {
@@ -68,6 +74,14 @@ pub(super) fn open(
         .with_credentials(identity.credentials().clone())
         .with_http_connector(connector);
     built(location, builder.build())
+}
+
+/// Where AWS's own tools go when no endpoint is named. Keys of a Secret are never sent there.
+fn endpoint_of_environment() -> Option<String> {
+    ["AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"]
+        .iter()
+        .filter_map(|name| std::env::var(name).ok())
+        .find(|endpoint| !endpoint.is_empty())
 }
 
 fn region_of(builder: &AmazonS3Builder) -> String {

@@ -9,23 +9,10 @@ use super::{Cluster, TERM};
 use crate::snapshot::bolt::build::{BuildError, ImageBuilder};
 use crate::snapshot::bolt::{Database, Fault, Row};
 use crate::snapshot::mvcc::crc::Crc;
-use crate::snapshot::mvcc::{KEY_BUCKET, KeyValue, LEASE_BUCKET, RowKey};
+use crate::snapshot::mvcc::{BUCKETS, KEY_BUCKET, KeyValue, LEASE_BUCKET, RowKey};
 
 /// Seconds that a lease lives whose own length of life is not in the snapshot any more.
 pub const MISSING_LEASE_TTL: u64 = 3600;
-/// Every bucket that etcd expects.
-const BUCKETS: [&[u8]; 10] = [
-    b"alarm",
-    b"auth",
-    b"authRoles",
-    b"authUsers",
-    b"cluster",
-    b"key",
-    b"lease",
-    b"members",
-    b"members_removed",
-    b"meta",
-];
 
 /// What becomes of the rows.
 #[derive(Debug, Clone, Copy)]

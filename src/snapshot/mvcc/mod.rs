@@ -21,3 +21,16 @@ pub const KEY_BUCKET: &[u8] = b"key";
 pub const META_BUCKET: &[u8] = b"meta";
 /// The bucket of leases.
 pub const LEASE_BUCKET: &[u8] = b"lease";
+/// The buckets that etcd 3.4 to 3.7 make.
+pub const BUCKETS: [&[u8]; 10] = [
+    b"alarm",
+    b"auth",
+    b"authRoles",
+    b"authUsers",
+    b"cluster",
+    b"key",
+    b"lease",
+    b"members",
+    b"members_removed",
+    b"meta",
+];

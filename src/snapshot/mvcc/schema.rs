@@ -4,25 +4,12 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::LEASE_BUCKET;
 use super::proto::{Field, Fields};
 use super::revision::RowKey;
+use super::{BUCKETS, LEASE_BUCKET};
 use crate::snapshot::bolt::{Bucket, Database, Row};
 use crate::snapshot::findings::Findings;
 
-/// The buckets that etcd 3.4 to 3.7 make.
-const BUCKETS: [&[u8]; 10] = [
-    b"alarm",
-    b"auth",
-    b"authRoles",
-    b"authUsers",
-    b"cluster",
-    b"key",
-    b"lease",
-    b"members",
-    b"members_removed",
-    b"meta",
-];
 /// Those without which it is no etcd database.
 const REQUIRED: [&[u8]; 2] = [b"key", b"meta"];
 /// Clusters have seven members at most; beyond this the lists are not kept, so that a hostile file cannot fill the memory.

@@ -6,7 +6,9 @@ use etcdguardian::repository::{Repository, SilentObserver};
 use serde_json::json;
 
 use super::{Place, bytes, manifest, oss_of, put};
-use crate::support::{OssGate, Pki, Process, Versitygw, block_on, free_port, location};
+use crate::support::{
+    OssGate, Pki, Process, Versitygw, block_on, free_port, guardian_command, location,
+};
 
 /// A server that writes down what it is asked and says yes.
 struct Recorder {
@@ -333,4 +335,21 @@ fn a_store_that_ignores_conditions_is_found_out() {
         let repository = Repository::over(store, &place.location, Arc::new(SilentObserver));
         assert!(!repository.probe().await.unwrap().create_only);
     });
+}
+
+#[test]
+fn without_an_endpoint_of_its_own_a_bucket_is_sought_where_the_environment_says() {
+    let server = Versitygw::start(&["backups"]);
+    let output = guardian_command()
+        .envs([
+            ("AWS_ENDPOINT_URL", server.url.as_str()),
+            ("AWS_ACCESS_KEY_ID", "vgw"),
+            ("AWS_SECRET_ACCESS_KEY", "vgwsecret"),
+        ])
+        .args(["backup", "list", "--from", "s3://backups/p"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("holds no backup yet"), "{said}");
 }
