@@ -8,13 +8,14 @@ IMG       ?= etcdguardian:dev
 TAG       := $(lastword $(subst :, ,$(IMG)))
 NAMESPACE ?= etcdguardian
 CONFIG    ?= guardian.yaml
+OUT       ?= target/etcdguardian-image.tar
 SIZES     ?= 100M
 SECONDS   ?= 60
 BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build image clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,11 +73,18 @@ undeploy: ## takes the chart away; CustomResourceDefinitions and backups stay
 docker-build: ## the container image: make docker-build IMG=registry.example.com/etcdguardian:1.0
 	docker build -t $(IMG) .
 
+image: ## the same as an archive, made without a container engine: make image IMG=registry.example.com/etcdguardian:1.0 OUT=image.tar
+	cargo build --locked --profile dist
+	tools/image.sh $(OUT) $(IMG) target/dist/etcdguardian
+
 bench: ## etcdguardian beside etcd's own tools, in minutes: make bench SIZES=100M,1G
 	tests/tools/get-tools.sh system etcd37 bbolt
 	BENCH_SIZES=$(SIZES) cargo bench --locked --bench peers
 
-e2e: demo ## end to end: for now this is the demo's run, without Kubernetes
+e2e: ## end to end on a real one-node cluster, made and removed here: installed by helm, backed up, destroyed, restored; needs root
+	tests/tools/get-tools.sh e2e
+	cargo test --locked --no-run
+	tests/e2e/run.sh
 
 fuzz: ## libFuzzer over each parser of outside bytes: make fuzz SECONDS=600
 	for target in $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs))); do fuzz/run.sh $$target $(SECONDS); done

@@ -83,9 +83,13 @@ impl Cron {
     /// Named ones for a wrong number of fields, unreadable fields, dates that never come and unknown zones.
     pub fn parse(expression: &str, zone: &str) -> Result<Self, CronError> {
         let zone_name = if zone.is_empty() { "UTC" } else { zone };
-        let zone = TimeZone::get(zone_name).map_err(|_| CronError::UnknownZone {
-            zone: zone_name.to_owned(),
-        })?;
+        let zone = match zone_name {
+            // Known to everyone, also where the system has no time zones, as in a container with nothing else in it.
+            "UTC" => TimeZone::UTC,
+            _ => TimeZone::get(zone_name).map_err(|_| CronError::UnknownZone {
+                zone: zone_name.to_owned(),
+            })?,
+        };
         let text = expression.trim();
         let schedules = six_field_forms(text)?
             .iter()

@@ -6,7 +6,7 @@
 #   get-tools.sh --list       every name
 #
 # They go to ${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}, binaries to its bin/. Nothing else on the machine changes, but for
-# `system` and `chromium`, which install distribution packages when they are absent. Anything that goes wrong ends it with a message.
+# `system`, `node` and `chromium`, which install distribution packages when they are absent. Anything that goes wrong ends it with a message.
 #
 # Sources are package registries only, everything pinned:
 #   Go      the module's zip by its h1: hash below, its dependencies by the go.sum inside that zip;
@@ -129,6 +129,22 @@ get_system() {
   if [ ${#missing[@]} -eq 0 ]; then return; fi
   apt_update
   as_root apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null || die "apt-get install ${missing[*]}"
+  log "installed ${missing[*]}"
+}
+
+# What a Kubernetes node runs pods with. Any containerd and CNI plugins will do; the distribution's where there are none.
+get_node() {
+  local missing=() pair
+  export PATH=$PATH:/usr/sbin:/sbin
+  for pair in containerd:containerd ctr:containerd runc:runc iptables:iptables ip:iproute2 openssl:openssl sysctl:procps; do
+    command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
+  done
+  [ -x /opt/cni/bin/bridge ] || [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
+  [ -d /usr/share/zoneinfo/Europe ] || missing+=(tzdata)
+  if [ ${#missing[@]} -eq 0 ]; then return; fi
+  apt_update
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null ||
+    die "apt-get install ${missing[*]}"
   log "installed ${missing[*]}"
 }
 
@@ -309,6 +325,7 @@ get_notebooks() {
 
 # Groups.
 get_etcd() { get etcd34 etcd35 etcd36 etcd37; }
+get_e2e() { get system etcd36 versitygw helm cluster node; } # tests/e2e
 get_stores() { get versitygw minio fake-gcs-server azurite; }
 get_demo() { get system etcd36 mailpit versitygw; } # demo/demo.sh adds prometheus when there is none on PATH
 

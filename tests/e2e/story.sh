@@ -1,0 +1,86 @@
+# Runs inside the namespaces that run.sh makes: a cluster comes up, EtcdGuardian is installed by helm, a schedule backs a
+# three-member etcd up through Jobs, its data is destroyed, and an EtcdRestore brings every key back.
+# shellcheck shell=bash
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+# shellcheck source=cluster.sh
+. "$here/cluster.sh"
+trap 'code=$?; [ "$code" = 0 ] || diagnose; exit "$code"' EXIT
+
+say "a cluster of one node"
+cluster_up
+
+say "images, made without a container engine"
+image etcdguardian:e2e "$BINARY" etcdguardian
+image etcd:3.6.16 "$TOOLS/etcd-3.6" etcd
+
+say "a store, and an etcd of three members"
+mkdir -p "$W/store/backups" "$W/volumes"/{0,1,2} "$W/iam"
+background versitygw env ROOT_ACCESS_KEY_ID=vgw ROOT_SECRET_ACCESS_KEY=vgwsecret \
+  "$TOOLS/versitygw" --port "$node:7070" --access vgw --secret vgwsecret --iam-dir "$W/iam" --quiet posix "$W/store"
+kubectl create namespace shop >/dev/null
+kubectl create namespace etcdguardian >/dev/null
+for namespace in shop etcdguardian; do
+  kubectl -n "$namespace" create secret generic s3 --from-literal=access-key-id=vgw --from-literal=secret-access-key=vgwsecret >/dev/null
+done
+sed "s#VOLUMES#$W/volumes#" "$here/etcd.yaml" | kubectl apply -f - >/dev/null
+etcdctl() { "$TOOLS/etcdctl-3.6" --endpoints=http://10.96.1.10:2379,http://10.96.1.11:2379,http://10.96.1.12:2379 "$@"; }
+
+say "the chart, by helm"
+export HELM_CACHE_HOME=$W/helm HELM_CONFIG_HOME=$W/helm HELM_DATA_HOME=$W/helm
+chart=(helm upgrade --install etcdguardian "$REPOSITORY/charts/etcdguardian" --namespace etcdguardian --wait --timeout 120s
+  --set image.repository=etcdguardian,image.tag=e2e,image.pullPolicy=Never --set schedules.main=null
+  --set "storage.s3.enabled=true,storage.s3.bucket=backups,storage.s3.region=us-east-1,storage.s3.endpoint=http://$node:7070,storage.s3.credentialsSecret=s3")
+"${chart[@]}" >"$W/helm.log" 2>&1 || {
+  cat "$W/helm.log" >&2
+  die "helm install"
+}
+until_ok 120 "three members" kubectl -n shop rollout status statefulset/etcd --timeout=1s
+until_ok 60 "a quorum" etcdctl endpoint health
+
+say "five hundred keys"
+for batch in 0 1 2 3 4; do
+  {
+    echo
+    for i in $(seq 100); do echo "put /registry/shop/$batch-$i value-$batch-$i"; done
+    printf '\n\n'
+  } | etcdctl txn >/dev/null
+done
+keys() { etcdctl get --prefix /registry/ | sha256sum; }
+[ "$(etcdctl get --prefix /registry/ --count-only --write-out=fields | awk '/Count/ { print $3 }')" = 500 ] || die "the keys are not there"
+before=$(keys)
+
+say "a schedule backs it up, in Jobs"
+kubectl apply -f "$here/schedule.yaml" >/dev/null
+completed() { [ -n "$(kubectl -n shop get egb -o jsonpath='{.items[?(@.status.phase=="Completed")].metadata.name}')" ]; }
+until_ok 120 "a completed backup" completed
+backup=$(kubectl -n shop get egb -o jsonpath='{.items[0].metadata.name}')
+field() { kubectl -n shop get "$1" "$2" -o jsonpath="{$3}"; }
+level=$(field egb "$backup" .status.validationResult.level)
+[ "$level" = Consistent ] || die "$backup is proved to level '$level' only"
+until_ok 60 "the end of its Job" kubectl -n etcdguardian wait --for=condition=Complete --timeout=1s "job/eg-backup-$(field egb "$backup" .metadata.uid)-1"
+[ -n "$(find "$W/store/backups" -name manifest.json)" ] || die "the store holds no manifest"
+
+say "the data of all three members is destroyed"
+rm -rf "$W/volumes"/*/*
+kubectl -n shop delete pods --all --force --grace-period=0 >/dev/null 2>&1
+empty() { [ "$(etcdctl get --prefix /registry/ --count-only --write-out=fields | awk '/Count/ { print $3 }')" = 0 ]; }
+until_ok 120 "an etcd that knows nothing" empty
+
+say "an EtcdRestore brings it back"
+sed "s/BACKUP/$backup/" "$here/restore.yaml" | kubectl apply -f - >/dev/null
+restored() { case $(field egr comeback .status.phase) in Completed | Failed | Aborted) ;; *) return 1 ;; esac }
+until_ok 240 "the end of the restore" restored
+[ "$(field egr comeback .status.phase)" = Completed ] || die "the restore: $(field egr comeback .status.message)"
+[ "$(keys)" = "$before" ] || die "the keys are not what they were"
+until_ok 60 "three members" kubectl -n shop rollout status statefulset/etcd --timeout=1s
+members=$(etcdctl member list | grep -c started)
+[ "$members" = 3 ] || die "$members members have started"
+ls -d "$W"/volumes/0/*before-* >/dev/null || die "the old data was not kept"
+
+say "an upgrade keeps what there is, and so does taking the chart away"
+"${chart[@]}" --set operator.concurrency=2 >"$W/helm.log" 2>&1 || die "helm upgrade: $(cat "$W/helm.log")"
+helm uninstall etcdguardian --namespace etcdguardian --wait --timeout 60s >/dev/null 2>&1
+[ "$(field egb "$backup" .status.phase)" = Completed ] || die "the backup's object is gone with the chart"
+
+say "done: 500 keys back in three members"
