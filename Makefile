@@ -15,7 +15,7 @@ BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build image clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build image footprint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +76,10 @@ docker-build: ## the container image: make docker-build IMG=registry.example.com
 image: ## the same as an archive, made without a container engine: make image IMG=registry.example.com/etcdguardian:1.0 OUT=image.tar
 	cargo build --locked --profile dist
 	tools/image.sh $(OUT) $(IMG) target/dist/etcdguardian
+
+footprint: build ## what the idle operator takes with 1,000 schedules loaded: memory, and share of a core
+	tests/tools/get-tools.sh etcd36 k8s
+	tests/e2e/footprint.sh $(BINARY)
 
 bench: ## etcdguardian beside etcd's own tools, in minutes: make bench SIZES=100M,1G
 	tests/tools/get-tools.sh system etcd37 bbolt

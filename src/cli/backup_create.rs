@@ -13,6 +13,7 @@ use super::output::{self, Format};
 use super::progress::Bar;
 use super::{CliError, args::Global};
 use crate::api::{BackupMode, Encryption, ErrorClass, EtcdBackup, EtcdBackupSpec, validate_backup};
+use crate::pipeline::hooks::OnThisHost;
 use crate::pipeline::{self, Request, Services};
 use crate::repository::{Repository, SilentObserver};
 use crate::standalone::Desired;
@@ -98,6 +99,7 @@ impl Create {
         let services = Services {
             secrets: Arc::clone(&context.secrets),
             observer: Arc::new(SilentObserver),
+            commands: Arc::new(OnThisHost),
         };
         let bar = Bar::new(global, "connecting");
         let outcome = pipeline::run(&request, &services, &bar).await;

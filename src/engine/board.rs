@@ -134,9 +134,11 @@ impl Board {
             }
             parts.published = Some(Instant::now());
             parts.unpublished = false;
-            parts.snapshot.schedules = parts.schedules.values().cloned().collect();
-            parts.snapshot.stores = parts.stores.values().cloned().collect();
-            parts.snapshot.clone()
+            StatusSnapshot {
+                schedules: parts.schedules.values().cloned().collect(),
+                stores: parts.stores.values().cloned().collect(),
+                ..parts.snapshot.clone()
+            }
         };
         self.published.send_replace(snapshot);
     }

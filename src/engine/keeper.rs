@@ -18,7 +18,7 @@ pub struct Keeper {
 }
 
 struct Kept {
-    wanted: watch::Sender<EtcdBackupSchedule>,
+    wanted: watch::Sender<Arc<EtcdBackupSchedule>>,
     wishes: mpsc::Sender<Wish>,
     task: JoinHandle<()>,
 }
@@ -59,6 +59,7 @@ impl Keeper {
         name: ResourceName,
         schedule: EtcdBackupSchedule,
     ) -> Result<(), String> {
+        let schedule = Arc::new(schedule);
         let alive = self
             .tasks
             .get(&name)
@@ -77,7 +78,7 @@ impl Keeper {
             return Ok(());
         }
         let services = Arc::clone(&self.services);
-        let task = ScheduleTask::open(services, name.clone(), schedule.clone()).await?;
+        let task = ScheduleTask::open(services, name.clone(), Arc::clone(&schedule)).await?;
         let (wanted, wanted_receiver) = watch::channel(schedule);
         let (wishes, wishes_receiver) = mpsc::channel(8);
         let inbox = Inbox {

@@ -14,6 +14,7 @@ use crate::alert::{Alerter, Event, Facts, Kind, Subject};
 use crate::api::{ClusterConfig, EtcdBackupSpec, EtcdGuardianConfig};
 use crate::etcd::ConnectOptions;
 use crate::pipeline::Services as PipelineServices;
+use crate::pipeline::hooks::OnThisHost;
 use crate::repository::{Repository, RepositoryError, StoreObserver};
 use crate::secrets::Secrets;
 use crate::serve::Metrics;
@@ -136,6 +137,7 @@ impl Services {
         PipelineServices {
             secrets: Arc::clone(&self.secrets),
             observer: Arc::new(CountRequests(Arc::clone(&self.metrics))),
+            commands: Arc::new(OnThisHost),
         }
     }
 

@@ -1,7 +1,78 @@
-//! Conditions, the contract with tools: one entry a type, whose time of transition stays while its status stays. Pure.
+//! A status in the making, and its conditions, the contract with tools: one entry a type, whose time of transition stays while its
+//! status stays. Pure.
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::Resource;
+use kube::core::object::HasStatus;
+
+use crate::api::{EtcdBackupStatus, EtcdRestoreStatus};
+
+/// What every status has.
+pub trait Status: Clone + Default {
+    /// Its conditions.
+    fn conditions(&mut self) -> &mut Vec<Condition>;
+    /// The generation that it speaks of.
+    fn observed(&mut self) -> &mut Option<i64>;
+}
+
+impl Status for EtcdBackupStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+
+    fn observed(&mut self) -> &mut Option<i64> {
+        &mut self.observed_generation
+    }
+}
+
+impl Status for EtcdRestoreStatus {
+    fn conditions(&mut self) -> &mut Vec<Condition> {
+        &mut self.conditions
+    }
+
+    fn observed(&mut self) -> &mut Option<i64> {
+        &mut self.observed_generation
+    }
+}
+
+/// An object's status, and what changes it.
+pub struct Draft<S> {
+    /// As far as it is.
+    pub status: S,
+    /// The moment of the changes.
+    pub now: Timestamp,
+    generation: Option<i64>,
+}
+
+impl<S: Status> Draft<S> {
+    /// Starts from what the object says now.
+    pub fn of<K>(object: &K, now: Timestamp) -> Self
+    where
+        K: Resource + HasStatus<Status = S>,
+    {
+        let generation = object.meta().generation;
+        let mut status = object.status().cloned().unwrap_or_default();
+        *status.observed() = generation;
+        Self {
+            status,
+            now,
+            generation,
+        }
+    }
+
+    /// Says one thing.
+    pub fn say(&mut self, kind: &str, status: Option<bool>, reason: &str, message: &str) {
+        let said = Said {
+            kind,
+            status,
+            reason,
+            message,
+        };
+        let conditions = self.status.conditions();
+        say(conditions, &said, self.generation, self.now);
+    }
+}
 
 /// What is to be said of one type of condition.
 pub struct Said<'a> {

@@ -166,6 +166,8 @@ pub fn pod_spec(config: &JobConfig, container: Container, volumes: Vec<Volume>) 
     PodSpec {
         restart_policy: Some("Never".to_owned()),
         service_account_name: config.service_account_name.clone(),
+        // The account itself gives its token to nobody who does not ask.
+        automount_service_account_token: Some(true),
         image_pull_secrets: Some(
             secrets
                 .map(|name| LocalObjectReference { name: name.clone() })

@@ -10,6 +10,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::hooks::InPods;
 use super::job::REPORT_KEY;
 use super::labels::MANAGER;
 use super::report::{Outcome, Report};
@@ -70,6 +71,7 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
     let trust = trust_of(&told.config, &namespace);
     let own = told.config.cluster.clone().map(own_cluster);
     let tools = Tools {
+        commands: Arc::new(InPods::new(client.clone())),
         secrets: Arc::new(ClusterSecrets::new(client, namespace)),
         observer: Arc::new(Unheard),
         cluster_name: crate::engine::cluster_name(&told.config),

@@ -8,6 +8,7 @@ pub mod backup;
 mod conditions;
 mod context;
 mod discovery;
+mod hooks;
 pub mod job;
 mod job_process;
 pub mod labels;

@@ -10,6 +10,7 @@ use super::labels::SCHEDULE_ANNOTATION;
 use super::report::{Finished, Outcome};
 use crate::api::{ClusterConfig, EtcdBackup};
 use crate::cause::with_causes;
+use crate::pipeline::hooks::Commands;
 use crate::pipeline::{self, Completed, Progress, Recording, Request, Services, Stage};
 use crate::repository::StoreObserver;
 use crate::secrets::Secrets;
@@ -26,6 +27,8 @@ pub struct Tools {
     pub cluster: ClusterConfig,
     /// Folder for scratch files.
     pub scratch: PathBuf,
+    /// Runs the commands of hooks.
+    pub commands: Arc<dyn Commands>,
     /// What an incremental backup is cut from.
     pub recording: Recording,
 }
@@ -40,6 +43,7 @@ pub async fn back_up(
     let services = Services {
         secrets: tools.secrets,
         observer: tools.observer,
+        commands: tools.commands,
     };
     let request = Request {
         spec: backup.spec.clone(),

@@ -1,42 +1,83 @@
-//! Hooks: commands on this host and HTTP requests, each with a limit, before the backup and after its outcome is known.
+//! Hooks: commands and HTTP requests, each with a limit, before the work and after its outcome is known. Where a command runs, on
+//! this host or in a pod, is for the caller to say.
 
 use std::process::Stdio;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use serde::Serialize;
 use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
-use super::{PipelineError, Request};
+use super::Request;
 use crate::api::{ExecHook, Hook, HookKind, HttpHook, HumanDuration, OnError};
 
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
 /// How much of a failed command's last words is kept.
-const LAST_WORDS: usize = 200;
+pub const LAST_WORDS: usize = 200;
+
+/// Where the commands of hooks run.
+#[async_trait]
+pub trait Commands: Send + Sync {
+    /// Runs one to its end.
+    ///
+    /// # Errors
+    /// What went wrong, in a sentence.
+    async fn run(&self, exec: &ExecHook, told: &Told) -> Result<(), String>;
+}
+
+/// They run here, as whoever runs this process.
+pub struct OnThisHost;
+
+#[async_trait]
+impl Commands for OnThisHost {
+    async fn run(&self, exec: &ExecHook, told: &Told) -> Result<(), String> {
+        command(exec, told).await
+    }
+}
+
+/// A hook that must succeed and did not.
+#[derive(Debug)]
+pub struct HookFailed {
+    /// Which.
+    pub hook: String,
+    /// What went wrong.
+    pub problem: String,
+}
 
 /// What hooks are told: as JSON by HTTP, as `ETCDGUARDIAN_…` variables to a command.
 #[derive(Debug, Clone, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Told {
-    /// `preBackup` or `postBackup`.
+pub struct Told {
+    /// `preBackup`, `postBackup`, `preRestore` or `postRestore`.
     pub stage: &'static str,
     /// `Completed` or `Failed`, once it is known.
     pub outcome: Option<&'static str>,
     /// The error, or what was stored.
     pub message: Option<String>,
+    /// The object.
     pub name: String,
+    /// Its namespace.
     pub namespace: String,
+    /// The schedule that wanted it.
     pub schedule: Option<String>,
+    /// The etcd's name.
     pub cluster: String,
+    /// The attempt.
     #[serde(rename = "runID")]
     pub run_id: String,
+    /// The backup.
     pub id: Option<String>,
+    /// Where it is.
     pub location: Option<String>,
+    /// Its last revision, or the restored cluster's.
     pub revision: Option<i64>,
+    /// How far it is proved.
     pub level: Option<String>,
 }
 
 impl Told {
+    /// What is known before a backup.
     pub fn of(request: &Request, stage: &'static str) -> Self {
         Self {
             stage,
@@ -68,13 +109,20 @@ impl Told {
 }
 
 /// Runs the hooks in order; the first that must succeed and does not ends them. Returns what others said that failed.
-pub(super) async fn before(hooks: &[Hook], told: &Told) -> Result<Vec<String>, PipelineError> {
+///
+/// # Errors
+/// That first one.
+pub async fn before(
+    hooks: &[Hook],
+    told: &Told,
+    commands: &dyn Commands,
+) -> Result<Vec<String>, HookFailed> {
     let mut warnings = Vec::new();
     for hook in hooks {
-        if let Err(problem) = run(hook, told).await {
+        if let Err(problem) = run(hook, told, commands).await {
             match hook.on_error {
                 OnError::Fail => {
-                    return Err(PipelineError::Hook {
+                    return Err(HookFailed {
                         hook: hook.name.clone(),
                         problem,
                     });
@@ -89,23 +137,20 @@ pub(super) async fn before(hooks: &[Hook], told: &Told) -> Result<Vec<String>, P
 }
 
 /// Runs every hook whatever becomes of the others: the outcome stands, so a failure is only said.
-pub(super) async fn after(hooks: &[Hook], told: &Told) -> Vec<String> {
+pub async fn after(hooks: &[Hook], told: &Told, commands: &dyn Commands) -> Vec<String> {
     let mut warnings = Vec::new();
     for hook in hooks {
-        if let Err(problem) = run(hook, told).await {
-            tracing::warn!(hook = hook.name, problem, "a hook failed after the backup");
-            warnings.push(format!(
-                "hook '{}' failed after the backup: {problem}",
-                hook.name
-            ));
+        if let Err(problem) = run(hook, told, commands).await {
+            tracing::warn!(hook = hook.name, problem, "a hook failed after the work");
+            warnings.push(format!("hook '{}' failed afterwards: {problem}", hook.name));
         }
     }
     warnings
 }
 
-async fn run(hook: &Hook, told: &Told) -> Result<(), String> {
+async fn run(hook: &Hook, told: &Told, commands: &dyn Commands) -> Result<(), String> {
     match (hook.kind, &hook.exec, &hook.http) {
-        (HookKind::Exec, Some(exec), _) => limited(exec.timeout, command(exec, told)).await,
+        (HookKind::Exec, Some(exec), _) => limited(exec.timeout, commands.run(exec, told)).await,
         (HookKind::HTTP, _, Some(http)) => limited(http.timeout, request(http, told)).await,
         (HookKind::Exec, None, _) => Err("it has type Exec and no exec".to_owned()),
         (HookKind::HTTP, _, None) => Err("it has type HTTP and no http".to_owned()),
@@ -237,26 +282,43 @@ mod tests {
             seen.display()
         );
         let hooks = [exec(&script, None, OnError::Fail)];
-        assert!(before(&hooks, &told()).await.unwrap().is_empty());
+        assert!(
+            before(&hooks, &told(), &OnThisHost)
+                .await
+                .unwrap()
+                .is_empty()
+        );
         assert_eq!(std::fs::read_to_string(seen).unwrap(), "preBackup b r\n");
     }
 
     #[tokio::test]
     async fn a_failure_ends_the_backup_or_is_said_as_the_hook_wants() {
         let script = "echo it broke >&2; exit 3";
-        let error = before(&[exec(script, None, OnError::Fail)], &told()).await;
-        let words = error.unwrap_err().to_string();
+        let error = before(&[exec(script, None, OnError::Fail)], &told(), &OnThisHost).await;
+        let words = error.unwrap_err().problem;
         assert!(words.contains("it broke") && words.contains('3'), "{words}");
-        let said = before(&[exec(script, None, OnError::Continue)], &told()).await;
+        let said = before(
+            &[exec(script, None, OnError::Continue)],
+            &told(),
+            &OnThisHost,
+        )
+        .await;
         assert_eq!(said.unwrap().len(), 1);
         let slow = exec("sleep 60", Some("200ms"), OnError::Fail);
-        let words = before(&[slow], &told()).await.unwrap_err().to_string();
+        let words = before(&[slow], &told(), &OnThisHost)
+            .await
+            .unwrap_err()
+            .problem;
         assert!(words.contains("longer than 0.2 s"), "{words}");
         let all = [
             exec(script, None, OnError::Fail),
             exec(script, None, OnError::Fail),
         ];
-        assert_eq!(after(&all, &told()).await.len(), 2, "every hook runs after");
+        assert_eq!(
+            after(&all, &told(), &OnThisHost).await.len(),
+            2,
+            "every hook runs after"
+        );
     }
 
     #[tokio::test]
@@ -272,15 +334,25 @@ mod tests {
             .mount(&server)
             .await;
         let url = format!("{}/hook?token=hunter2", server.uri());
-        assert!(before(&[post(url.clone())], &told()).await.is_ok());
+        assert!(
+            before(&[post(url.clone())], &told(), &OnThisHost)
+                .await
+                .is_ok()
+        );
         server.reset().await;
-        let words = before(&[post(url)], &told()).await.unwrap_err().to_string();
+        let words = before(&[post(url)], &told(), &OnThisHost)
+            .await
+            .unwrap_err()
+            .problem;
         assert!(
             words.contains("404") && !words.contains("hunter2"),
             "{words}"
         );
         let nowhere = post("http://127.0.0.1:1/?token=hunter2".to_owned());
-        let words = before(&[nowhere], &told()).await.unwrap_err().to_string();
+        let words = before(&[nowhere], &told(), &OnThisHost)
+            .await
+            .unwrap_err()
+            .problem;
         assert!(!words.contains("hunter2"), "{words}");
     }
 }

@@ -3,7 +3,7 @@
 mod commit;
 mod error;
 pub mod export;
-mod hooks;
+pub mod hooks;
 mod increment;
 mod plan;
 mod prove;
@@ -35,6 +35,8 @@ pub struct Services {
     pub secrets: Arc<dyn Secrets>,
     /// Hears of every request to the store.
     pub observer: Arc<dyn StoreObserver>,
+    /// Runs the commands of hooks.
+    pub commands: Arc<dyn hooks::Commands>,
 }
 
 /// One backup that is wanted.

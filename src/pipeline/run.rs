@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::hooks::{self, Told};
+use super::hooks::{self, HookFailed, Told};
 use super::increment::{Outcome, Tools};
 use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
@@ -56,7 +56,12 @@ pub async fn run_recorded(
     let after = &request.spec.hooks.as_ref().unwrap_or(&none).post_backup;
     if !after.is_empty() {
         stages.begin(Stage::PostHooks);
-        let said = hooks::after(after, &told_outcome(request, &outcome)).await;
+        let said = hooks::after(
+            after,
+            &told_outcome(request, &outcome),
+            services.commands.as_ref(),
+        )
+        .await;
         if let Ok(completed) = &mut outcome {
             completed.warnings.extend(said);
         }
@@ -167,7 +172,11 @@ impl Attempt<'_> {
         if let Some(hooks) = spec.hooks.as_ref().filter(|h| !h.pre_backup.is_empty()) {
             self.stages.begin(Stage::PreHooks);
             let told = Told::of(self.request, "preBackup");
-            warnings.extend(hooks::before(&hooks.pre_backup, &told).await?);
+            let commands = self.services.commands.as_ref();
+            let said = hooks::before(&hooks.pre_backup, &told, commands).await;
+            warnings.extend(
+                said.map_err(|HookFailed { hook, problem }| PipelineError::Hook { hook, problem })?,
+            );
         }
         let mut promoted = None;
         if spec.backup_mode == BackupMode::Incremental {

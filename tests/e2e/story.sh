@@ -29,7 +29,7 @@ etcdctl() { "$TOOLS/etcdctl-3.6" --endpoints=http://10.96.1.10:2379,http://10.96
 say "the chart, by helm"
 export HELM_CACHE_HOME=$W/helm HELM_CONFIG_HOME=$W/helm HELM_DATA_HOME=$W/helm
 chart=(helm upgrade --install etcdguardian "$REPOSITORY/charts/etcdguardian" --namespace etcdguardian --wait --timeout 120s
-  --set image.repository=etcdguardian,image.tag=e2e,image.pullPolicy=Never --set schedules.main=null
+  --set image.repository=etcdguardian,image.tag=e2e,image.pullPolicy=Never --set schedules.main=null,operator.execHooks=true
   --set "storage.s3.enabled=true,storage.s3.bucket=backups,storage.s3.region=us-east-1,storage.s3.endpoint=http://$node:7070,storage.s3.credentialsSecret=s3")
 "${chart[@]}" >"$W/helm.log" 2>&1 || {
   cat "$W/helm.log" >&2
@@ -73,6 +73,9 @@ restored() { case $(field egr comeback .status.phase) in Completed | Failed | Ab
 until_ok 240 "the end of the restore" restored
 [ "$(field egr comeback .status.phase)" = Completed ] || die "the restore: $(field egr comeback .status.message)"
 [ "$(keys)" = "$before" ] || die "the keys are not what they were"
+hooks=$(kubectl -n shop get egr comeback -o jsonpath='{range .status.steps[*]}{.name}={.state}: {.message}{"\n"}{end}' | grep hooks)
+[[ $hooks == *"hooks before=Done: every hook succeeded"* ]] || die "the hooks before: $hooks"
+[[ $hooks == *"hooks after=Done: hook 'fail-without-harm' failed afterwards: in pod etcd-"* ]] || die "the hooks after: $hooks"
 until_ok 60 "three members" kubectl -n shop rollout status statefulset/etcd --timeout=1s
 members=$(etcdctl member list | grep -c started)
 [ "$members" = 3 ] || die "$members members have started"

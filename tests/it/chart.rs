@@ -207,6 +207,11 @@ fn it_refuses_what_it_does_not_know_or_cannot_do() {
             vec!["--set", "monitoring.alerts.slack.enabled=true"],
             "slack.secretName",
         ),
+        (vec!["--set", "webhook.enabled=true"], "there is no webhook"),
+        (
+            vec!["--set", "velero.integration.enabled=true"],
+            "nothing to switch on for Velero",
+        ),
     ];
     for (flags, named) in wrong {
         let mut args = vec!["template", "eg", "etcdguardian", "--kube-version", "1.34.0"];
@@ -233,6 +238,24 @@ fn resource_definitions_stay_when_the_chart_goes_unless_told() {
     assert!(!loose.contains("resource-policy"));
     let none = rendered("1.34.0", &["--set", "crds.install=false"]);
     assert!(!none.contains("CustomResourceDefinition"));
+}
+
+#[test]
+fn only_the_operators_pod_gets_a_token_and_hooks_no_rights_in_pods_unless_told() {
+    let text = rendered("1.34.0", &FULL);
+    let account = object(&text, "ServiceAccount", "etcdguardian");
+    assert_eq!(account["automountServiceAccountToken"], false);
+    let asking: Vec<String> = objects(&text)
+        .iter()
+        .filter(|o| !o["spec"]["template"]["spec"]["containers"].is_null())
+        .map(|o| {
+            let asks = &o["spec"]["template"]["spec"]["automountServiceAccountToken"];
+            format!("{} {asks}", o["kind"].as_str().unwrap())
+        })
+        .collect();
+    assert_eq!(asking, ["Deployment true"]);
+    assert!(!text.contains("pods/exec"));
+    assert!(rendered("1.34.0", &["--set", "operator.execHooks=true"]).contains("pods/exec"));
 }
 
 #[test]

@@ -51,7 +51,7 @@ pub enum Wish {
 /// What a schedule's task is told from outside.
 pub struct Inbox {
     /// The resource, anew whenever it changes.
-    pub wanted: watch::Receiver<EtcdBackupSchedule>,
+    pub wanted: watch::Receiver<Arc<EtcdBackupSchedule>>,
     /// Wishes of commands.
     pub wishes: mpsc::Receiver<Wish>,
 }
@@ -60,7 +60,7 @@ pub struct Inbox {
 pub struct ScheduleTask {
     services: Arc<Services>,
     name: ResourceName,
-    schedule: EtcdBackupSchedule,
+    schedule: Arc<EtcdBackupSchedule>,
     policy: Policy,
     signals: Signals,
     archive: Archive,
@@ -99,8 +99,9 @@ impl ScheduleTask {
     pub async fn open(
         services: Arc<Services>,
         name: ResourceName,
-        schedule: EtcdBackupSchedule,
+        schedule: impl Into<Arc<EtcdBackupSchedule>>,
     ) -> Result<Self, String> {
+        let schedule = schedule.into();
         let now = Timestamp::now();
         let policy = policy_of(&schedule.spec).map_err(|error| error.to_string())?;
         let record = services.host.load(&name).await?;
@@ -137,10 +138,11 @@ impl ScheduleTask {
 
     /// Works until the schedule is no longer wanted.
     pub async fn work(mut self, mut inbox: Inbox) {
-        self.settle_interrupted().await;
+        // What only a look needs is on the heap while it looks: a task that waits, which nearly all do, is small.
+        Box::pin(self.settle_interrupted()).await;
         let mut asked = None;
         loop {
-            let looked = self.look(asked.take()).await;
+            let looked = Box::pin(self.look(asked.take())).await;
             let now = Timestamp::now();
             let pause = match looked {
                 // What comes next is decided at once, not a whole sample later.
@@ -158,13 +160,13 @@ impl ScheduleTask {
                     let schedule = inbox.wanted.borrow_and_update().clone();
                     self.change(schedule);
                 }
-                Some(wish) = inbox.wishes.recv() => asked = self.heed(wish).await,
+                Some(wish) = inbox.wishes.recv() => asked = Box::pin(self.heed(wish)).await,
             }
         }
         if let Some(drilling) = self.drilling.take() {
             drilling.abort();
         }
-        self.save(Timestamp::now(), true).await;
+        Box::pin(self.save(Timestamp::now(), true)).await;
         self.services
             .metrics
             .forget_schedule(&self.name.namespace, &self.name.name);
@@ -211,7 +213,7 @@ impl ScheduleTask {
         self.back_up(asked, &decision).await
     }
 
-    fn change(&mut self, schedule: EtcdBackupSchedule) {
+    fn change(&mut self, schedule: Arc<EtcdBackupSchedule>) {
         match policy_of(&schedule.spec) {
             Ok(policy) => {
                 let step = step_seconds(&policy);

@@ -11,6 +11,7 @@ use crate::api::{EtcdBackup, Executor};
 use crate::cause::with_causes;
 use crate::engine::ResourceName;
 use crate::operator::context::{Context, audit};
+use crate::operator::hooks::InPods;
 use crate::operator::job::{self, Purpose};
 use crate::operator::labels::SCHEDULE_ANNOTATION;
 use crate::operator::report::Outcome;
@@ -56,6 +57,7 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
         cluster_name: services.cluster_name(),
         cluster: services.cluster_of(&claimed.spec, &name.namespace),
         scratch: services.state.scratch(),
+        commands: Arc::new(InPods::new(context.client.clone())),
         recording: recording
             .map(|schedule| context.recording(&schedule))
             .unwrap_or_default(),

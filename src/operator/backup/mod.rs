@@ -24,6 +24,7 @@ use serde_json::json;
 use self::plan::{Seen, Step, Stored, Work};
 use self::status::Draft;
 use super::context::{Context, audit};
+use super::hooks::backup_hooks;
 use super::job;
 use super::labels::{FINALIZER, MANAGER};
 use super::lease::is_conflict;
@@ -94,6 +95,7 @@ async fn look(context: &Arc<Context>, backup: Arc<EtcdBackup>) -> Result<Action,
     let name = ResourceName::of(backup.as_ref());
     let mut problems = validate_backup(&backup);
     problems.extend(foreign_names(&backup.spec, "spec"));
+    problems.extend(backup_hooks(&backup.spec, "spec"));
     let mut seen = Seen {
         backup: &backup,
         problems,
@@ -110,7 +112,7 @@ async fn look(context: &Arc<Context>, backup: Arc<EtcdBackup>) -> Result<Action,
     }
     let ongoing = matches!(seen.work, Work::Queued | Work::Going(_));
     let before = backup.status.clone().unwrap_or_default();
-    let draft = Draft::of(&backup, now);
+    let draft = Draft::of(backup.as_ref(), now);
     match step {
         Step::Nothing | Step::AskStore if ongoing => return Ok(Action::requeue(LOOK)),
         Step::Nothing | Step::AskStore => {

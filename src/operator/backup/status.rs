@@ -2,46 +2,12 @@
 
 use jiff::Timestamp;
 
-use crate::api::{ErrorClass, EtcdBackup, EtcdBackupStatus, ValidationResult};
-use crate::operator::conditions::{Said, say};
+use crate::api::{ErrorClass, EtcdBackupStatus, ValidationResult};
+pub use crate::operator::conditions::Draft;
 use crate::operator::report::Finished;
 use crate::repository::Level;
 
-/// An object's status, and what changes it.
-pub struct Draft {
-    status: EtcdBackupStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-}
-
-impl Draft {
-    /// Starts from what the object says now.
-    pub fn of(backup: &EtcdBackup, now: Timestamp) -> Self {
-        let generation = backup.metadata.generation;
-        let mut status = backup.status.clone().unwrap_or_default();
-        status.observed_generation = generation;
-        Self {
-            status,
-            generation,
-            now,
-        }
-    }
-
-    fn say(&mut self, kind: &str, status: Option<bool>, reason: &str, message: &str) {
-        let said = Said {
-            kind,
-            status,
-            reason,
-            message,
-        };
-        say(
-            &mut self.status.conditions,
-            &said,
-            self.generation,
-            self.now,
-        );
-    }
-
+impl Draft<EtcdBackupStatus> {
     /// An attempt begins.
     pub fn begun(mut self, run_id: &str, attempt: i64, job: Option<String>) -> EtcdBackupStatus {
         let message = match (attempt, &job) {

@@ -3,6 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
+use super::plan::When;
 use crate::api::{EtcdRestoreSpec, RestoreStep, VersionCompatibility};
 use crate::operator::labels::REPLICAS_ANNOTATION;
 
@@ -193,6 +194,12 @@ pub fn steps(spec: &EtcdRestoreSpec, members: &[Member]) -> Vec<RestoreStep> {
         "Done",
         "the backup and all that it stands on are in the store",
     )];
+    let with_hooks = |when: When| {
+        let hooks = when.hooks(spec);
+        let names: Vec<&str> = hooks.iter().map(|hook| hook.name.as_str()).collect();
+        (!hooks.is_empty()).then(|| step(when.step().to_owned(), "Pending", &names.join(", ")))
+    };
+    steps.extend(with_hooks(When::Before));
     steps.push(match set {
         Some(set) if stops => step(
             "quiesce".to_owned(),
@@ -230,5 +237,6 @@ pub fn steps(spec: &EtcdRestoreSpec, members: &[Member]) -> Vec<RestoreStep> {
         "Pending",
         "every member answers with the same hash",
     ));
+    steps.extend(with_hooks(When::After));
     steps
 }

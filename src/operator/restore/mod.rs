@@ -5,6 +5,7 @@ mod job;
 pub mod members;
 mod observe;
 pub mod plan;
+mod status;
 #[cfg(test)]
 mod tests;
 
@@ -25,15 +26,17 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 
 use self::members::Member;
-use self::plan::Step;
+use self::plan::{Step, When};
+use self::status::Draft;
 use super::backup::refuse_unreadable;
-use super::conditions::{Said, say};
 use super::context::{Context, audit};
+use super::hooks::InPods;
 use super::job::{owner_of, watched};
 use super::labels::{MANAGER, REPLICAS_ANNOTATION};
 use super::lease::is_conflict;
 use crate::api::{EtcdRestore, EtcdRestoreStatus};
 use crate::cause::with_causes;
+use crate::pipeline::hooks::{self, HookFailed, Told};
 
 /// A restore that goes on is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
@@ -108,11 +111,11 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
         Step::Nothing | Step::LookAtSource => return Ok(Action::await_change()),
         Step::Wait(message) => {
             draft.message(&message);
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
         }
         Step::Reject { reason, message } | Step::Fail { reason, message } => {
             draft.fail(reason, &message);
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
             audit(restore, "restore", &scope(restore), "failed");
             context
                 .event(restore, true, reason, "Restore", &message)
@@ -125,13 +128,31 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
             warnings,
         } => {
             audit(restore, "restore", &scope(restore), "planned");
-            draft.planned(restore, chain, steps, &warnings);
-            draft.write(context, restore).await?;
+            // A fresh token makes fresh ids: a member of the old cluster that comes back cannot mix with the new one.
+            let token = format!("etcdguardian-{}", uuid::Uuid::new_v4().simple());
+            draft.planned(restore, token, chain, steps, &warnings);
+            write(context, restore, &draft).await?;
             let note = draft.status.message.clone().unwrap_or_default();
             context
                 .event(restore, false, "RestorePlanned", "Restore", &note)
                 .await;
         }
+        Step::RunHooks(when) => match run_hooks(context, restore, when, &mut draft).await {
+            Ok(()) => write(context, restore, &draft).await?,
+            Err(HookFailed { hook, problem }) => {
+                let message = format!(
+                    "hook '{hook}' failed before the restore: {problem}; nothing was stopped or replaced: mend the hook and create the EtcdRestore anew"
+                );
+                draft.step(when.step(), "Failed", &message);
+                draft.fail("HookFailed", &message);
+                write(context, restore, &draft).await?;
+                audit(restore, "restore", &scope(restore), "failed");
+                context
+                    .event(restore, true, "HookFailed", "Restore", &message)
+                    .await;
+                return Ok(Action::await_change());
+            }
+        },
         Step::Quiesce => {
             if let (Some(set), true) = (&set, restore.spec.quiesce_cluster) {
                 scale(context, set, Some(0)).await?;
@@ -151,7 +172,7 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
                     .await;
             }
             draft.phase("Quiescing", "the members are being stopped");
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
         }
         Step::Quiesced => {
             if set.is_some() && restore.spec.quiesce_cluster {
@@ -171,7 +192,7 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
                 );
             }
             draft.phase("Restoring", "the data directories are being made");
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
         }
         Step::MakeJobs(members) => {
             make_jobs(context, restore, &seen, &members).await?;
@@ -182,7 +203,7 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
                     "a Job works",
                 );
             }
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
         }
         Step::Start => {
             for step in &mut draft.status.steps {
@@ -208,7 +229,7 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
                 "Validating",
                 "the data is in place: waiting for the members to answer",
             );
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
             context
                 .event(
                     restore,
@@ -223,7 +244,7 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
             let message =
                 format!("restored to revision {revision}; every member answers with hash {hash}");
             draft.complete(revision, &message);
-            draft.write(context, restore).await?;
+            write(context, restore, &draft).await?;
             audit(restore, "restore", &scope(restore), "completed");
             context
                 .event(restore, false, "RestoreCompleted", "Restore", &message)
@@ -250,6 +271,56 @@ fn scope(restore: &EtcdRestore) -> String {
         spec.restore_mode,
         source.unwrap_or_default()
     )
+}
+
+/// Writes a status when it says something new.
+async fn write(
+    context: &Context,
+    restore: &EtcdRestore,
+    draft: &Draft<EtcdRestoreStatus>,
+) -> Result<(), kube::Error> {
+    if restore.status.as_ref() != Some(&draft.status) {
+        context.write_status(restore, &draft.status, true).await?;
+    }
+    Ok(())
+}
+
+/// Runs the hooks before or after; whatever they say goes into their step.
+async fn run_hooks(
+    context: &Context,
+    restore: &EtcdRestore,
+    when: When,
+    draft: &mut Draft<EtcdRestoreStatus>,
+) -> Result<(), HookFailed> {
+    let commands = InPods::new(context.client.clone());
+    let status = restore.status.clone().unwrap_or_default();
+    let told = Told {
+        stage: when.stage(),
+        outcome: (when == When::After).then_some("Completed"),
+        message: status.message,
+        name: restore.name_any(),
+        namespace: restore.namespace().unwrap_or_default(),
+        cluster: context.services.cluster_name(),
+        run_id: restore.uid().unwrap_or_default(),
+        id: status.resolved_chain.last().cloned(),
+        ..Told::default()
+    };
+    let said = match when {
+        When::Before => hooks::before(&restore.spec.pre_restore_hooks, &told, &commands).await?,
+        When::After => hooks::after(&restore.spec.post_restore_hooks, &told, &commands).await,
+    };
+    for warning in &said {
+        context
+            .event(restore, true, "HookFailed", "Restore", warning)
+            .await;
+    }
+    let words = if said.is_empty() {
+        "every hook succeeded".to_owned()
+    } else {
+        said.join("; ")
+    };
+    draft.step(when.step(), "Done", &words);
+    Ok(())
 }
 
 /// Scales the members down, remembering how many there were, or back to that.
@@ -320,118 +391,4 @@ async fn make_jobs(
         }
     }
     Ok(())
-}
-
-/// A status in the making.
-struct Draft {
-    status: EtcdRestoreStatus,
-    generation: Option<i64>,
-    now: Timestamp,
-}
-
-impl Draft {
-    fn of(restore: &EtcdRestore, now: Timestamp) -> Self {
-        let generation = restore.metadata.generation;
-        let mut status = restore.status.clone().unwrap_or_default();
-        status.observed_generation = generation;
-        Self {
-            status,
-            generation,
-            now,
-        }
-    }
-
-    fn say(&mut self, kind: &str, status: Option<bool>, reason: &str, message: &str) {
-        let said = Said {
-            kind,
-            status,
-            reason,
-            message,
-        };
-        say(
-            &mut self.status.conditions,
-            &said,
-            self.generation,
-            self.now,
-        );
-    }
-
-    fn message(&mut self, message: &str) {
-        self.status.message = Some(message.to_owned());
-        self.status
-            .phase
-            .get_or_insert_with(|| "Pending".to_owned());
-    }
-
-    fn phase(&mut self, phase: &str, message: &str) {
-        self.status.phase = Some(phase.to_owned());
-        self.say("Succeeded", None, phase, message);
-        self.message(message);
-    }
-
-    fn step(&mut self, name: &str, state: &str, message: &str) {
-        if let Some(step) = self.status.steps.iter_mut().find(|step| step.name == name) {
-            step.state = state.to_owned();
-            step.message = message.to_owned();
-        }
-    }
-
-    fn planned(
-        &mut self,
-        restore: &EtcdRestore,
-        chain: Vec<String>,
-        steps: Vec<crate::api::RestoreStep>,
-        warnings: &[String],
-    ) {
-        let named = restore.spec.etcd_cluster.as_ref();
-        let token = named.and_then(|cluster| cluster.initial_cluster_token.clone());
-        // A fresh token makes fresh ids: a member of the old cluster that comes back cannot mix with the new one.
-        self.status.cluster_token = Some(
-            token.unwrap_or_else(|| format!("etcdguardian-{}", uuid::Uuid::new_v4().simple())),
-        );
-        let mut message = format!(
-            "{} backups lead there; {} steps are planned",
-            chain.len(),
-            steps.len()
-        );
-        for warning in warnings {
-            message = format!("{message}; {warning}");
-        }
-        self.say("SourceResolved", Some(true), "Found", &chain.join(", "));
-        self.status.resolved_chain = chain;
-        self.status.steps = steps;
-        self.status.start_time = Some(self.now);
-        self.phase("Planned", &message);
-    }
-
-    fn fail(&mut self, reason: &str, message: &str) {
-        for step in &mut self.status.steps {
-            if step.state == "Running" {
-                step.state = "Failed".to_owned();
-            }
-        }
-        self.status.errors.push(message.to_owned());
-        self.status.completion_time = Some(self.now);
-        self.status.phase = Some("Failed".to_owned());
-        self.say("Succeeded", Some(false), reason, message);
-        self.message(message);
-    }
-
-    fn complete(&mut self, revision: i64, message: &str) {
-        self.step("validate", "Done", message);
-        self.status.restored_revision = Some(revision);
-        self.status.completion_time = Some(self.now);
-        self.status.phase = Some("Completed".to_owned());
-        self.say("ClusterHealthy", Some(true), "HashesEqual", message);
-        self.say("Succeeded", Some(true), "Completed", message);
-        self.message(message);
-    }
-
-    /// Writes it when it says something new.
-    async fn write(&self, context: &Context, restore: &EtcdRestore) -> Result<(), kube::Error> {
-        if restore.status.as_ref() != Some(&self.status) {
-            context.write_status(restore, &self.status, true).await?;
-        }
-        Ok(())
-    }
 }

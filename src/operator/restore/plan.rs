@@ -5,7 +5,8 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
 use super::members::{Member, Place, compatible, etcd_version, members, steps};
-use crate::api::{EtcdRestore, EtcdRestoreSpec, FieldError, RestoreMode, RestoreStep};
+use crate::api::{EtcdRestore, EtcdRestoreSpec, FieldError, Hook, RestoreMode, RestoreStep};
+use crate::operator::hooks::without_pod;
 use crate::operator::labels::REPLICAS_ANNOTATION;
 use crate::recorder::merge::Until;
 
@@ -81,6 +82,49 @@ pub struct Seen<'a> {
     pub health: Health,
 }
 
+/// When hooks run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    /// Before anything is changed.
+    Before,
+    /// After the cluster is healthy.
+    After,
+}
+
+impl When {
+    /// What hooks are told.
+    pub fn stage(self) -> &'static str {
+        match self {
+            Self::Before => "preRestore",
+            Self::After => "postRestore",
+        }
+    }
+
+    /// Their step in the status.
+    pub fn step(self) -> &'static str {
+        match self {
+            Self::Before => "hooks before",
+            Self::After => "hooks after",
+        }
+    }
+
+    /// Those of a restore.
+    pub fn hooks(self, spec: &EtcdRestoreSpec) -> &[Hook] {
+        match self {
+            Self::Before => &spec.pre_restore_hooks,
+            Self::After => &spec.post_restore_hooks,
+        }
+    }
+
+    /// Whether they are still to run.
+    fn is_open(self, restore: &EtcdRestore) -> bool {
+        let status = restore.status.as_ref();
+        let mut steps = status.iter().flat_map(|status| &status.steps);
+        !self.hooks(&restore.spec).is_empty()
+            && !steps.any(|step| step.name == self.step() && step.state == "Done")
+    }
+}
+
 /// What is to be done.
 #[derive(Debug, Clone)]
 pub enum Step {
@@ -106,6 +150,8 @@ pub enum Step {
         /// What a person should know.
         warnings: Vec<String>,
     },
+    /// Hooks run.
+    RunHooks(When),
     /// The members are stopped.
     Quiesce,
     /// The members are gone: their data may be replaced.
@@ -136,6 +182,7 @@ pub fn decide(seen: &Seen<'_>, now: Timestamp) -> Step {
     match status.phase.as_deref() {
         None | Some("Pending") => pending(seen),
         Some("Planned") if seen.restore.spec.plan => Step::Nothing,
+        Some("Planned") if When::Before.is_open(seen.restore) => Step::RunHooks(When::Before),
         Some("Planned") => Step::Quiesce,
         Some("Quiescing") => match &seen.stateful_set {
             Some(set) if running(set) > 0 => Step::Wait(format!(
@@ -233,9 +280,6 @@ fn not_there_yet(spec: &EtcdRestoreSpec) -> Option<String> {
         () if !spec.namespace_filter.is_empty() || spec.object_selector.is_some() => {
             "namespaceFilter and objectSelector (a restore of single objects)"
         }
-        () if !spec.pre_restore_hooks.is_empty() || !spec.post_restore_hooks.is_empty() => {
-            "hooks of a restore"
-        }
         () => return None,
     };
     Some(format!("{what} are not there yet: take them out"))
@@ -264,6 +308,18 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
             "PointInTime needs exactly one of targetRevision and targetTime",
         );
     }
+    for (hooks, path) in [
+        (&spec.pre_restore_hooks, "spec.preRestoreHooks"),
+        (&spec.post_restore_hooks, "spec.postRestoreHooks"),
+    ] {
+        found.extend(without_pod(hooks, path));
+    }
+    let mut push = |path: &str, message: &str| {
+        found.push(FieldError {
+            path: path.to_owned(),
+            message: message.to_owned(),
+        });
+    };
     if spec.etcd_cluster.is_none() && spec.namespace_filter.is_empty() {
         push(
             "spec.etcdCluster",
@@ -324,6 +380,9 @@ fn restoring(seen: &Seen<'_>) -> Step {
 
 fn validating(seen: &Seen<'_>, started: Timestamp, now: Timestamp) -> Step {
     let waiting = match &seen.health {
+        Health::Healthy { .. } if When::After.is_open(seen.restore) => {
+            return Step::RunHooks(When::After);
+        }
         Health::Healthy { revision, hash } => {
             return Step::Complete {
                 revision: *revision,

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
 use super::members::{Place, compatible, members};
-use super::plan::{Health, JobState, Seen, Source, Step, decide, problems};
+use super::plan::{Health, JobState, Seen, Source, Step, When, decide, problems};
 use crate::api::{EtcdRestore, VersionCompatibility};
 
 fn restore(spec: &str, status: &str) -> EtcdRestore {
@@ -179,6 +179,55 @@ fn a_restore_is_complete_only_when_every_member_answers_the_same() {
         decide(&asked, now()),
         Step::Complete { revision: 9, .. }
     ));
+}
+
+#[test]
+fn hooks_run_before_anything_is_changed_and_after_all_is_well_and_each_once() {
+    const HOOKS: &str = "preRestoreHooks: [{name: drain, type: HTTP, http: {url: 'http://x/'}}], postRestoreHooks: [{name: tell, type: Exec, exec: {podSelector: {app: a}, command: [tell]}}]";
+    let spec = format!("{INTO_SET}, {HOOKS}");
+    let Step::Plan { steps, .. } = decide(&seen(&restore(&spec, ""), Some(set(3, 3))), now())
+    else {
+        panic!("it is planned first");
+    };
+    let names: Vec<&str> = steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names[1..3], ["hooks before", "quiesce"]);
+    assert_eq!(names.last(), Some(&"hooks after"));
+    let at = |phase: &str, done: &str| {
+        let status = format!(
+            "status: {{phase: {phase}, steps: [{{name: '{done}', state: Done, message: m}}]}}"
+        );
+        restore(&spec, &status)
+    };
+    let planned = at("Planned", "resolve");
+    assert!(matches!(
+        decide(&seen(&planned, Some(set(3, 3))), now()),
+        Step::RunHooks(When::Before)
+    ));
+    let ran = at("Planned", "hooks before");
+    assert!(matches!(
+        decide(&seen(&ran, Some(set(3, 3))), now()),
+        Step::Quiesce
+    ));
+    let healthy = |restore| {
+        let mut seen = seen(restore, Some(set(3, 3)));
+        seen.health = Health::Healthy {
+            revision: 9,
+            hash: 1,
+        };
+        decide(&seen, now())
+    };
+    let validating = at("Validating", "hooks before");
+    assert!(matches!(healthy(&validating), Step::RunHooks(When::After)));
+    let told = at("Validating", "hooks after");
+    assert!(matches!(healthy(&told), Step::Complete { .. }));
+    let nowhere = restore(
+        &format!("{INTO_SET}, preRestoreHooks: [{{name: h, type: Exec, exec: {{command: [x]}}}}]"),
+        "",
+    );
+    match decide(&seen(&nowhere, Some(set(3, 3))), now()) {
+        Step::Reject { message, .. } => assert!(message.contains("podSelector"), "{message}"),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]

@@ -9,10 +9,9 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::runtime::wait::await_condition;
 use kube::{Api, ResourceExt};
-use serde_json::Value;
 
 use super::plan;
-use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus};
+use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule};
 use crate::cause::with_causes;
 use crate::engine::{
     Done, Failed, GoodBackup, Host, Order, ResourceName, ScheduleRecord, Services, StageName,
@@ -40,8 +39,8 @@ pub struct ClusterHost {
 #[derive(Default, Clone)]
 struct Known {
     version: Option<String>,
-    saved: Option<(Value, Timestamp)>,
-    shown: Option<(EtcdBackupScheduleStatus, Timestamp)>,
+    saved: Option<(plan::Digest, Timestamp)>,
+    shown: Option<(plan::Shown, Timestamp)>,
     ready: Option<bool>,
 }
 
@@ -199,7 +198,7 @@ impl Host for ClusterHost {
             core: None,
             ..record.clone()
         };
-        let bare = serde_json::to_value(&bare).map_err(|error| error.to_string())?;
+        let bare = plan::digest(&bare)?;
         let known = self.with(name, |known| known.clone());
         let same = known
             .saved
@@ -245,14 +244,11 @@ impl Host for ClusterHost {
         let now = Timestamp::now();
         let status = &state.status;
         let known = self.with(name, |known| known.clone());
+        let says = plan::shown(status);
         if let Some((shown, at)) = &known.shown {
-            let mut undecided = status.clone();
-            undecided.decision.clone_from(&shown.decision);
-            undecided.next_backup_time = undecided.next_backup_time.and(shown.next_backup_time);
-            let only_decision = plan::says_the_same(shown, &undecided);
             let lately = now.duration_since(*at).abs() < SHOW_DECISION;
-            if plan::says_the_same(shown, status)
-                || (only_decision && lately && status.next_backup_time == shown.next_backup_time)
+            if says.as_ref() == Ok(shown)
+                || (lately && says.as_ref().is_ok_and(|says| says.but_decision(shown)))
             {
                 return;
             }
@@ -278,7 +274,7 @@ impl Host for ClusterHost {
                 .await;
         }
         self.with(name, |known| {
-            known.shown = Some((status.clone(), now));
+            known.shown = says.ok().map(|says| (says, now));
             known.ready = Some(holds);
         });
     }

@@ -22,9 +22,13 @@ use super::backup::plan::{not_allowed, own_things};
 use super::backup::refuse_unreadable;
 use super::conditions::{Said, say};
 use super::context::Context;
+use super::hooks::backup_hooks;
 use super::secrets::foreign_names;
 use crate::api::{EtcdBackupSchedule, FieldError, validate_schedule};
 use crate::engine::{Keeper, ResourceName, policy_of};
+
+/// What `kubectl apply` writes for itself: the whole resource once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Follows the schedules until the process ends.
 pub async fn control(context: Arc<Context>, host: Arc<ClusterHost>) {
@@ -108,12 +112,16 @@ async fn want(
         &schedule.spec.backup_template.spec,
         "spec.backupTemplate.spec",
     ));
+    problems.extend(backup_hooks(
+        &schedule.spec.backup_template.spec,
+        "spec.backupTemplate.spec",
+    ));
     problems.extend(policy_of(&schedule.spec).err());
     if !context.services.trust.covers(&name.namespace) {
         problems.extend(not_trusted(context, &name, &schedule));
     }
     let outcome = if problems.is_empty() {
-        keeper.want(name.clone(), schedule.clone()).await
+        keeper.want(name.clone(), wanted(&schedule)).await
     } else {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Err(problems.join("; "))
@@ -130,6 +138,17 @@ async fn want(
         };
         refuse(context, &schedule, &format!("{message}{stays}")).await;
     }
+}
+
+/// What of a schedule is followed. A thousand of them are held in memory: without what others wrote into them.
+fn wanted(schedule: &EtcdBackupSchedule) -> EtcdBackupSchedule {
+    let mut wanted = EtcdBackupSchedule {
+        status: None,
+        ..schedule.clone()
+    };
+    wanted.metadata.managed_fields = None;
+    wanted.annotations_mut().remove(LAST_APPLIED);
+    wanted
 }
 
 /// What a schedule of a namespace that is not trusted asks of the operator's own.

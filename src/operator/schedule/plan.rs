@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
+use serde::Serialize;
 
 use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus};
 use crate::engine::{Failed, GoodBackup, ResourceName};
@@ -178,14 +179,51 @@ pub fn sync(
     Sync { create, delete }
 }
 
+/// What a thousand texts are remembered by.
+pub type Digest = [u8; 32];
+
+/// SHA-256 of a value as JSON.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn digest(value: &impl Serialize) -> Result<Digest, String> {
+    let text = serde_json::to_vec(value).map_err(|error| error.to_string())?;
+    let sum = ring::digest::digest(&ring::digest::SHA256, &text);
+    sum.as_ref()
+        .try_into()
+        .map_err(|_| "SHA-256 has 32 bytes".to_owned())
+}
+
+/// What a status said, whatever the time: all of it, and all but the last decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    whole: Digest,
+    undecided: Digest,
+}
+
+impl Shown {
+    /// Whether they differ in their decision at most.
+    pub fn but_decision(&self, other: &Self) -> bool {
+        self.undecided == other.undecided
+    }
+}
+
+/// What a status says.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn shown(status: &EtcdBackupScheduleStatus) -> Result<Shown, String> {
+    let mut status = status.clone();
+    for condition in &mut status.conditions {
+        condition.last_transition_time.0 = jiff::Timestamp::UNIX_EPOCH;
+    }
+    let whole = digest(&status)?;
+    status.decision = None;
+    let undecided = digest(&status)?;
+    Ok(Shown { whole, undecided })
+}
+
 /// Whether two statuses say the same, whatever the time.
 pub fn says_the_same(one: &EtcdBackupScheduleStatus, other: &EtcdBackupScheduleStatus) -> bool {
-    let bare = |status: &EtcdBackupScheduleStatus| {
-        let mut status = status.clone();
-        for condition in &mut status.conditions {
-            condition.last_transition_time.0 = jiff::Timestamp::UNIX_EPOCH;
-        }
-        status
-    };
-    bare(one) == bare(other)
+    matches!((shown(one), shown(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -79,6 +79,7 @@ async fn back_up(desk: &Desk, endpoint: &str, location: &str, at: &dyn Progress)
     let services = Services {
         secrets: Arc::new(FolderSecrets::new(Some(desk.path("secrets")))),
         observer: Arc::new(SilentObserver),
+        commands: Arc::new(pipeline::hooks::OnThisHost),
     };
     pipeline::run(&request, &services, at).await
 }

@@ -7,6 +7,7 @@ mod resources;
 mod restores;
 mod rights;
 mod schedules;
+mod screens;
 
 use std::path::PathBuf;
 use std::process::Command;

@@ -1,0 +1,194 @@
+//! Commands of hooks in a cluster: they run in a pod of the object's own namespace, never in the operator's.
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{AttachParams, ListParams};
+use kube::{Api, Client, ResourceExt};
+use tokio::io::AsyncReadExt;
+
+use crate::api::{EtcdBackupSpec, ExecHook, FieldError, Hook, HookKind};
+use crate::cause::with_causes;
+use crate::pipeline::hooks::{Commands, LAST_WORDS, Told};
+
+/// Runs commands in the pods that hooks select.
+pub struct InPods {
+    client: Client,
+}
+
+impl InPods {
+    /// With the rights of `client`.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+}
+
+#[async_trait]
+impl Commands for InPods {
+    async fn run(&self, exec: &ExecHook, told: &Told) -> Result<(), String> {
+        let labels: Vec<String> = exec
+            .pod_selector
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        let labels = labels.join(",");
+        // Without a selector every pod would do; such a hook was refused before.
+        if labels.is_empty() {
+            return Err("its podSelector is empty".to_owned());
+        }
+        let pods: Api<Pod> = Api::namespaced(self.client.clone(), &told.namespace);
+        let found = pods.list(&ListParams::default().labels(&labels)).await;
+        let found = found.map_err(|error| {
+            format!(
+                "the pods of namespace {} cannot be listed: {}",
+                told.namespace,
+                with_causes(&error)
+            )
+        })?;
+        let Some(pod) = chosen(&found.items) else {
+            return Err(format!(
+                "no pod of namespace {} with the labels {labels} is running",
+                told.namespace
+            ));
+        };
+        let params = AttachParams {
+            container: exec.container.clone(),
+            stdout: false,
+            stderr: true,
+            ..AttachParams::default()
+        };
+        let mut process = pods
+            .exec(&pod, exec.command.clone(), &params)
+            .await
+            .map_err(|error| refused(&pod, &error))?;
+        let status = process.take_status();
+        let mut words = Vec::new();
+        if let Some(mut stderr) = process.stderr() {
+            let mut buffer = [0; 4096];
+            // Only the tail is kept, however much it says.
+            while let Ok(count @ 1..) = stderr.read(&mut buffer).await {
+                words.extend_from_slice(buffer.get(..count).unwrap_or_default());
+                let over = words.len().saturating_sub(LAST_WORDS);
+                words.drain(..over);
+            }
+        }
+        let ended = match status {
+            Some(status) => status.await,
+            None => None,
+        };
+        let Some(ended) = ended else {
+            return Err(format!(
+                "the connection to pod {pod} broke before the command ended"
+            ));
+        };
+        if ended.status.as_deref() == Some("Success") {
+            return Ok(());
+        }
+        let words = String::from_utf8_lossy(&words);
+        let last = words.trim().lines().next_back().unwrap_or_default();
+        let message = ended.message.unwrap_or_default();
+        Err(format!("in pod {pod}: {message}: {last}")
+            .trim_end_matches([':', ' '])
+            .to_owned())
+    }
+}
+
+fn refused(pod: &str, error: &kube::Error) -> String {
+    let words = with_causes(error);
+    if words.contains("403") || words.to_lowercase().contains("forbidden") {
+        return format!(
+            "the operator may not run commands in pod {pod}: set operator.execHooks in the chart's values ({words})"
+        );
+    }
+    format!("no command can be run in pod {pod}: {words}")
+}
+
+/// The first pod by name that runs, one that is ready before one that is not. Pure.
+pub fn chosen(pods: &[Pod]) -> Option<String> {
+    let state = |pod: &Pod| {
+        let status = pod.status.clone().unwrap_or_default();
+        let conditions = status.conditions.unwrap_or_default();
+        let ready = conditions
+            .iter()
+            .any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        (status.phase.as_deref() == Some("Running")).then_some(ready)
+    };
+    pods.iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter_map(|pod| Some((!state(pod)?, pod.name_any())))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Commands that name no pod: they would run in the operator's own. Pure.
+pub fn without_pod(hooks: &[Hook], path: &str) -> Vec<FieldError> {
+    let nowhere = |hook: &&Hook| {
+        hook.kind == HookKind::Exec
+            && hook
+                .exec
+                .as_ref()
+                .is_none_or(|exec| exec.pod_selector.is_empty())
+    };
+    hooks
+        .iter()
+        .filter(nowhere)
+        .map(|hook| FieldError {
+            path: format!("{path}[{}].exec.podSelector", hook.name),
+            message: "is needed: in a cluster a command runs in a pod of this namespace".to_owned(),
+        })
+        .collect()
+}
+
+/// The same for a backup's hooks. Pure.
+pub fn backup_hooks(spec: &EtcdBackupSpec, path: &str) -> Vec<FieldError> {
+    let hooks = spec.hooks.clone().unwrap_or_default();
+    let mut found = without_pod(&hooks.pre_backup, &format!("{path}.hooks.preBackup"));
+    found.extend(without_pod(
+        &hooks.post_backup,
+        &format!("{path}.hooks.postBackup"),
+    ));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_ready_pod_is_chosen_before_one_that_is_not() {
+        let pod = |name: &str, phase: &str, ready: &str| -> Pod {
+            serde_json::from_value(json!({
+                "metadata": { "name": name },
+                "status": { "phase": phase, "conditions": [{ "type": "Ready", "status": ready }] },
+            }))
+            .unwrap()
+        };
+        let pods = [
+            pod("a", "Pending", "False"),
+            pod("b", "Running", "False"),
+            pod("d", "Running", "True"),
+            pod("c", "Running", "True"),
+        ];
+        assert_eq!(chosen(&pods).as_deref(), Some("c"));
+        assert_eq!(chosen(&pods[..2]).as_deref(), Some("b"));
+        assert_eq!(chosen(&pods[..1]), None);
+    }
+
+    #[test]
+    fn a_command_without_a_pod_is_refused() {
+        let hook = |selector: serde_json::Value| -> Hook {
+            serde_json::from_value(json!({
+                "name": "flush", "type": "Exec", "exec": { "podSelector": selector, "command": ["true"] },
+            }))
+            .unwrap()
+        };
+        let wrong = without_pod(&[hook(json!({}))], "spec.preRestoreHooks");
+        assert_eq!(
+            wrong[0].path,
+            "spec.preRestoreHooks[flush].exec.podSelector"
+        );
+        assert!(without_pod(&[hook(json!({ "app": "etcd" }))], "spec").is_empty());
+    }
+}

@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# footprint.sh [BINARY [COUNT [SECONDS]]]: what the idle operator takes with COUNT schedules loaded: memory, and share of a core.
+#
+# A real etcd and kube-apiserver on loopback, the schedules in it, and the optimised operator; nothing is due. It prints the operator's
+# resident memory and the processor time that it took in SECONDS, and fails above the targets: 40 MiB, 0.25 % of a core.
+set -euo pipefail
+repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+TOOLS=${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}/bin
+binary=$(readlink -f "${1:-$repository/target/release/etcdguardian}") count=${2:-1000} seconds=${3:-300}
+W=$(mktemp -d /tmp/etcdguardian-footprint.XXXXXX)
+started=()
+clean() {
+  [ ${#started[@]} = 0 ] || kill "${started[@]}" 2>/dev/null || true
+  wait 2>/dev/null || true
+  rm -rf "$W"
+}
+trap clean EXIT
+background() {
+  local name=$1
+  shift
+  "$@" >"$W/$name.log" 2>&1 </dev/null &
+  started+=($!)
+}
+kubectl() { "$TOOLS/kubectl" --kubeconfig "$W/kubeconfig" "$@"; }
+until_ok() {
+  local limit=$((SECONDS + 60))
+  until "$@" >"$W/asked" 2>&1; do
+    [ "$SECONDS" -lt "$limit" ] || {
+      cat "$W/asked" >&2
+      tail -n 20 "$W"/*.log >&2
+      exit 1
+    }
+    sleep 0.3
+  done
+}
+free_port() { python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+etcd=$(free_port) peer=$(free_port) api=$(free_port)
+
+cd "$W"
+ec=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+openssl req -x509 "${ec[@]}" -keyout ca.key -out ca.crt -subj /CN=footprint-ca -days 2 2>/dev/null
+openssl req "${ec[@]}" -keyout key -out csr -subj /CN=footprint 2>/dev/null
+openssl x509 -req -in csr -CA ca.crt -CAkey ca.key -CAcreateserial -out crt -days 2 -extfile <(echo subjectAltName=IP:127.0.0.1) 2>/dev/null
+echo 'admin-token,admin,1,system:masters' >tokens
+cat >kubeconfig <<YAML
+apiVersion: v1
+kind: Config
+clusters: [{name: c, cluster: {server: "https://127.0.0.1:$api", certificate-authority: $W/ca.crt}}]
+users: [{name: u, user: {token: admin-token}}]
+contexts: [{name: x, context: {cluster: c, user: u, namespace: default}}]
+current-context: x
+YAML
+background etcd "$TOOLS/etcd-3.6" --data-dir "$W/etcd" --unsafe-no-fsync --listen-client-urls "http://127.0.0.1:$etcd" \
+  --advertise-client-urls "http://127.0.0.1:$etcd" --listen-peer-urls "http://127.0.0.1:$peer" \
+  --initial-advertise-peer-urls "http://127.0.0.1:$peer" --initial-cluster "default=http://127.0.0.1:$peer"
+background apiserver "$TOOLS/kube-apiserver" "--etcd-servers=http://127.0.0.1:$etcd" "--secure-port=$api" --bind-address=127.0.0.1 \
+  --advertise-address=127.0.0.1 --endpoint-reconciler-type=none --tls-cert-file=crt --tls-private-key-file=key \
+  --service-account-key-file=crt --service-account-signing-key-file=key --service-account-issuer=https://kubernetes.default.svc \
+  --token-auth-file=tokens --authorization-mode=RBAC --service-cluster-ip-range=10.96.0.0/24
+until_ok kubectl get --raw /readyz
+kubectl apply --server-side -f "$repository/crds" >/dev/null
+kubectl wait --for=condition=Established crd --all --timeout=60s >/dev/null
+mkdir store
+for i in $(seq "$count"); do
+  cat <<YAML
+---
+apiVersion: etcdguardian.io/v1alpha1
+kind: EtcdBackupSchedule
+metadata: {name: s-$i, namespace: default}
+spec:
+  schedule: "$((i % 60)) 3 29 2 *"
+  backupTemplate: {spec: {backupMode: Full, storageLocation: {provider: Local, bucket: $W/store}, retentionPolicy: {maxBackups: 30, maxAge: 720h}}}
+YAML
+done >schedules.yaml
+kubectl create -f schedules.yaml >/dev/null
+cat >guardian.yaml <<YAML
+cluster: {name: footprint, endpoints: ["http://127.0.0.1:$etcd"]}
+stateDir: $W/state
+serve: {listen: ""}
+operator: {namespace: default}
+YAML
+# As the chart starts it.
+KUBECONFIG=$W/kubeconfig MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2} background operator "$binary" operator --config guardian.yaml
+operator=${started[-1]}
+followed() { [ "$(kubectl get egs -o jsonpath='{range .items[*]}{.status.phase}{"\n"}{end}' | grep -c .)" = "$count" ]; }
+until_ok followed
+ticks() { awk '{ print $14 + $15 }' "/proc/$operator/stat"; }
+field() { awk -v field="$1:" '$1 == field { printf "%.1f", $2 / 1024 }' "/proc/$operator/status"; }
+echo "$count schedules are followed; after $SECONDS s: $(field VmRSS) MiB resident ($(field RssAnon) MiB of its own), $(ticks) ticks of computing"
+sleep 20 # the first looks are over
+before=$(ticks)
+sleep "$seconds"
+used=$(($(ticks) - before))
+resident=$(field VmRSS)
+share=$(awk -v ticks="$used" -v hertz="$(getconf CLK_TCK)" -v seconds="$seconds" 'BEGIN { printf "%.3f", 100 * ticks / hertz / seconds }')
+echo "idle for $seconds s: $resident MiB resident ($(field RssAnon) MiB of its own, at most $(field VmHWM) MiB), $share % of a core"
+awk -v resident="$resident" -v share="$share" 'BEGIN { exit !(resident < 40 && share < 0.25) }' || {
+  echo "above the targets of 40 MiB and 0.25 %" >&2
+  exit 1
+}
