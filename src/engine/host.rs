@@ -22,12 +22,13 @@ pub trait Host: Send + Sync {
     /// A look at a schedule came to this.
     async fn looked(&self, name: &ResourceName, state: &ScheduleState, decision: &Decision);
 
-    /// What the store holds of a schedule, oldest first.
+    /// What the store holds of a schedule, and of its namespace beside every schedule; both oldest first.
     async fn catalogued(
         &self,
         name: &ResourceName,
         schedule: &EtcdBackupSchedule,
         backups: &[GoodBackup],
+        singles: &[GoodBackup],
     );
 
     /// Makes a due backup.

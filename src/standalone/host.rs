@@ -33,7 +33,14 @@ impl Host for FolderHost {
         }
     }
 
-    async fn catalogued(&self, _: &ResourceName, _: &EtcdBackupSchedule, _: &[GoodBackup]) {}
+    async fn catalogued(
+        &self,
+        _: &ResourceName,
+        _: &EtcdBackupSchedule,
+        _: &[GoodBackup],
+        _: &[GoodBackup],
+    ) {
+    }
 
     async fn carry_out(
         &self,

@@ -192,15 +192,16 @@ impl ScheduleTask {
         );
         match listed {
             Ok((repository, catalog)) => {
-                let backups: Vec<GoodBackup> = catalog
-                    .backups
-                    .iter()
-                    .filter(|manifest| {
-                        manifest.schedule.as_deref() == Some(&self.name.name)
+                let of = |schedule: Option<&str>| -> Vec<GoodBackup> {
+                    let own = catalog.backups.iter().filter(|manifest| {
+                        manifest.schedule.as_deref() == schedule
                             && manifest.namespace == self.name.namespace
-                    })
-                    .map(|manifest| GoodBackup::of(manifest, repository.url_of(manifest)))
-                    .collect();
+                    });
+                    own.map(|manifest| GoodBackup::of(manifest, repository.url_of(manifest)))
+                        .collect()
+                };
+                let backups = of(Some(&self.name.name));
+                let singles = of(None);
                 self.record.recoverable_from = backups
                     .iter()
                     .filter(|backup| backup.is_verified())
@@ -208,7 +209,7 @@ impl ScheduleTask {
                     .min();
                 self.services
                     .host
-                    .catalogued(&self.name, &self.schedule, &backups)
+                    .catalogued(&self.name, &self.schedule, &backups, &singles)
                     .await;
                 self.backups.clone_from(&backups);
                 Some(backups)

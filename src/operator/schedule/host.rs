@@ -148,6 +148,18 @@ impl ClusterHost {
     }
 }
 
+/// Makes the object of a backup that is in the store.
+async fn show(api: &Api<EtcdBackup>, object: &EtcdBackup, id: &str) {
+    match api.create(&signed(), object).await {
+        Ok(created) => audit(&created, "create", id, "re-created from the catalogue"),
+        Err(error) if is_conflict(&error) => {}
+        Err(error) => {
+            let name = ResourceName::of(object);
+            tracing::warn!(backup = %name, id, "its object cannot be re-created: {}", with_causes(&error));
+        }
+    }
+}
+
 /// Objects say who made them.
 fn signed() -> PostParams {
     PostParams {
@@ -284,6 +296,7 @@ impl Host for ClusterHost {
         name: &ResourceName,
         schedule: &EtcdBackupSchedule,
         backups: &[GoodBackup],
+        singles: &[GoodBackup],
     ) {
         let Ok(context) = self.context() else { return };
         let api: Api<EtcdBackup> = context.api(&name.namespace);
@@ -305,18 +318,12 @@ impl Host for ClusterHost {
             usize::try_from(failed).unwrap_or(5),
         );
         for backup in sync.create.iter().filter_map(|index| backups.get(*index)) {
-            let object = plan::found_child(schedule, backup);
-            match api.create(&signed(), &object).await {
-                Ok(created) => audit(
-                    &created,
-                    "create",
-                    &backup.id,
-                    "re-created from the catalogue",
-                ),
-                Err(error) if is_conflict(&error) => {}
-                Err(error) => {
-                    tracing::warn!(schedule = %name, backup = backup.id, "its object cannot be re-created: {}", with_causes(&error))
-                }
+            show(&api, &plan::found_child(schedule, backup), &backup.id).await;
+        }
+        let newest = singles.len().saturating_sub(keep);
+        for backup in singles.iter().skip(newest) {
+            if matches!(api.get_metadata_opt(&backup.name).await, Ok(None)) {
+                show(&api, &plan::found_single(schedule, backup), &backup.id).await;
             }
         }
         for object in sync.delete.iter().filter_map(|index| objects.get(*index)) {

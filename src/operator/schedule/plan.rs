@@ -6,7 +6,10 @@ use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde::Serialize;
 
-use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus};
+use crate::api::{
+    DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus,
+    EtcdBackupSpec,
+};
 use crate::engine::{Failed, GoodBackup, ResourceName};
 use crate::operator::labels::{
     CATALOGUE_ANNOTATION, REASON_ANNOTATION, SCHEDULE_ANNOTATION, SCHEDULE_LABEL, label_value,
@@ -42,6 +45,26 @@ pub fn found_child(schedule: &EtcdBackupSchedule, backup: &GoodBackup) -> EtcdBa
         .annotations_mut()
         .insert(CATALOGUE_ANNOTATION.to_owned(), backup.id.clone());
     object
+}
+
+/// An object for a backup that no schedule made and that is in the store of this one. It says where the backup is, and takes no
+/// data with it when it goes: what its maker wanted of it is not known any more.
+pub fn found_single(schedule: &EtcdBackupSchedule, backup: &GoodBackup) -> EtcdBackup {
+    let spec = EtcdBackupSpec {
+        deletion_policy: DeletionPolicy::Retain,
+        ..schedule.spec.backup_template.spec.clone()
+    };
+    let annotations = [(CATALOGUE_ANNOTATION.to_owned(), backup.id.clone())];
+    EtcdBackup {
+        metadata: ObjectMeta {
+            name: Some(backup.name.clone()),
+            namespace: schedule.namespace(),
+            annotations: Some(annotations.into()),
+            ..ObjectMeta::default()
+        },
+        spec,
+        status: None,
+    }
 }
 
 /// Whether an object is a child of the schedule.

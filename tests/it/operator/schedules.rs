@@ -62,6 +62,13 @@ fn a_schedule_makes_children_and_the_catalogue_gives_them_back() {
     until("the first child is complete", || {
         (site.children("guardian", "main", "Completed").len() == 1).then_some(())
     });
+    // One that no schedule made, in the same store.
+    let single = format!(
+        "executor: InProcess, deletionPolicy: Retain, storageLocation: {}",
+        site.storage(site.store.port)
+    );
+    site.backup("guardian", "by-hand", &single);
+    site.ended("guardian", "by-hand");
     site.trigger("guardian", "main", "please");
     let both = until("the asked child is complete", || {
         let done = site.children("guardian", "main", "Completed");
@@ -117,6 +124,11 @@ fn a_schedule_makes_children_and_the_catalogue_gives_them_back() {
             "it speaks of the backup that was there: {object}"
         );
     }
+    until("the single backup is there again", || {
+        let object = site.cluster.get("etcdbackup", "guardian", "by-hand")?;
+        let known = object["metadata"]["annotations"]["etcdguardian.io/catalogue-id"].is_string();
+        (known && object["status"]["phase"] == "Completed").then_some(())
+    });
 }
 
 #[test]
