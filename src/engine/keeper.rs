@@ -85,7 +85,7 @@ impl Keeper {
             wanted: wanted_receiver,
             wishes: wishes_receiver,
         };
-        let task = tokio::spawn(task.work(inbox));
+        let task = tokio::spawn(Box::new(task).work(inbox));
         let kept = Kept {
             wanted,
             wishes,

@@ -29,6 +29,6 @@ pub use policy::policy_of;
 pub use record::{BackupRecord, Failure, GoodBackup, Run, ScheduleRecord};
 pub use report::{decision_file, decision_status};
 pub use schedule_task::{Inbox, Looked, ScheduleTask, TRIGGER_ANNOTATION, Wish};
-pub use services::{About, Services, Trust, cluster_name};
+pub use services::{About, LOOKS, Services, Trust, cluster_name};
 pub use slots::{Slot, Slots};
 pub use state::{StateDir, StateError};

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
 
 use super::ResourceName;
 use super::board::Board;
@@ -41,6 +42,8 @@ pub struct Services {
     pub discovered: std::sync::RwLock<Vec<String>>,
     /// Bounds how many pipelines run at once.
     pub slots: Slots,
+    /// Bounds how many schedules look at once.
+    pub looks: Arc<Semaphore>,
     /// Where the records survive, and who carries backups out.
     pub host: Arc<dyn Host>,
 }
@@ -81,6 +84,9 @@ impl Trust {
         named.for_backup(spec)
     }
 }
+
+/// So many schedules look at once: enough to wait for many clusters and stores side by side, few enough to be held in memory.
+pub const LOOKS: usize = 32;
 
 /// Counts store requests in the metrics.
 struct CountRequests(Arc<Metrics>);

@@ -24,6 +24,9 @@ use crate::pipeline::Recording;
 /// An event's note has at most a kilobyte.
 const NOTE: usize = 1000;
 
+/// Lists come in pages of so many objects: what a page takes in memory stays with the process.
+pub const PAGE: u32 = 100;
+
 /// What every controller shares.
 pub struct Context {
     /// Speaks to the API server.

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use kube::api::ListParams;
 use kube::runtime::events::{Recorder, Reporter};
 use kube::{Api, Client};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::context::Context;
 use super::labels::MANAGER;
@@ -21,7 +21,9 @@ use super::{backup, discovery, manifests, restore, schedule};
 use crate::alert::Alerter;
 use crate::api::{ErrorClass, EtcdBackup, EtcdGuardianConfig};
 use crate::cause::with_causes;
-use crate::engine::{Board, Host, Services, Slots, StateDir, StateError, Trust, cluster_name};
+use crate::engine::{
+    Board, Host, LOOKS, Services, Slots, StateDir, StateError, Trust, cluster_name,
+};
 use crate::serve::{self, Metrics};
 
 /// The page's word on alerts is renewed this often.
@@ -162,6 +164,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
     let operator_config = config.operator.clone();
     let services = Arc::new(Services {
         slots: Slots::new(operator_config.concurrency),
+        looks: Arc::new(Semaphore::new(LOOKS)),
         host: Arc::clone(&host) as Arc<dyn Host>,
         trust,
         discovered: std::sync::RwLock::default(),

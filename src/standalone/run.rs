@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use super::host::FolderHost;
@@ -14,7 +14,7 @@ use super::{Desired, FolderWatch, requests, single_task};
 use crate::alert::{Alerter, Facts, Kind};
 use crate::api::{ErrorClass, EtcdGuardianConfig};
 use crate::engine::{
-    About, Board, Keeper, Looked, ResourceName, ScheduleTask, Services, Slots, StateDir,
+    About, Board, Keeper, LOOKS, Looked, ResourceName, ScheduleTask, Services, Slots, StateDir,
     StateError, Trust, policy_of,
 };
 use crate::secrets::Secrets;
@@ -113,6 +113,7 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
         trust: Trust::Everyone,
         discovered: std::sync::RwLock::default(),
         slots: Slots::new(CONCURRENT_BACKUPS),
+        looks: Arc::new(Semaphore::new(LOOKS)),
         host: Arc::new(FolderHost(state.clone())),
         config: start.config,
         config_file: start.config_file,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::{Asked, Looked, ScheduleTask};
+use super::{Asked, Looked, ScheduleTask, Turn};
 use crate::api::ErrorClass;
 use crate::cause::with_causes;
 use crate::engine::dispatch::{Failed, Order};
@@ -127,12 +127,13 @@ impl ScheduleTask {
 
     /// Finds out what became of a run that was under way when the process died, and what the store holds of this
     /// schedule. Waits for nothing: an unreachable store is asked again at the next look.
-    pub(super) async fn settle_interrupted(&mut self) {
+    pub(super) async fn settle_interrupted(&mut self, turn: &mut Option<Turn>) {
         let now = Timestamp::now();
         if self.services.host.goes_on()
             && let Some(run) = self.record.in_flight.clone()
         {
             tracing::info!(schedule = %self.name, backup = %run.name, "a run that was under way is taken up again");
+            *turn = None;
             self.carry(run).await;
             return;
         }

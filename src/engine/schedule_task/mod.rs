@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 
 use super::ResourceName;
 use super::dispatch::{Failed, StageName};
@@ -35,6 +35,9 @@ use crate::schedule::{Policy, slots};
 pub const TRIGGER_ANNOTATION: &str = "etcdguardian.io/trigger";
 /// The record is saved at least this often; what a crash loses is counted again from the history.
 const SAVE_EVERY: SignedDuration = SignedDuration::from_secs(60);
+
+/// How long a schedule waits for its turn to look.
+const TURN: Duration = Duration::from_secs(5);
 
 /// What a command wants of a schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -137,12 +140,18 @@ impl ScheduleTask {
     }
 
     /// Works until the schedule is no longer wanted.
-    pub async fn work(mut self, mut inbox: Inbox) {
-        // What only a look needs is on the heap while it looks: a task that waits, which nearly all do, is small.
-        Box::pin(self.settle_interrupted()).await;
+    pub async fn work(mut self: Box<Self>, mut inbox: Inbox) {
+        // What only a look needs is on the heap while it looks: a task that waits, which nearly all do, is small. And they
+        // look in turn, or a thousand that begin together would all need it at once.
+        let mut turn = Some(self.turn().await);
+        Box::pin(self.settle_interrupted(&mut turn)).await;
         let mut asked = None;
         loop {
-            let looked = Box::pin(self.look(asked.take())).await;
+            if turn.is_none() {
+                turn = Some(self.turn().await);
+            }
+            let looked = Box::pin(self.look(asked.take(), &mut turn)).await;
+            turn = None;
             let now = Timestamp::now();
             let pause = match looked {
                 // What comes next is decided at once, not a whole sample later.
@@ -178,8 +187,8 @@ impl ScheduleTask {
     /// One round: what an interrupted run left, then observe, decide and, when due, dispatch. A round that was not due
     /// fails too when a backup could not be made now: whoever runs rounds by hand has no other way to hear of it.
     pub async fn once(&mut self) -> Looked {
-        self.settle_interrupted().await;
-        let looked = self.look(None).await;
+        self.settle_interrupted(&mut None).await;
+        let looked = self.look(None, &mut None).await;
         self.end_drill().await;
         match looked {
             Looked::Waited => {
@@ -190,7 +199,14 @@ impl ScheduleTask {
         }
     }
 
-    async fn look(&mut self, asked: Option<Asked>) -> Looked {
+    /// A place among those that look. Who waits on something slow keeps it from nobody for long.
+    async fn turn(&self) -> Turn {
+        let looks = Arc::clone(&self.services.looks);
+        let place = tokio::time::timeout(TURN, looks.acquire_owned()).await;
+        Turn(place.ok().and_then(Result::ok))
+    }
+
+    async fn look(&mut self, asked: Option<Asked>, turn: &mut Option<Turn>) -> Looked {
         let now = Timestamp::now();
         let observed = self.observe(now).await;
         let decision = self.decide(&observed, now).await;
@@ -205,11 +221,13 @@ impl ScheduleTask {
         // A run that may have finished elsewhere must be settled before another begins.
         let (Some(asked), None) = (trigger, &self.record.in_flight) else {
             if self.record.in_flight.is_some() {
-                self.settle_interrupted().await;
+                self.settle_interrupted(turn).await;
             }
             return Looked::Waited;
         };
         meter::decided(&self.services.metrics, &self.name, &decision);
+        // A backup takes as long as it takes.
+        *turn = None;
         self.back_up(asked, &decision).await
     }
 
@@ -330,6 +348,11 @@ impl ScheduleTask {
         }
     }
 }
+
+/// A place among the schedules that look at their clusters and stores; whoever does not get one in time goes without.
+pub(super) struct Turn(
+    #[expect(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>,
+);
 
 /// Why a backup is to be made outside the decision's course.
 struct Asked {

@@ -23,7 +23,7 @@ use serde_json::json;
 
 use self::plan::{Seen, Step, Stored, Work};
 use self::status::Draft;
-use super::context::{Context, audit};
+use super::context::{Context, PAGE, audit};
 use super::hooks::backup_hooks;
 use super::job;
 use super::labels::{FINALIZER, MANAGER};
@@ -47,7 +47,7 @@ pub async fn control(context: Arc<Context>) {
     let backups: Api<DeserializeGuard<EtcdBackup>> = Api::all(context.client.clone());
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &context.namespace);
     let config = kube::runtime::controller::Config::default().concurrency(CONCURRENCY);
-    Controller::new(backups, watcher::Config::default())
+    Controller::new(backups, watcher::Config::default().page_size(PAGE))
         .with_config(config)
         .watches(jobs, job::watched(), |job| {
             job::owner_of(&job, "EtcdBackup")

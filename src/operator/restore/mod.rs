@@ -29,7 +29,7 @@ use self::members::Member;
 use self::plan::{Step, When};
 use self::status::Draft;
 use super::backup::refuse_unreadable;
-use super::context::{Context, audit};
+use super::context::{Context, PAGE, audit};
 use super::hooks::InPods;
 use super::job::{owner_of, watched};
 use super::labels::{MANAGER, REPLICAS_ANNOTATION};
@@ -47,7 +47,7 @@ const AFTER_ERROR: Duration = Duration::from_secs(5);
 pub async fn control(context: Arc<Context>) {
     let restores: Api<DeserializeGuard<EtcdRestore>> = Api::all(context.client.clone());
     let jobs: Api<Job> = Api::all(context.client.clone());
-    Controller::new(restores, watcher::Config::default())
+    Controller::new(restores, watcher::Config::default().page_size(PAGE))
         .watches(jobs, watched(), |job| {
             owner_of(&job, "EtcdRestore")
                 .map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace))

@@ -21,7 +21,7 @@ pub use host::ClusterHost;
 use super::backup::plan::{not_allowed, own_things};
 use super::backup::refuse_unreadable;
 use super::conditions::{Said, say};
-use super::context::Context;
+use super::context::{Context, PAGE};
 use super::hooks::backup_hooks;
 use super::secrets::foreign_names;
 use crate::api::{EtcdBackupSchedule, FieldError, validate_schedule};
@@ -35,7 +35,8 @@ pub async fn control(context: Arc<Context>, host: Arc<ClusterHost>) {
     let api: Api<DeserializeGuard<EtcdBackupSchedule>> = Api::all(context.client.clone());
     let mut keeper = Keeper::new(Arc::clone(&context.services));
     let mut listed = BTreeSet::new();
-    let mut events = pin!(watcher(api, watcher::Config::default()).default_backoff());
+    let mut events =
+        pin!(watcher(api, watcher::Config::default().page_size(PAGE)).default_backoff());
     loop {
         let event = match events.try_next().await {
             Ok(Some(event)) => event,

@@ -56,8 +56,10 @@ fn a_failed_backup_and_restore_tell_what_to_do_next_and_lists_tell_the_truth() {
     site.backup("guardian", "good", &good);
     site.backup(
         "guardian",
-        "no-such-zone",
-        "executor: InProcess, activeDeadlineSeconds: 60, encryption: {enabled: true}, storageLocation: {provider: S3, bucket: backups, region: r, credentialsSecret: s3}",
+        "nowhere",
+        &format!(
+            "hooks: {{preBackup: [{{name: flush, type: Exec, exec: {{command: [sync]}}}}]}}, {good}"
+        ),
     );
     // As of a schedule, which makes another backup itself: the first failure is the last.
     site.cluster.apply("apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackup\nmetadata: {name: dead-store, namespace: guardian, labels: {etcdguardian.io/schedule: gone}}\nspec: {backupMode: Full, executor: InProcess, storageLocation: {provider: S3, bucket: backups, region: r, credentialsSecret: no-such-secret}}\n");
@@ -66,7 +68,7 @@ fn a_failed_backup_and_restore_tell_what_to_do_next_and_lists_tell_the_truth() {
     for (name, phase) in [("good", "Completed"), ("dead-store", "Failed")] {
         assert_eq!(site.ended("guardian", name)["status"]["phase"], phase);
     }
-    site.ended("guardian", "no-such-zone");
+    site.ended("guardian", "nowhere");
     site.cluster
         .wait_phase("egr", "guardian", "of-nothing", &["Failed"]);
     until("the schedule has a status", || {
@@ -100,7 +102,7 @@ fn a_failed_backup_and_restore_tell_what_to_do_next_and_lists_tell_the_truth() {
         )
     );
     insta::assert_snapshot!("failed_backup", described(&site, "egb", "dead-store"));
-    insta::assert_snapshot!("rejected_backup", described(&site, "egb", "no-such-zone"));
+    insta::assert_snapshot!("rejected_backup", described(&site, "egb", "nowhere"));
     insta::assert_snapshot!("failed_restore", described(&site, "egr", "of-nothing"));
 }
 
