@@ -200,10 +200,12 @@ impl ScheduleTask {
     }
 
     /// A place among those that look. Who waits on something slow keeps it from nobody for long.
-    async fn turn(&self) -> Turn {
+    fn turn(&self) -> impl Future<Output = Turn> + use<> {
         let looks = Arc::clone(&self.services.looks);
-        let place = tokio::time::timeout(TURN, looks.acquire_owned()).await;
-        Turn(place.ok().and_then(Result::ok))
+        async {
+            let place = tokio::time::timeout(TURN, looks.acquire_owned()).await;
+            Turn(place.ok().and_then(Result::ok))
+        }
     }
 
     async fn look(&mut self, asked: Option<Asked>, turn: &mut Option<Turn>) -> Looked {

@@ -12,7 +12,9 @@ use serde_json::json;
 
 use super::members::{Member, Place};
 use super::plan::JobState;
-use crate::api::{EtcdRestore, JobConfig, RestoreMode, RevisionPolicy, StorageLocation};
+use crate::api::{
+    Addressing, EtcdRestore, JobConfig, RestoreMode, RevisionPolicy, StorageLocation,
+};
 use crate::operator::job::{KEPT_SECONDS, container_security, end_of_pod, pod_spec};
 use crate::operator::labels::{MANAGED_BY, OWNER_KIND_LABEL, OWNER_NAME, OWNER_NAMESPACE};
 use crate::restore::plan::DEFAULT_BUMP;
@@ -271,6 +273,54 @@ fn arguments(plan: &Plan<'_>, member: &Member) -> Vec<String> {
         None => {}
     }
     args
+}
+
+/// The same work by hand, for an etcd whose stop stops the API server and everything that would start it again.
+pub fn runbook(plan: &Plan<'_>) -> String {
+    let mut lines = vec![
+        "The API server lives on this etcd: nobody is left to carry this out while it is stopped. By hand, with etcdguardian and the store's credentials on every control plane node:".to_owned(),
+        "1. on every node: mkdir -p /etc/kubernetes/stopped && mv /etc/kubernetes/manifests/kube-apiserver.yaml /etc/kubernetes/manifests/etcd.yaml /etc/kubernetes/stopped/".to_owned(),
+    ];
+    for (index, member) in plan.members.iter().enumerate() {
+        let place = match &member.place {
+            Place::Node(Some(node)) => format!("on node {node}"),
+            _ => format!("where {} runs", member.name),
+        };
+        // Without the Job's own config file.
+        let words = arguments(plan, member).split_off(3).join(" ");
+        lines.push(format!(
+            "{}. {place}: etcdguardian restore --from {} {words}",
+            index + 2,
+            from_words(plan.location)
+        ));
+    }
+    let next = plan.members.len() + 2;
+    lines.push(format!(
+        "{next}. when all are done, on every node: mv /etc/kubernetes/stopped/etcd.yaml /etc/kubernetes/stopped/kube-apiserver.yaml /etc/kubernetes/manifests/"
+    ));
+    lines.push(format!("{}. kubectl get --raw /readyz", next + 1));
+    lines.push("To go back: step 1, on every node move DATA_DIR.before-TIME back to DATA_DIR, and the last two steps.".to_owned());
+    lines.join("\n")
+}
+
+/// A store as `--from` takes it.
+fn from_words(location: &StorageLocation) -> String {
+    let addressing = location.addressing.map(|addressing| match addressing {
+        Addressing::Path => "path",
+        Addressing::VirtualHosted => "virtual",
+    });
+    let parameters = [
+        ("region", location.region.as_deref()),
+        ("endpoint", location.endpoint.as_deref()),
+        ("addressing", addressing),
+    ];
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    format!("'{location}?{}'", query.finish())
 }
 
 /// What a Job's state says of its work; `pods` are asked when it failed.

@@ -131,6 +131,14 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
             // A fresh token makes fresh ids: a member of the old cluster that comes back cannot mix with the new one.
             let token = format!("etcdguardian-{}", uuid::Uuid::new_v4().simple());
             draft.planned(restore, token, chain, steps, &warnings);
+            if seen.own_etcd
+                && let Some(stored) = observe::stored(context, restore).await
+            {
+                let all = members::members(&restore.spec, None).unwrap_or_default();
+                let token = draft.status.cluster_token.clone().unwrap_or_default();
+                let runbook = job::runbook(&work(context, restore, &stored, &all, &token));
+                draft.phase("Planned", &runbook);
+            }
             write(context, restore, &draft).await?;
             let note = draft.status.message.clone().unwrap_or_default();
             context
@@ -346,6 +354,33 @@ async fn scale(context: &Context, set: &StatefulSet, to: Option<i32>) -> Result<
     Ok(())
 }
 
+/// What is done to each member.
+fn work<'a>(
+    context: &'a Context,
+    restore: &'a EtcdRestore,
+    stored: &'a observe::Stored,
+    members: &'a [Member],
+    token: &'a str,
+) -> job::Plan<'a> {
+    let encryption = restore
+        .spec
+        .encryption
+        .as_ref()
+        .or(stored.encryption.as_ref());
+    job::Plan {
+        restore,
+        config: &context.config.jobs,
+        location: &stored.location,
+        encryption_secret: encryption
+            .filter(|encryption| encryption.enabled)
+            .and_then(|encryption| encryption.encryption_secret.as_deref()),
+        backup: &stored.id,
+        revision: stored.revision,
+        members,
+        token,
+    }
+}
+
 async fn make_jobs(
     context: &Context,
     restore: &EtcdRestore,
@@ -358,23 +393,8 @@ async fn make_jobs(
     let Some(stored) = observe::stored(context, restore).await else {
         return Ok(());
     };
-    let encryption = restore
-        .spec
-        .encryption
-        .as_ref()
-        .or(stored.encryption.as_ref());
-    let shared = job::Plan {
-        restore,
-        config: &context.config.jobs,
-        location: &stored.location,
-        encryption_secret: encryption
-            .filter(|encryption| encryption.enabled)
-            .and_then(|encryption| encryption.encryption_secret.as_deref()),
-        backup: &stored.id,
-        revision: stored.revision,
-        members: &all,
-        token: status.cluster_token.as_deref().unwrap_or_default(),
-    };
+    let token = status.cluster_token.as_deref().unwrap_or_default();
+    let shared = work(context, restore, &stored, &all, token);
     let maps: Api<ConfigMap> = context.api(&namespace);
     let map = job::config_map(&shared);
     let params = PatchParams::apply(MANAGER).force();

@@ -63,11 +63,25 @@ pub async fn observe<'a>(
         problems: plan::problems(&restore.spec),
         trusted: context.services.trust.covers(&namespace),
         jobs: context.config.jobs.image.is_some(),
+        own_etcd: stateful_set.is_none() && is_own(context, &cluster.endpoints),
         source: Source::NotLooked,
         stateful_set,
         states,
         health,
     })
+}
+
+/// Whether one of these is an endpoint of the etcd that the operator was told of, or found in its cluster.
+fn is_own(context: &Context, endpoints: &[String]) -> bool {
+    let configured = context.services.config.cluster.as_ref();
+    let found = context.services.discovered.read();
+    let found = found.unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut own = found.iter().chain(
+        configured
+            .into_iter()
+            .flat_map(|cluster| &cluster.endpoints),
+    );
+    own.any(|own| endpoints.contains(own))
 }
 
 async fn job_state(

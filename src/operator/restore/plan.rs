@@ -72,6 +72,8 @@ pub struct Seen<'a> {
     pub trusted: bool,
     /// Whether Jobs can be made.
     pub jobs: bool,
+    /// Whether the members are those of the cluster that the operator runs in: then nobody is left to work while they are stopped.
+    pub own_etcd: bool,
     /// The backup.
     pub source: Source,
     /// The StatefulSet, where one is named and there.
@@ -181,7 +183,7 @@ pub fn decide(seen: &Seen<'_>, now: Timestamp) -> Step {
     let status = seen.restore.status.clone().unwrap_or_default();
     match status.phase.as_deref() {
         None | Some("Pending") => pending(seen),
-        Some("Planned") if seen.restore.spec.plan => Step::Nothing,
+        Some("Planned") if seen.restore.spec.plan || seen.own_etcd => Step::Nothing,
         Some("Planned") if When::Before.is_open(seen.restore) => Step::RunHooks(When::Before),
         Some("Planned") => Step::Quiesce,
         Some("Quiescing") => match &seen.stateful_set {

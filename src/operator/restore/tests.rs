@@ -4,9 +4,10 @@
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 
+use super::job::{Plan, runbook};
 use super::members::{Place, compatible, members};
 use super::plan::{Health, JobState, Seen, Source, Step, When, decide, problems};
-use crate::api::{EtcdRestore, VersionCompatibility};
+use crate::api::{EtcdRestore, JobConfig, VersionCompatibility};
 
 fn restore(spec: &str, status: &str) -> EtcdRestore {
     let text = format!(
@@ -30,6 +31,7 @@ fn seen(restore: &EtcdRestore, set: Option<StatefulSet>) -> Seen<'_> {
         problems: problems(&restore.spec),
         trusted: false,
         jobs: true,
+        own_etcd: false,
         source: Source::Found {
             chain: vec!["one".to_owned()],
             version: "3.6.0".to_owned(),
@@ -179,6 +181,39 @@ fn a_restore_is_complete_only_when_every_member_answers_the_same() {
         decide(&asked, now()),
         Step::Complete { revision: 9, .. }
     ));
+}
+
+#[test]
+fn the_etcd_of_the_api_server_is_restored_by_hand_and_the_plan_says_how() {
+    let planned = restore(INTO_SET, "status: {phase: Planned}");
+    let mut own = seen(&planned, Some(set(3, 3)));
+    own.own_etcd = true;
+    assert!(matches!(decide(&own, now()), Step::Nothing));
+    let members = members(&planned.spec, Some(&set(0, 0))).unwrap();
+    let location = serde_saphyr::from_str("{provider: S3, bucket: b, region: r}").unwrap();
+    let text = runbook(&Plan {
+        restore: &planned,
+        config: &JobConfig::default(),
+        location: &location,
+        encryption_secret: None,
+        backup: "one",
+        revision: 7,
+        members: &members,
+        token: "t",
+    });
+    assert_eq!(
+        text.matches("etcdguardian restore --from 's3://b?region=r' --backup one")
+            .count(),
+        3
+    );
+    assert_eq!(text.matches("--to-revision 7").count(), 3);
+    for part in [
+        "mv /etc/kubernetes/manifests/etcd.yaml",
+        "--name etcd-2",
+        "To go back",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 }
 
 #[test]
