@@ -5,6 +5,7 @@
 //! choices that are not about when.
 
 mod board;
+mod counts;
 mod dispatch;
 mod host;
 mod keeper;

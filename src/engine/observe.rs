@@ -1,13 +1,16 @@
 //! What a schedule knows of its cluster: the series from Prometheus or from etcd's own Status, and the exact exposure.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::counts::Counts;
 use super::dispatch::Failed;
 use crate::api::PrometheusSource;
 use crate::cause::with_causes;
 use crate::etcd::StatusSource;
+use crate::recorder::significance::{Counter, Weights};
 use crate::secrets::Secrets;
 use crate::signals::floor;
 use crate::signals::series::{Point, Series, SeriesError};
@@ -32,12 +35,15 @@ pub struct SignalsSetup {
     pub sampler_file: PathBuf,
     /// Length of a cell, seconds.
     pub step_seconds: u32,
+    /// What the recorder's changes weigh, and the file of their counts; `None` when no watch stands.
+    pub counts: Option<(Weights, PathBuf)>,
 }
 
 /// Reads and keeps a schedule's signals.
 pub struct Signals {
     setup: SignalsSetup,
     sampler: Sampler,
+    counts: Option<Counts>,
     nothing: Series,
     from_prometheus: Option<(Series, SignalReport)>,
     warnings: Vec<String>,
@@ -66,10 +72,17 @@ impl Signals {
     pub fn open(setup: SignalsSetup) -> Result<Self, SeriesError> {
         let nothing = Series::empty(Timestamp::UNIX_EPOCH, setup.step_seconds)?;
         let (sampler, warning) = Sampler::open(&setup.sampler_file, setup.step_seconds);
-        let warnings = warning.into_iter().collect();
+        let mut warnings: Vec<String> = warning.into_iter().collect();
+        let counts = setup.counts.clone().map(|(weights, file)| {
+            let (counts, warning) =
+                Counts::open(&file, setup.step_seconds, weights, Timestamp::now());
+            warnings.extend(warning);
+            counts
+        });
         Ok(Self {
             setup,
             sampler,
+            counts,
             nothing,
             from_prometheus: None,
             warnings,
@@ -79,6 +92,11 @@ impl Signals {
     /// Length of a cell, seconds.
     pub fn step_seconds(&self) -> u32 {
         self.setup.step_seconds
+    }
+
+    /// What a recording tells its changes to.
+    pub fn counter(&self) -> Option<Arc<Counter>> {
+        self.counts.as_ref().map(Counts::counter)
     }
 
     /// Looks at etcd and Prometheus once. `last_good` is the cluster and revision of the newest good backup.
@@ -99,13 +117,22 @@ impl Signals {
                 tracing::warn!(%error, "the sample was taken but not saved");
                 None
             }
-            Ok(_) => None,
+            Ok(sample) => {
+                if let Some(counts) = &mut self.counts {
+                    counts.look(sample);
+                }
+                None
+            }
         };
         let error = match self.setup.prometheus.clone() {
             Some(source) => self.read_prometheus(&source, secrets, now).await.err(),
             None => None,
         };
-        let (series, mut report) = self.best(now, error.is_some());
+        let best = self.best(now, error.is_some());
+        let (series, mut report) = match &self.counts {
+            Some(counts) => counts.instead_of(best, now),
+            None => best,
+        };
         // Nothing tells work from housekeeping here: what is written all the time is taken off.
         let raw = matches!(report.signal, Signal::EtcdWrites | Signal::EtcdRevision);
         let floored = Some(&series).filter(|_| raw).and_then(floor::less_floor);

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use crate::api::{EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource};
+use crate::api::{BackupMode, EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource};
+use crate::recorder::significance::{self, Weights};
 use crate::schedule::{Cron, Policy};
 
 /// Reads the cron expression, zone and bounds of a checked resource.
@@ -94,19 +95,36 @@ fn resource_weights(significance: &BTreeMap<String, i64>) -> BTreeMap<String, i6
 
 /// `configmaps` of `configmaps`, `/registry/configmaps` and `/registry/example.com/widgets/`.
 fn resource_of(name: &str) -> Option<String> {
-    let Some(path) = name.strip_prefix('/') else {
+    if !name.starts_with('/') {
         return Some(name.to_owned());
-    };
-    let mut parts = path.split('/').filter(|part| !part.is_empty()).skip(1);
-    let resource = match (parts.next()?, parts.next()) {
-        ("minions", None) => "nodes",
-        ("services", Some("specs")) => "services",
-        ("services", Some("endpoints")) => "endpoints",
-        (group, Some(resource)) if group.contains('.') => resource,
-        (resource, None) => resource,
-        (_, Some(_)) => return None,
-    };
-    parts.next().is_none().then(|| resource.to_owned())
+    }
+    let (resource, rest) = significance::resource_of(name)?;
+    rest.is_empty().then(|| resource.to_owned())
+}
+
+/// What the recorder's changes weigh: the resources of `prometheus.weights`, and all that `significance` speaks of. `None` when
+/// no watch stands or nothing would look at it.
+pub fn recorder_weights(
+    spec: &EtcdBackupScheduleSpec,
+    config: &EtcdGuardianConfig,
+) -> Option<Weights> {
+    let stands = records(spec) && spec.ai_optimization.enabled;
+    let own = spec.ai_optimization.prometheus.as_ref();
+    let own = own.map(|source| &source.weights).filter(|own| !own.is_empty());
+    let shared = config.prometheus.as_ref().map(|source| &source.weights);
+    // Subresources are requests, of which keys know nothing.
+    let resources = own
+        .or(shared)
+        .into_iter()
+        .flatten()
+        .filter(|(name, _)| !name.contains('/'));
+    stands.then(|| Weights::new(resources.chain(&spec.ai_optimization.significance)))
+}
+
+/// Whether a standing watch is wanted.
+pub fn records(spec: &EtcdBackupScheduleSpec) -> bool {
+    spec.recording.as_ref().is_some_and(|one| one.enabled)
+        && spec.backup_template.spec.backup_mode == BackupMode::Incremental
 }
 
 #[cfg(test)]
@@ -158,6 +176,26 @@ mod tests {
             .map(|(n, w)| (n.as_str(), *w))
             .collect();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_recorder_weighs_prefixes_too_where_a_watch_stands() {
+        let text = "{enabled: true, prometheus: {url: 'http://p', weights: {pods: 70, '*/status': 5}}, significance: \
+                    {configmaps: 40, /registry/pods/kube-system/: 9}}";
+        let mut spec = spec("0 */2 * * *", text);
+        let config = EtcdGuardianConfig::default();
+        assert_eq!(recorder_weights(&spec, &config), None);
+        spec.backup_template.spec.backup_mode = BackupMode::Incremental;
+        spec.recording = Some(serde_json::from_str(r#"{"enabled": true}"#).unwrap());
+        let weights = recorder_weights(&spec, &config).unwrap();
+        for (key, wanted) in [
+            ("/registry/pods/kube-system/a", 9),
+            ("/registry/pods/default/a", 70),
+            ("/registry/configmaps/default/a", 40),
+            ("/registry/secrets/default/a", 100),
+        ] {
+            assert_eq!(weights.of(key.as_bytes()), wanted, "{key}");
+        }
     }
 
     #[test]

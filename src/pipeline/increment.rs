@@ -176,7 +176,7 @@ impl Attempt<'_> {
         let Some(origin) = super::origin_after(tip.last) else {
             return Err(RecordError::Stopped);
         };
-        let recorder = Recorder::start(etcd, origin, &scratch.file("recording"), BUDGET)?;
+        let recorder = Recorder::start(etcd, origin, &scratch.file("recording"), BUDGET, None)?;
         recorder.cut(status.revision).await
     }
 

@@ -3,5 +3,6 @@
 pub mod group;
 pub mod merge;
 pub mod segment;
+pub mod significance;
 pub mod spill;
 pub mod watch;

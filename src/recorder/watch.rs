@@ -14,6 +14,7 @@ use tokio::task::JoinHandle;
 
 use super::group::{Gap, Grouper, Step};
 use super::segment::{Header, SegmentError};
+use super::significance::Counter;
 use super::spill::{Ready, Spill, SpillError};
 use crate::api::ErrorClass;
 use crate::etcd::{Etcd, EtcdError, MemberStatus};
@@ -93,7 +94,7 @@ impl Drop for Recorder {
 
 impl Recorder {
     /// Records after `origin` into `folder`, at most `budget` bytes. What a recording of the same chain left there is continued;
-    /// anything else there is removed.
+    /// anything else there is removed. A `counter` is told of every change.
     ///
     /// # Errors
     /// When the folder cannot be used.
@@ -102,6 +103,7 @@ impl Recorder {
         origin: Origin,
         folder: &Path,
         budget: u64,
+        counter: Option<Arc<Counter>>,
     ) -> Result<Self, SegmentError> {
         let cluster = format!("{:016x}", origin.cluster_id);
         let mut spill = Spill::open(folder, budget, &cluster)?;
@@ -110,10 +112,14 @@ impl Recorder {
             spill.clear()?;
         }
         let committed = spill.last().unwrap_or(origin.revision);
+        if let Some(counter) = &counter {
+            counter.begin(origin.cluster_id, committed);
+        }
         let (wishes, inbox) = mpsc::channel(4);
         let over = Arc::new(OnceLock::new());
         let work = Work {
             over: Arc::clone(&over),
+            counter,
             grouper: Grouper::new(origin.cluster_id, 0, committed),
             etcd,
             origin: origin.clone(),

@@ -107,11 +107,11 @@ impl Queries {
     }
 }
 
-/// Every member counts every write, so the largest counts them once. By job: two clusters in one Prometheus show as two
+/// Every member counts every write, so the largest counts them once. Puts count alone where deletes are not kept. By job: two clusters in one Prometheus show as two
 /// series, which is warned about.
 fn etcd_writes(range: &str) -> String {
     format!(
-        "max by (job) (rate(etcd_mvcc_put_total[{range}]) + rate(etcd_mvcc_delete_total[{range}]))"
+        "max by (job) (rate(etcd_mvcc_put_total[{range}]) + (rate(etcd_mvcc_delete_total[{range}]) or 0 * rate(etcd_mvcc_put_total[{range}])))"
     )
 }
 
@@ -239,7 +239,7 @@ mod tests {
         let queries = Queries::of(&PrometheusSource::default(), 300, 300);
         assert_eq!(
             queries.writes.text,
-            "max by (job) (rate(etcd_mvcc_put_total[300s]) + rate(etcd_mvcc_delete_total[300s]))"
+            "max by (job) (rate(etcd_mvcc_put_total[300s]) + (rate(etcd_mvcc_delete_total[300s]) or 0 * rate(etcd_mvcc_put_total[300s])))"
         );
     }
 

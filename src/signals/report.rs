@@ -14,6 +14,8 @@ pub enum SignalSource {
     Prometheus,
     /// etcd's own Status, sampled by this process.
     Sampler,
+    /// The standing watch of this process.
+    Recorder,
 }
 
 /// What counts as a change, from the most telling to the least.
@@ -21,6 +23,8 @@ pub enum SignalSource {
 pub enum Signal {
     /// The query that the schedule names.
     CustomQuery,
+    /// Changes that the recorder saw, weighed by their keys.
+    RecorderCounts,
     /// Writes through the API server, without leases, events and their kin.
     ApiServerRequests,
     /// Puts and deletes that etcd counts, lease renewals and events included.
@@ -36,6 +40,7 @@ impl fmt::Display for Signal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::CustomQuery => "the schedule's own query",
+            Self::RecorderCounts => "the recorder's counts by key",
             Self::ApiServerRequests => "significant API server writes",
             Self::EtcdWrites => "etcd's puts and deletes",
             Self::EtcdRevision => "etcd's revision",
@@ -77,6 +82,10 @@ impl SignalReport {
             .count();
         let (signal, why) = match source {
             _ if samples == 0 => (Signal::None, "no change rate is known yet"),
+            SignalSource::Recorder => (
+                Signal::RecorderCounts,
+                "the standing watch sees every change and its key, so leases and events and their kin are told from the rest",
+            ),
             SignalSource::Sampler => (
                 Signal::EtcdRevision,
                 "etcd's own revision is sampled, because no Prometheus answers for this schedule",

@@ -82,6 +82,16 @@ impl Sampler {
             revision: status.revision,
             db_size: status.db_size,
         };
+        self.take(sample)?;
+        Ok(sample)
+    }
+
+    /// Takes a sample that was read elsewhere, and saves it.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the sample is taken in memory even then.
+    pub fn take(&mut self, sample: Sample) -> Result<(), SignalError> {
+        let now = sample.at;
         if let Taken::Rewound(dropped) = self.samples.take(sample) {
             tracing::warn!(dropped, %now, "the clock went back: samples from its future are dropped");
             self.keep_a_copy(dropped);
@@ -93,8 +103,7 @@ impl Sampler {
                 path: self.file.clone(),
                 source,
             }
-        })?;
-        Ok(sample)
+        })
     }
 
     /// The history on a grid.

@@ -18,7 +18,7 @@ use super::ResourceName;
 use super::dispatch::{Failed, StageName};
 use super::meter;
 use super::observe::{Signals, SignalsSetup};
-use super::policy::{policy_of, prometheus_in_force, step_seconds};
+use super::policy::{policy_of, prometheus_in_force, recorder_weights, step_seconds};
 use super::record::{GoodBackup, ScheduleRecord};
 use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
@@ -241,9 +241,15 @@ impl ScheduleTask {
                     != self.schedule.spec.ai_optimization.prometheus
                     || schedule.spec.ai_optimization.significance
                         != self.schedule.spec.ai_optimization.significance;
-                if step != self.signals.step_seconds() || prometheus_changed {
+                let weights = |spec| recorder_weights(spec, &self.services.config);
+                let weights_changed = weights(&schedule.spec) != weights(&self.schedule.spec);
+                if step != self.signals.step_seconds() || prometheus_changed || weights_changed {
                     match open_signals(&self.services, &self.name, &schedule, &policy) {
-                        Ok(signals) => self.signals = signals,
+                        Ok(signals) => {
+                            self.signals = signals;
+                            // Begun anew with the new counter; what is on disk is continued.
+                            self.recording.recorder = None;
+                        }
                         Err(error) => tracing::warn!(schedule = %self.name, "{error}"),
                     }
                 }
@@ -379,7 +385,12 @@ fn open_signals(
     policy: &Policy,
 ) -> Result<Signals, String> {
     let file = services.state.root().join("signals");
+    let counts = recorder_weights(&schedule.spec, &services.config);
     let setup = SignalsSetup {
+        counts: counts.map(|weights| {
+            let name = format!("{}_{}.counts", name.namespace, name.name);
+            (weights, file.join(name))
+        }),
         prometheus: prometheus_in_force(&schedule.spec, &services.config),
         namespace: name.namespace.clone(),
         sampler_file: file.join(format!("{}_{}.samples", name.namespace, name.name)),

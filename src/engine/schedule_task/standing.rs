@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::ScheduleTask;
-use crate::api::BackupMode;
 use crate::cause::with_causes;
+use crate::engine::policy::records;
 use crate::etcd::Etcd;
 use crate::pipeline::origin_after;
 use crate::recorder::watch::Recorder;
@@ -19,9 +19,7 @@ impl ScheduleTask {
     pub(super) async fn stand_watch(&mut self) -> Option<String> {
         let spec = &self.schedule.spec;
         self.recording.full_every.clone_from(&spec.full_every);
-        let wanted = spec.recording.as_ref().is_some_and(|one| one.enabled)
-            && spec.backup_template.spec.backup_mode == BackupMode::Incremental;
-        if !wanted {
+        if !records(spec) {
             self.recording.recorder = None;
             return None;
         }
@@ -71,7 +69,13 @@ impl ScheduleTask {
         let folder = self.services.state.root().join("recording");
         let folder = folder.join(format!("{namespace}_{}", self.name.name));
         let revision = origin.revision;
-        let recorder = Recorder::start(Etcd::unconnected(&options), origin, &folder, BUDGET);
+        let recorder = Recorder::start(
+            Etcd::unconnected(&options),
+            origin,
+            &folder,
+            BUDGET,
+            self.signals.counter(),
+        );
         let recorder = recorder.map_err(|error| words(&error))?;
         tracing::info!(schedule = %self.name, base = base.id, after = revision, "changes are being recorded");
         Ok(Some(recorder))

@@ -16,6 +16,7 @@ pub(super) struct PendingCut {
 
 pub(super) struct Work {
     pub(super) over: Arc<OnceLock<String>>,
+    pub(super) counter: Option<Arc<Counter>>,
     pub(super) etcd: Etcd,
     pub(super) origin: Origin,
     pub(super) grouper: Grouper,
@@ -248,6 +249,9 @@ impl Work {
             let canceled = response.canceled.then(|| response.cancel_reason.clone());
             steps.clear();
             let outcome = self.grouper.feed(response, &mut steps);
+            if let Some(counter) = &self.counter {
+                counter.take(self.origin.cluster_id, &steps);
+            }
             // What was whole before a gap stays recorded.
             match self.spill.apply(&steps, Timestamp::now()) {
                 Ok(()) => {}
