@@ -30,7 +30,7 @@ const AIM: (f64, f64) = (0.975, 0.995);
 /// How much of yesterday's κ stays, on the log scale: fourteen days say little about one, and a κ that jumps costs backups.
 const KEPT: f64 = 0.7;
 /// How many days back a replay goes.
-const DAYS: f64 = 14.0;
+pub const DAYS: f64 = 14.0;
 
 /// How a mode did in the replay, at its best κ.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -181,7 +181,12 @@ pub fn calibrate(
     });
     next.reactive = next.reactive.map(|found| found.after(before.reactive));
     next.forecast = next.forecast.map(|found| found.after(before.forecast));
-    next.mode = select(before.mode, next.reactive, next.forecast);
+    next.mode = select(
+        before.mode,
+        next.reactive,
+        next.forecast,
+        policy.target_ratio(),
+    );
     next
 }
 
@@ -193,7 +198,7 @@ pub fn window_start(history: &History, now: usize, scale: &Timescale) -> usize {
 
 /// The mode with fewest backups; the forecast must be a percent better to come into force, and so must any rule to replace
 /// the cron.
-fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>) -> Mode {
+fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>, target: f64) -> Mode {
     let saved = |score: Option<Score>| score.map_or(f64::NEG_INFINITY, |score| score.saved_percent);
     let (reactive, forecast) = (saved(reactive), saved(forecast));
     let needed = if incumbent == Mode::Forecast {
@@ -206,7 +211,8 @@ fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>) -> 
     } else {
         0.0
     };
-    if reactive.max(forecast) < to_leave {
+    // The cron is no way out where less exposure is wanted than it has.
+    if target >= 1.0 && reactive.max(forecast) < to_leave {
         Mode::Cron
     } else if forecast >= reactive + needed {
         Mode::Forecast

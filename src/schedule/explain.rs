@@ -2,10 +2,12 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::calibrate::DAYS;
 use super::decide::{Action, Decision};
 use super::plan::{Mode, Reason};
 use super::policy::Policy;
 use super::state::State;
+use super::timescale::Timescale;
 
 /// The reasons of a decision, most important first.
 #[must_use]
@@ -13,7 +15,7 @@ pub fn reasons(decision: &Decision, policy: &Policy, state: &State) -> Vec<Strin
     let mut lines = vec![headline(decision, policy, state)];
     if policy.ai_enabled && decision.reason != Reason::Suspended {
         lines.push(exposure(decision));
-        lines.push(mode(decision, state));
+        lines.push(mode(decision, policy, state));
     }
     if let Some(line) = features(decision) {
         lines.push(line);
@@ -26,9 +28,9 @@ pub fn reasons(decision: &Decision, policy: &Policy, state: &State) -> Vec<Strin
 /// From two weeks of samples on, what the cluster's unevenness lets save.
 fn potential(decision: &Decision, policy: &Policy, state: &State) -> Option<String> {
     let potential = decision.potential_percent.filter(|_| policy.ai_enabled)?;
-    let day = super::timescale::Timescale::control_day(policy);
+    let day = Timescale::control_day(policy);
     let seen = state.calibration.at - super::history::seconds_of(state.created);
-    let word = if seen >= 14.0 * day {
+    let word = if seen >= DAYS * day {
         "about"
     } else {
         "as far as can be told yet"
@@ -165,32 +167,40 @@ fn exposure(decision: &Decision) -> String {
     )
 }
 
-fn mode(decision: &Decision, state: &State) -> String {
+fn mode(decision: &Decision, policy: &Policy, state: &State) -> String {
+    // Control days, in the words of the clock on the wall.
+    let control = Timescale::control_day(policy);
+    let days = |days: f64| super::proof::span((days * control) as i64);
+    let replay = days(DAYS);
     let found = &state.calibration;
     match (decision.mode, found.mode) {
         (Mode::Cron, Mode::Cron) if found.reactive.is_some() => {
-            "in the last 14 days nothing beat the cron, so the cron rules".to_owned()
+            format!("in the last {replay} nothing beat the cron, so the cron rules")
         }
-        (Mode::Cron, Mode::Cron) => {
-            "less than a day of samples is known, so the cron rules".to_owned()
-        }
+        (Mode::Cron, Mode::Cron) => format!(
+            "less than {} of samples are known, so the cron rules",
+            days(1.0)
+        ),
         (Mode::Cron, _) => "the signal is gone, so the cron rules".to_owned(),
         (Mode::Reactive, Mode::Forecast) => {
             "the forecast is distrusted for now, so the reactive rule decides".to_owned()
         }
         (Mode::Reactive, _) => match found.reactive {
             Some(score) => format!(
-                "the reactive rule is in force: replayed over 14 days it saves {:.0} % at {:.0} % of the cron's exposure",
+                "the reactive rule is in force: replayed over {replay} it saves {:.0} % at {:.0} % of the cron's exposure",
                 score.saved_percent,
                 100.0 * score.mean_ratio
             ),
             None => {
-                "the reactive rule is in force until three days of samples are known".to_owned()
+                format!(
+                    "the reactive rule is in force until {} of samples are known",
+                    days(3.0)
+                )
             }
         },
         (Mode::Forecast, _) => match found.forecast {
             Some(score) => format!(
-                "the forecast is in force: replayed over 14 days it saves {:.0} % at {:.0} % of the cron's exposure",
+                "the forecast is in force: replayed over {replay} it saves {:.0} % at {:.0} % of the cron's exposure",
                 score.saved_percent,
                 100.0 * score.mean_ratio
             ),

@@ -67,7 +67,7 @@ impl Proof {
 }
 
 /// A span as people say it: in days from two days on, else in its largest unit that is at least two.
-fn span(seconds: i64) -> String {
+pub fn span(seconds: i64) -> String {
     let units = [(86_400, "days"), (3600, "hours"), (60, "minutes")];
     let (unit, word) = units
         .into_iter()

@@ -111,6 +111,18 @@ impl ScheduleTask {
         .await;
         match worked {
             Ok((state, archive, decision)) => {
+                tracing::debug!(
+                    schedule = %self.name,
+                    %now,
+                    action = ?decision.action,
+                    reason = ?decision.reason,
+                    mode = ?decision.mode,
+                    exposure = decision.exposure,
+                    area = decision.area,
+                    budget = decision.area_budget,
+                    min_seconds = self.policy.min_seconds(),
+                    "decided"
+                );
                 self.record.core = Some(state);
                 self.archive = archive;
                 decision

@@ -6,11 +6,13 @@
 mod cli;
 mod hostile;
 mod live;
+mod recorded;
 mod targets;
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use etcdguardian::schedule::backtest::Study;
 use etcdguardian::schedule::simulate::report::{Stage, Trace, TraceResult};
@@ -145,6 +147,19 @@ fn play(
     let mut done = done.into_inner().unwrap();
     done.sort_by_key(|(index, _)| *index);
     done.into_iter().map(|(_, one)| one).collect()
+}
+
+/// The development traces under the usual policy, or that with each interval fixed at the backup before it. Played once, however
+/// many tests look at it.
+fn developments_under(name: PolicyName, replan: bool) -> Vec<TraceResult> {
+    type Kept = BTreeMap<(PolicyName, bool), Arc<OnceLock<Vec<TraceResult>>>>;
+    static KEPT: Mutex<Kept> = Mutex::new(BTreeMap::new());
+    let slot = Arc::clone(KEPT.lock().unwrap().entry((name, replan)).or_default());
+    let play = || {
+        let policy = Policy { replan, ..policy() };
+        results(&developments(), &policy, name)
+    };
+    slot.get_or_init(play).clone()
 }
 
 /// Plays as deployed.
