@@ -11,7 +11,7 @@ use super::timescale::Timescale;
 /// The range of the correction of K by what was realised: risk is taken back at once, unused risk is spent slowly.
 const TRIM: (f64, f64) = (0.5, 1.2);
 /// The correction aims this much under the exposure allowed.
-const AIM: f64 = 0.98;
+const AIM: f64 = 0.99;
 
 /// What the signal says at a moment.
 #[derive(Debug, Clone, Copy)]

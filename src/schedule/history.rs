@@ -5,6 +5,9 @@ use jiff::Timestamp;
 
 use crate::signals::series::Series;
 
+/// How far the running mean rate goes back, control days.
+const MEAN_DAYS: f64 = 28.0;
+
 /// A view of the past for decisions. Cell `i` covers `[i, i+1)` steps from the start.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -167,13 +170,11 @@ impl History {
         rates
     }
 
-    /// λ̄, the running mean rate at cell `now`: the smaller of the 7-day mean and twice the 2-day mean, so that a quieter
-    /// regime is noticed (scheduling.md §1). `day` is the control day.
+    /// λ̄, the running mean rate at cell `now`, over 28 days. `day` is the control day. A shorter mean would follow a change of level
+    /// sooner, and K with it: the same risk for busy weeks as for quiet ones, where backups belong to the busy ones.
     #[must_use]
     pub fn mean_rate(&self, now: usize, day: f64) -> Option<f64> {
-        let week = self.mean_back(now, 7.0 * day)?;
-        let recent = self.mean_back(now, 2.0 * day).unwrap_or(week);
-        Some(week.min(2.0 * recent))
+        self.mean_back(now, MEAN_DAYS * day)
     }
 }
 
