@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use jiff::SignedDuration;
 
-use crate::api::{BackupMode, EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource};
+use crate::api::{
+    BackupMode, EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource,
+};
 use crate::recorder::significance::{self, Weights};
 use crate::schedule::{Cron, Policy};
 
@@ -110,7 +112,9 @@ pub fn recorder_weights(
 ) -> Option<Weights> {
     let stands = records(spec) && spec.ai_optimization.enabled;
     let own = spec.ai_optimization.prometheus.as_ref();
-    let own = own.map(|source| &source.weights).filter(|own| !own.is_empty());
+    let own = own
+        .map(|source| &source.weights)
+        .filter(|own| !own.is_empty());
     let shared = config.prometheus.as_ref().map(|source| &source.weights);
     // Subresources are requests, of which keys know nothing.
     let resources = own

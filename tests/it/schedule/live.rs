@@ -83,9 +83,9 @@ fn fast() -> Policy {
 const CELL: i64 = 5;
 const KEPT: i64 = 16_384;
 
-/// Puts a second: a third of a minute of many, the rest of few.
+/// Puts a second in the history: a third of a minute of many, the rest of few.
 fn rhythm(second: i64) -> i64 {
-    if second.rem_euclid(60) < 20 { 40 } else { 3 }
+    if second.rem_euclid(60) < 20 { 12 } else { 1 }
 }
 
 /// Ten hours of that, up to now, without a counter of deletes; a sample a second at the end, as Prometheus scrapes here.
@@ -173,12 +173,13 @@ fn beside_a_real_etcd_and_prometheus_it_decides_look_for_look_as_the_simulation(
     let begun = std::time::Instant::now();
     // Until there are enough looks, backups among them; slow machines get longer.
     loop {
-        let puts = rhythm(Timestamp::now().as_second()) / 2;
+        // Three times as busy as the history tells, so that the next backup is not far.
+        let puts = rhythm(Timestamp::now().as_second()) * 3 / 2;
         etcd.fill("/registry/pods/", usize::try_from(puts).unwrap(), 20);
         std::thread::sleep(std::time::Duration::from_millis(500));
         let looks = looks(&log());
         let backups = looks.iter().filter(|look| look.action == "Backup").count();
-        if looks.len() >= 45 && backups >= 3 {
+        if looks.len() >= 45 && backups >= 2 {
             break;
         }
         assert!(
