@@ -95,7 +95,12 @@ pub struct EtcdBackupSpec {
     pub schedule: Option<String>,
 }
 
-fn default_service_account() -> String {
+/// An object of somebody else's making, kept as it is.
+fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+pub(super) fn default_service_account() -> String {
     "default".to_owned()
 }
 
@@ -273,10 +278,14 @@ pub struct VeleroIntegration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub backup_name: Option<String>,
-    /// Velero's namespace.
+    /// Velero's namespace; `velero` unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 63))]
     pub namespace: Option<String>,
+    /// The spec of the Velero backup, as Velero has it; everything, with volumes, unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "any_object")]
+    pub template: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// What happens to the stored backup when its object is deleted.
@@ -334,7 +343,13 @@ pub struct EtcdBackupStatus {
     /// UID of the accompanying Velero backup.
     #[serde(rename = "veleroBackupUID", skip_serializing_if = "Option::is_none")]
     pub velero_backup_uid: Option<String>,
-    /// The contract with tools: Succeeded, SnapshotTaken, Stored, Verified.
+    /// Velero's own word on its backup, as `Completed` or `PartiallyFailed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub velero_backup_phase: Option<String>,
+    /// Where Velero's half lies: bucket and prefix of its storage location.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub velero_backup_location: Option<String>,
+    /// The contract with tools: Succeeded, SnapshotTaken, Stored, Verified, VeleroBackup.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// One sentence for people.

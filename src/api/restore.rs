@@ -72,9 +72,13 @@ pub struct EtcdRestoreSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1000), inner(length(max = 63)))]
     pub namespace_filter: Vec<String>,
-    /// Restores only the objects that this selects.
+    /// Restores only the objects that this selects, through the Kubernetes API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_selector: Option<ObjectSelector>,
+    /// With whose rights objects are restored: a service account of the same namespace.
+    #[serde(default = "super::backup::default_service_account")]
+    #[schemars(length(max = 253))]
+    pub service_account_name: String,
     /// Whether the revision is raised above what clients have seen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision_policy: Option<RevisionPolicy>,

@@ -12,7 +12,12 @@ use super::context::{Context, EtcdFlags};
 use super::output::{self, Format};
 use super::progress::Bar;
 use super::{CliError, args::Global};
-use crate::api::{BackupMode, Encryption, ErrorClass, EtcdBackup, EtcdBackupSpec, validate_backup};
+use crate::api::{
+    BackupMode, Encryption, ErrorClass, EtcdBackup, EtcdBackupSpec, Source, validate_backup,
+};
+use crate::export::ApiServer;
+use crate::export::apply::Server;
+use crate::export::resources::Selection;
 use crate::pipeline::hooks::OnThisHost;
 use crate::pipeline::{self, Request, Services};
 use crate::repository::{Repository, SilentObserver};
@@ -28,6 +33,13 @@ pub struct Create {
     /// Full or incremental; the schedule's, or full, unless given.
     #[arg(long, value_enum)]
     mode: Option<Mode>,
+    /// Read etcd itself (direct) or the Kubernetes API (proxy): an export of the objects, for clusters whose etcd is out of reach. Unless
+    /// given, etcd where an endpoint is known, else the API.
+    #[arg(long, value_enum)]
+    source: Option<From>,
+    /// Kubeconfig of the API server that an export comes from; else that of KUBECONFIG or of the pod.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     etcd: EtcdFlags,
     /// The store, as s3://bucket/prefix?endpoint=URL&region=R or file:///dir; the schedule's or the config's when absent.
@@ -52,6 +64,14 @@ pub struct Create {
 enum Mode {
     Full,
     Incremental,
+}
+
+/// Where it is read from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    Auto,
+    Direct,
+    Proxy,
 }
 
 /// What is wanted, before flags.
@@ -84,7 +104,13 @@ impl Create {
             return Err(CliError::new(ErrorClass::Usage, words.join("; ")));
         }
         let named = context.config.cluster.clone().unwrap_or_default();
-        let cluster = self.etcd.onto(named.for_backup(&spec))?;
+        let cluster = self.etcd.flags_onto(named.for_backup(&spec))?;
+        let by_api = spec.source == Source::Proxy
+            || (spec.source == Source::Auto && cluster.endpoints.is_empty());
+        let api = match by_api {
+            true => ApiServer::Client(self.api_server().await?),
+            false => ApiServer::Inferred,
+        };
         let request = Request {
             namespace: namespace.clone(),
             name,
@@ -92,6 +118,8 @@ impl Create {
             run_id: uuid::Uuid::new_v4().to_string(),
             cluster_name: cluster.name.clone().unwrap_or_else(|| "etcd".to_owned()),
             cluster,
+            export: Selection::default(),
+            makes_velero_pair: false,
             scratch: self.scratch(context)?,
             started: now,
             spec,
@@ -100,6 +128,7 @@ impl Create {
             secrets: Arc::clone(&context.secrets),
             observer: Arc::new(SilentObserver),
             commands: Arc::new(OnThisHost),
+            api,
         };
         let bar = Bar::new(global, "connecting");
         let outcome = pipeline::run(&request, &services, &bar).await;
@@ -139,6 +168,12 @@ impl Create {
         if let Some(url) = &self.to {
             wanted.spec.storage_location = context.store(Some(url), "--to")?;
         }
+        match self.source {
+            Some(From::Auto) => wanted.spec.source = Source::Auto,
+            Some(From::Direct) => wanted.spec.source = Source::Direct,
+            Some(From::Proxy) => wanted.spec.source = Source::Proxy,
+            None => {}
+        }
         match self.mode {
             Some(Mode::Full) => wanted.spec.backup_mode = BackupMode::Full,
             Some(Mode::Incremental) => wanted.spec.backup_mode = BackupMode::Incremental,
@@ -152,6 +187,21 @@ impl Create {
             });
         }
         Ok(wanted)
+    }
+
+    /// The server of an export; without one there is nothing at all to read.
+    async fn api_server(&self) -> Result<kube::Client, CliError> {
+        let server = Server::connect(self.kubeconfig.as_deref(), None).await;
+        let server = server.map_err(|error| {
+            let problem = crate::cause::with_causes(&error);
+            CliError::new(
+                ErrorClass::Usage,
+                format!(
+                    "no etcd is named: add --endpoints https://HOST:2379, or --config with a cluster; nor is there an API server to export from: {problem}"
+                ),
+            )
+        })?;
+        Ok(server.client())
     }
 
     fn scratch(&self, context: &Context) -> Result<PathBuf, CliError> {

@@ -101,16 +101,22 @@ impl EtcdFlags {
         self.onto(context.config.cluster.clone().unwrap_or_default())
     }
 
-    /// The flags on top of a cluster that something else names.
-    pub fn onto(&self, mut cluster: ClusterConfig) -> Result<ClusterConfig, CliError> {
-        if !self.endpoints.is_empty() {
-            cluster.endpoints.clone_from(&self.endpoints);
-        }
+    /// The flags on top of a cluster that something else names; one of them must name an endpoint.
+    pub fn onto(&self, cluster: ClusterConfig) -> Result<ClusterConfig, CliError> {
+        let cluster = self.flags_onto(cluster)?;
         if cluster.endpoints.is_empty() {
             return Err(CliError::new(
                 ErrorClass::Usage,
                 "no etcd is named: add --endpoints https://HOST:2379, or --config with a cluster",
             ));
+        }
+        Ok(cluster)
+    }
+
+    /// The flags on top of a cluster that something else names.
+    pub fn flags_onto(&self, mut cluster: ClusterConfig) -> Result<ClusterConfig, CliError> {
+        if !self.endpoints.is_empty() {
+            cluster.endpoints.clone_from(&self.endpoints);
         }
         if self.cacert.is_some() || self.cert.is_some() {
             let text = |path: &Option<PathBuf>| -> Result<Option<String>, CliError> {

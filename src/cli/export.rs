@@ -1,7 +1,5 @@
 //! `export`: the objects of a cluster whose etcd is out of reach, through its API server, as a backup in a store.
 
-use std::io::BufWriter;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -16,13 +14,14 @@ use super::backup::view;
 use super::context::Context;
 use super::object_restore::{LOG, ServerFlags};
 use super::output::{self, Format};
-use crate::api::{Compression, Encryption, ErrorClass};
+use super::progress::Bar;
+use crate::api::{ClusterConfig, ErrorClass};
+use crate::export::ApiServer;
 use crate::export::bundle::About;
-use crate::export::proxy::export;
 use crate::export::resources::Selection;
-use crate::pipeline::export as pipeline;
+use crate::pipeline::hooks::OnThisHost;
+use crate::pipeline::{self, Request, Services};
 use crate::repository::{Repository, SilentObserver};
-use crate::seal::{Sealer, Unsealer};
 
 /// Export a cluster's objects through its API server: for clusters whose etcd is out of reach.
 ///
@@ -62,57 +61,59 @@ impl Export {
             .clone()
             .unwrap_or_else(|| format!("export-{}", now.strftime("%Y%m%d-%H%M%S")));
         super::backup_create::check_name(&name)?;
-        let encryption = self.encryption_secret.as_ref().map(|secret| Encryption {
-            enabled: true,
-            kms_key_id: None,
-            encryption_secret: Some(secret.clone()),
-        });
-        let secrets = context.secrets.as_ref();
-        let sealer =
-            Sealer::resolve(encryption.as_ref(), Compression::Zstd, "default", secrets).await?;
-        let unsealer = Unsealer::resolve(encryption.as_ref(), "default", secrets).await?;
         let location = context.store(self.to.as_deref(), "--to")?;
-        let repository =
-            Repository::open(&location, "default", secrets, Arc::new(SilentObserver)).await?;
+        let encryption = self
+            .encryption_secret
+            .as_ref()
+            .map(|secret| json!({"enabled": true, "encryptionSecret": secret}));
+        let spec = json!({
+            "backupMode": "Full", "source": "Proxy", "storageLocation": location, "encryption": encryption,
+            // As long as it takes: whoever waits can end it.
+            "activeDeadlineSeconds": 604_800,
+        });
         let server = self.server.connect().await?;
-        let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-        let scratch = tempfile::Builder::new()
-            .prefix("etcdguardian-")
-            .tempdir_in(parent)?;
-        let plain = scratch.path().join("bundle.tar");
-        let file = std::fs::File::options()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(&plain)?;
-        let selection = Selection {
-            exclude: self.exclude.clone(),
-            include: self.include.clone(),
-            namespaces: self.namespace.clone(),
-        };
-        let told = |resource: &str, objects: u64| tracing::info!(resource, objects, "listed");
-        let out = BufWriter::with_capacity(1 << 20, file);
-        let (out, about) = export(&server.client(), &selection, out, &told).await?;
-        out.into_inner()
-            .map_err(|error| CliError::from(error.into_error()))?;
-        if about.kinds.values().all(|kind| kind.objects == 0) {
-            return Err(CliError::new(
-                ErrorClass::Refused,
-                "nothing was listed, so nothing is stored: look at the rights of the kubeconfig's user and at --namespace",
-            ));
-        }
-        let named = pipeline::Named {
-            name,
+        let cluster = context.config.cluster.as_ref();
+        let request = Request {
+            spec: serde_json::from_value(spec)
+                .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?,
             namespace: "default".to_owned(),
+            name,
+            schedule: None,
             run_id: uuid::Uuid::new_v4().to_string(),
+            // The export's platform names a cluster that nothing else names.
+            cluster_name: cluster.and_then(|one| one.name.clone()).unwrap_or_default(),
+            cluster: ClusterConfig::default(),
+            export: Selection {
+                exclude: self.exclude.clone(),
+                include: self.include.clone(),
+                namespaces: self.namespace.clone(),
+            },
+            makes_velero_pair: false,
+            scratch: self.scratch.clone().unwrap_or_else(std::env::temp_dir),
+            started: now,
         };
-        let manifest =
-            pipeline::store(&repository, &sealer, &unsealer, &plain, &about, &named).await?;
+        let services = Services {
+            secrets: Arc::clone(&context.secrets),
+            observer: Arc::new(SilentObserver),
+            commands: Arc::new(OnThisHost),
+            api: ApiServer::Client(server.client()),
+        };
+        let bar = Bar::new(global, "listing");
+        let outcome = pipeline::run(&request, &services, &bar).await;
+        drop(bar);
+        let completed = outcome?;
+        for warning in &completed.warnings {
+            output::say(format!("warning: {warning}"));
+        }
+        let (manifest, about) = (&completed.manifest, completed.export.unwrap_or_default());
+        let location = &request.spec.storage_location;
+        let secrets = context.secrets.as_ref();
+        let repository = Repository::open(location, "default", secrets, services.observer).await?;
         if global.output == Format::Table {
-            output::write_out(super::backup::describe(&repository, &manifest).as_bytes())?;
+            output::write_out(super::backup::describe(&repository, manifest).as_bytes())?;
             output::write_out(words(&about).as_bytes())?;
         } else {
-            let shown = json!({"backup": view(&repository, &manifest), "export": about});
+            let shown = json!({"backup": view(&repository, manifest), "export": about});
             output::print(global.output, &shown, |_| String::new())?;
         }
         Ok(ExitCode::SUCCESS)

@@ -15,6 +15,7 @@ use super::object_restore::{LOG, ServerFlags};
 use super::output::{self, Format};
 use super::seal_flags::UnsealFlags;
 use crate::api::ErrorClass;
+use crate::export::findings::{Finding, findings};
 use crate::export::import::{self, Existing, Step};
 use crate::export::plan::Change;
 use crate::repository::{Kind, Manifest, Repository};
@@ -68,6 +69,8 @@ enum Policy {
 struct Report {
     server: String,
     source: String,
+    /// What to know before.
+    findings: Vec<Finding>,
     items: Vec<Step>,
     made_again: usize,
 }
@@ -90,7 +93,9 @@ impl Import {
             .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))??;
         let server = self.server.connect().await?;
         let items = import::plan(&server, &file, &index).await?;
+        let target = server.target().await?;
         let mut report = Report {
+            findings: findings(&index.about, &index.facts, &items, &target),
             server: server.url().to_owned(),
             source: format!("export {}", manifest.id),
             items,
@@ -189,6 +194,10 @@ fn word(change: &Change) -> &'static str {
 
 fn plan_words(report: &Report) -> String {
     let mut text = format!("{} → {}\n", report.source, report.server);
+    for finding in &report.findings {
+        let word = if finding.blocks { "missing" } else { "note" };
+        text.push_str(&format!("{word}   {}: {}\n", finding.code, finding.message));
+    }
     let mut counts: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     for step in &report.items {
         *counts
@@ -227,6 +236,7 @@ fn plan_words(report: &Report) -> String {
     text
 }
 
+/// What was done, then what was not and what a person may miss, object by object.
 fn report_words(report: &Report) -> String {
     let applied = report
         .items
@@ -245,6 +255,13 @@ fn report_words(report: &Report) -> String {
     {
         let error = step.error.as_deref().unwrap_or_default();
         text.push_str(&format!("{}   failed: {error}\n", step.identity));
+    }
+    let noted = report
+        .items
+        .iter()
+        .filter(|step| step.applied == Some(true) && !step.notes.is_empty());
+    for step in noted.take(SHOWN) {
+        text.push_str(&format!("{}   {}\n", step.identity, step.notes.join("; ")));
     }
     text
 }

@@ -22,6 +22,7 @@ mod keygen;
 mod list;
 mod model;
 mod object;
+mod object_diff;
 mod object_restore;
 mod object_source;
 mod operator;

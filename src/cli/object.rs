@@ -14,7 +14,7 @@ use super::object_source::{ObjectSource, Opened};
 use super::output::{self, Format};
 use crate::api::ErrorClass;
 use crate::export::clean::clean;
-use crate::export::find::{Found, Search, Wanted, find};
+use crate::export::find::{Found, Search, Wanted};
 use crate::export::kinds::WantedKind;
 use crate::export::stored::Stored;
 
@@ -33,6 +33,8 @@ enum Verb {
     Get(Get),
     /// Put objects back into a cluster, by server-side apply.
     Restore(super::object_restore::Restore),
+    /// Compare two backups, object by object.
+    Diff(super::object_diff::Diff),
 }
 
 /// Which objects, of which moment.
@@ -102,6 +104,7 @@ impl Object {
             Verb::Ls(verb) => verb.run(global, &context).await,
             Verb::Get(verb) => verb.run(global, &context).await,
             Verb::Restore(verb) => verb.run(global, &context).await,
+            Verb::Diff(verb) => verb.run(global, &context).await,
         }
     }
 }
@@ -122,7 +125,7 @@ impl Selection {
     /// The objects of the backup; an error in words when there is none.
     pub fn find<'a>(&self, opened: &'a Opened) -> Result<Search<'a>, CliError> {
         let wanted = self.wanted(opened);
-        let search = find(opened.bytes(), &wanted)?;
+        let search = opened.find(&wanted)?;
         if !search.objects.is_empty() {
             return Ok(search);
         }
@@ -130,7 +133,7 @@ impl Selection {
             deleted: !self.deleted,
             ..wanted
         };
-        let elsewhere = find(opened.bytes(), &other)?.objects;
+        let elsewhere = opened.find(&other)?.objects;
         let hint = match (elsewhere.first(), self.deleted) {
             (Some(found), false) => format!(
                 "it was deleted at revision {}: add --deleted for what it was before",
@@ -161,7 +164,7 @@ impl Selection {
 impl Ls {
     async fn run(&self, global: &Global, context: &Context) -> Result<ExitCode, CliError> {
         let opened = self.selection.source.open(context).await?;
-        let search = find(opened.bytes(), &self.selection.wanted(&opened))?;
+        let search = opened.find(&self.selection.wanted(&opened))?;
         let listing = Listing {
             items: search.objects.iter().map(item).collect(),
             others: search.others,

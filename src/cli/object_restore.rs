@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use super::CliError;
 use super::args::Global;
@@ -15,6 +16,7 @@ use super::output::{self, Format};
 use crate::api::ErrorClass;
 use crate::export::apply::{Incoming, Server, namespace};
 use crate::export::clean::clean;
+use crate::export::link;
 use crate::export::plan::{Change, rank};
 use crate::export::stored::Identity;
 
@@ -103,9 +105,16 @@ impl Restore {
             ));
         }
         let opened = selection.source.open(context).await?;
-        let mut incoming = self.incoming(&opened)?;
-        incoming.sort_by_key(|(one, _)| rank(&one.identity));
+        let mut candidates = self.incoming(&opened)?;
+        candidates.sort_by_key(|(one, ..)| rank(&one.identity));
         let server = self.server.connect().await?;
+        let mut incoming = Vec::new();
+        for (mut one, mut notes, raw) in candidates {
+            if self.into_namespace.is_none() {
+                link_owners(&server, &mut one, &mut notes, &raw).await?;
+            }
+            incoming.push((one, notes));
+        }
         let items = self.plan(&server, incoming).await?;
         let mut report = Report {
             server: server.url().to_owned(),
@@ -147,15 +156,13 @@ impl Restore {
     }
 
     /// The objects as they are applied, each with what a person should know.
-    fn incoming(
-        &self,
-        opened: &super::object_source::Opened,
-    ) -> Result<Vec<(Incoming, Vec<String>)>, CliError> {
+    fn incoming(&self, opened: &super::object_source::Opened) -> Result<Vec<Candidate>, CliError> {
         let mut all = Vec::new();
         for found in &self.selection.find(opened)?.objects {
             let decoded = found.decode()?;
             say_unknown(found, &decoded.unknown);
-            let mut object = decoded.object;
+            let raw = decoded.object;
+            let mut object = raw.clone();
             let mut notes = clean(&mut object);
             if !decoded.unknown.is_empty() {
                 notes.push(format!(
@@ -170,7 +177,12 @@ impl Restore {
                     meta.insert("namespace".into(), into.clone().into());
                 }
             }
-            all.push((Incoming { identity, object }, notes));
+            let incoming = Incoming {
+                identity,
+                object,
+                strict: false,
+            };
+            all.push((incoming, notes, raw));
         }
         Ok(all)
     }
@@ -224,6 +236,37 @@ impl Restore {
         }
         Ok(steps)
     }
+}
+
+/// An object as it is applied, what a person should know, and the object as it was.
+type Candidate = (Incoming, Vec<String>, Map<String, Value>);
+
+/// Gives an object its owners back, as far as they are there; those that are not stay left out.
+async fn link_owners(
+    server: &Server,
+    one: &mut Incoming,
+    notes: &mut Vec<String>,
+    raw: &Map<String, Value>,
+) -> Result<(), CliError> {
+    let references = link::references(server, raw, &one.identity.namespace).await?;
+    for reference in &references {
+        let text = |field: &str| {
+            reference
+                .get(field)
+                .and_then(Value::as_str)
+                .unwrap_or_default()
+        };
+        let left_out = format!("its owner {} {} ", text("kind"), text("name"));
+        notes.retain(|note| !note.starts_with(&left_out));
+    }
+    let meta = one
+        .object
+        .get_mut("metadata")
+        .and_then(Value::as_object_mut);
+    if let (Some(meta), false) = (meta, references.is_empty()) {
+        meta.insert("ownerReferences".into(), references.into());
+    }
+    Ok(())
 }
 
 fn step(incoming: Incoming, change: Change, notes: Vec<String>) -> Step {

@@ -14,9 +14,11 @@ use super::restore_from::StoredBackups;
 use super::seal_flags::UnsealFlags;
 use super::snapshot_file::map;
 use crate::api::ErrorClass;
+use crate::export::find::{Search, Wanted, find, find_in_bundle};
 use crate::recorder::merge::Until;
+use crate::repository::Manifest;
 use crate::restore::workspace::Workspace;
-use crate::verify::Mapped;
+use crate::verify::{self, Mapped};
 
 /// A snapshot file or a repository, and a moment.
 #[derive(Debug, Args)]
@@ -53,13 +55,19 @@ pub struct Opened {
     pub revision: Option<i64>,
     /// What it was made of, for messages.
     pub name: String,
-    _scratch: Option<(Workspace, TempDir)>,
+    /// Whether it is the bundle of an export instead of a snapshot.
+    bundle: bool,
+    _scratch: Option<(Option<Workspace>, TempDir)>,
 }
 
 impl Opened {
-    /// The bytes of the snapshot.
-    pub fn bytes(&self) -> &[u8] {
-        self.mapped.bytes()
+    /// Looks for objects in it.
+    pub fn find(&self, wanted: &Wanted) -> Result<Search<'_>, CliError> {
+        let bytes = self.mapped.bytes();
+        Ok(match self.bundle {
+            true => find_in_bundle(bytes, wanted)?,
+            false => find(bytes, wanted)?,
+        })
     }
 }
 
@@ -78,6 +86,7 @@ impl ObjectSource {
                 mapped: map(file)?,
                 revision: self.to_revision,
                 name,
+                bundle: false,
                 _scratch: None,
             });
         }
@@ -87,6 +96,9 @@ impl ObjectSource {
             (None, None) => Until::End,
         };
         let stored = StoredBackups::open(&self.repository, self.backup.as_deref(), context).await?;
+        if let Some(export) = stored.export(self.at) {
+            return self.open_export(&stored, export, context).await;
+        }
         let chain = match (stored.chain(until), self.at) {
             (Ok(chain), _) => chain,
             (Err(error), Some(time)) => {
@@ -110,7 +122,51 @@ impl ObjectSource {
             mapped: map(&fetched.file)?,
             revision: fetched.to_revision,
             name: fetched.name,
-            _scratch: Some((workspace, scratch)),
+            bundle: false,
+            _scratch: Some((Some(workspace), scratch)),
+        })
+    }
+
+    /// A source that other flags name: a snapshot file, or a backup of a repository.
+    pub fn named(word: &str, repository: &RepositoryFlags, unseal: &UnsealFlags) -> Self {
+        let file = PathBuf::from(word);
+        let is_file = file.is_file();
+        Self {
+            snapshot: is_file.then_some(file),
+            repository: repository.clone(),
+            backup: (!is_file).then(|| word.to_owned()),
+            at: None,
+            to_revision: None,
+            unseal: unseal.clone(),
+        }
+    }
+
+    /// The bundle of an export.
+    async fn open_export(
+        &self,
+        stored: &StoredBackups,
+        export: &Manifest,
+        context: &Context,
+    ) -> Result<Opened, CliError> {
+        if self.to_revision.is_some() {
+            return Err(CliError::new(
+                ErrorClass::Refused,
+                format!(
+                    "export {} has one moment and no revisions: leave --to-revision out",
+                    export.id
+                ),
+            ));
+        }
+        let unsealer = self.unseal.unsealer(context).await?;
+        let scratch = tempfile::Builder::new().prefix("etcdguardian-").tempdir()?;
+        let file = scratch.path().join("bundle.tar");
+        verify::fetch(stored.repository(), export, &unsealer, &file, &|_| {}).await?;
+        Ok(Opened {
+            mapped: map(&file)?,
+            revision: None,
+            name: format!("export {}", export.id),
+            bundle: true,
+            _scratch: Some((None, scratch)),
         })
     }
 }

@@ -17,6 +17,8 @@ use super::restore_from::StoredBackups;
 use super::seal_flags::UnsealFlags;
 use super::snapshot_file::map;
 use crate::api::{ErrorClass, RevisionPolicy};
+use crate::export::direct::PREFIX;
+use crate::export::survey::survey;
 use crate::recorder::merge::Until;
 use crate::restore::plan::{Plan, Request};
 use crate::restore::run::Outcome;
@@ -145,6 +147,9 @@ impl Restore {
             Timestamp::now(),
         )?;
         if self.plan {
+            let mut plan = plan;
+            let at = Some(plan.revisions.kept_to);
+            plan.notes.extend(survey(mapped.bytes(), PREFIX, at)?);
             output::print(global.output, &plan, plan_words)?;
             return Ok(ExitCode::SUCCESS);
         }

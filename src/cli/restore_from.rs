@@ -89,6 +89,21 @@ impl StoredBackups {
         })
     }
 
+    /// The export that is named; or the newest by a moment, where there are only exports, of one cluster.
+    pub fn export(&self, by: Option<Timestamp>) -> Option<&Manifest> {
+        if let Some(named) = &self.named {
+            return (named.kind == Kind::Export).then_some(named);
+        }
+        let cluster = &self.backups.first()?.cluster_id;
+        let of_one = |one: &Manifest| one.kind == Kind::Export && one.cluster_id == *cluster;
+        if !self.backups.iter().all(of_one) {
+            return None;
+        }
+        let due = self.backups.iter();
+        let due = due.filter(|one| by.is_none_or(|by| one.created <= by));
+        due.max_by_key(|one| one.created)
+    }
+
     /// Prints what would be fetched.
     pub fn show(&self, global: &Global, chain: &Chain<'_>) -> Result<(), CliError> {
         let all = std::iter::once(&chain.base).chain(&chain.increments);

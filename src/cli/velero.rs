@@ -138,6 +138,7 @@ impl Install {
             let incoming = Incoming {
                 identity: identity(&manifest),
                 object: manifest.as_object().cloned().unwrap_or_default(),
+                strict: false,
             };
             if let Err(reason) = server.apply(&incoming, false).await? {
                 let hint = if incoming.identity.api_version == "velero.io/v1" {

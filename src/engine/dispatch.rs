@@ -11,6 +11,7 @@ use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSpec};
 use crate::cause::with_causes;
+use crate::export::resources::Selection;
 use crate::pipeline::{self, Completed, Progress, Recording, Request, Stage};
 use crate::serve::BackupLabels;
 
@@ -72,6 +73,8 @@ impl Order<'_> {
             run_id: self.run.run_id.clone(),
             cluster_name: services.cluster_name(),
             cluster: services.cluster_of(self.spec, &self.owner.namespace),
+            export: Selection::default(),
+            makes_velero_pair: false,
             scratch: services.state.scratch(),
             started: self.run.started,
         };

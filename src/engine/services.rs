@@ -14,6 +14,7 @@ use super::state::StateDir;
 use crate::alert::{Alerter, Event, Facts, Kind, Subject};
 use crate::api::{ClusterConfig, EtcdBackupSpec, EtcdGuardianConfig};
 use crate::etcd::ConnectOptions;
+use crate::export::ApiServer;
 use crate::pipeline::Services as PipelineServices;
 use crate::pipeline::hooks::OnThisHost;
 use crate::repository::{Repository, RepositoryError, StoreObserver};
@@ -144,6 +145,7 @@ impl Services {
             secrets: Arc::clone(&self.secrets),
             observer: Arc::new(CountRequests(Arc::clone(&self.metrics))),
             commands: Arc::new(OnThisHost),
+            api: ApiServer::Inferred,
         }
     }
 

@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use k8s_openapi::api::core::v1::{Node, Service};
+use kube::api::{
+    Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
+    ValidationDirective,
+};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
 use kube::{Client, Config};
 use serde_json::{Map, Value, json};
 
 use super::ExportError;
+use super::findings::Target;
 use super::plan::{Change, compare};
 use super::stored::Identity;
 use crate::cause::with_causes;
@@ -33,7 +38,20 @@ pub struct Incoming {
     pub identity: Identity,
     /// What is applied.
     pub object: Map<String, Value>,
+    /// Whether fields that the server does not know are refused: it was written for another version, which may have others.
+    pub strict: bool,
 }
+
+/// Kinds that moved to another group: Kubernetes' own deprecation guide.
+const MOVED: [(&str, &str, &str); 7] = [
+    ("extensions", "Ingress", "networking.k8s.io"),
+    ("extensions", "NetworkPolicy", "networking.k8s.io"),
+    ("extensions", "Deployment", "apps"),
+    ("extensions", "DaemonSet", "apps"),
+    ("extensions", "ReplicaSet", "apps"),
+    ("extensions", "PodSecurityPolicy", "policy"),
+    ("events.k8s.io", "Event", ""),
+];
 
 impl Server {
     /// Connects to the server of a kubeconfig, else of `KUBECONFIG`, else of the pod.
@@ -64,6 +82,24 @@ impl Server {
             (None, None) => Config::infer().await.map_err(|error| no_server(&error))?,
         };
         let url = config.cluster_url.to_string();
+        Self::with(config, url)
+    }
+
+    /// Connects as the process that this is, and then acts as another user, with that user's rights and no more.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn acting_as(user: &str) -> Result<Self, ExportError> {
+        let config = Config::infer().await;
+        let mut config = config.map_err(|error| ExportError::NoServer {
+            problem: with_causes(&error),
+        })?;
+        config.auth_info.impersonate = Some(user.to_owned());
+        let url = config.cluster_url.to_string();
+        Self::with(config, url)
+    }
+
+    fn with(config: Config, url: String) -> Result<Self, ExportError> {
         let client = Client::try_from(config).map_err(ExportError::server("set up the client"))?;
         Ok(Self {
             client,
@@ -82,6 +118,28 @@ impl Server {
         &self.url
     }
 
+    /// What of the cluster an import may trip over; what may not be asked is left open.
+    ///
+    /// # Errors
+    /// When the server cannot be reached.
+    pub async fn target(&self) -> Result<Target, ExportError> {
+        let version = self.client.apiserver_version().await;
+        let version = version.map_err(ExportError::server("ask the server for its version"))?;
+        let services: Api<Service> = Api::namespaced(self.client.clone(), "default");
+        let service = services.get_opt("kubernetes").await.ok().flatten();
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let nodes = nodes.list(&ListParams::default()).await;
+        let nodes = nodes.map(|list| list.items).unwrap_or_default();
+        Ok(Target {
+            version: version.git_version,
+            service_address: service.and_then(|service| service.spec?.cluster_ip),
+            pod_ranges: nodes
+                .into_iter()
+                .filter_map(|node| node.spec?.pod_cidr)
+                .collect(),
+        })
+    }
+
     /// Whether a namespace is there.
     ///
     /// # Errors
@@ -89,10 +147,15 @@ impl Server {
     pub async fn has_namespace(&self, name: &str) -> Result<bool, ExportError> {
         let resource = ApiResource::erase::<k8s_openapi::api::core::v1::Namespace>(&());
         let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource);
-        let found = api.get_metadata_opt(name).await;
-        Ok(found
-            .map_err(ExportError::server(format!("ask for the namespace {name}")))?
-            .is_some())
+        match api.get_metadata_opt(name).await {
+            Ok(found) => Ok(found.is_some()),
+            // Whoever may not look finds out with the objects.
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(true),
+            Err(error) => {
+                let words = format!("ask for the namespace {name}");
+                Err(ExportError::server(words)(error))
+            }
+        }
     }
 
     /// What applying an object would do; changes nothing.
@@ -156,9 +219,51 @@ impl Server {
         let Ok(api) = self.api(identity).await? else {
             return Ok(None);
         };
-        let found = api.get_metadata_opt(&identity.name).await;
-        let found = found.map_err(ExportError::server(format!("ask for {identity}")))?;
-        Ok(found.and_then(|object| object.metadata.uid))
+        match api.get_metadata_opt(&identity.name).await {
+            Ok(found) => Ok(found.and_then(|object| object.metadata.uid)),
+            Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
+            Err(error) => Err(ExportError::server(format!("ask for {identity}"))(error)),
+        }
+    }
+
+    /// The object in a version that the server serves, where its own is not; nothing when the server knows no other.
+    ///
+    /// # Errors
+    /// When the server cannot be asked.
+    pub async fn in_served_version(
+        &self,
+        incoming: &Incoming,
+    ) -> Result<Option<Incoming>, ExportError> {
+        let identity = &incoming.identity;
+        let own = super::kinds::group_of(&identity.api_version);
+        let moved = MOVED
+            .iter()
+            .find(|(group, kind, _)| *group == own && *kind == identity.kind);
+        let group = moved.map_or(own, |(_, _, now)| now);
+        let served = match kube::discovery::group(&self.client, group).await {
+            Ok(group) => {
+                let mut all = group.resources_by_stability().into_iter();
+                all.find(|(resource, _)| resource.kind == identity.kind)
+            }
+            Err(kube::Error::Discovery(_)) => None,
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => {
+                let words = format!("ask {} for the group {group}", self.url);
+                return Err(ExportError::server(words)(error));
+            }
+        };
+        let version = served.map(|(resource, _)| resource.api_version);
+        Ok(version
+            .filter(|version| *version != identity.api_version)
+            .map(|version| {
+                let mut other = incoming.clone();
+                other
+                    .object
+                    .insert("apiVersion".into(), version.clone().into());
+                other.identity.api_version = version;
+                other.strict = true;
+                other
+            }))
     }
 
     async fn api(
@@ -188,7 +293,7 @@ impl Server {
         let (resource, capabilities) = match asked {
             Ok(found) => found,
             Err(kube::Error::Discovery(_)) => return Ok(Err(not_served())),
-            Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Err(not_served())),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Err(not_served())),
             Err(error) => {
                 return Err(ExportError::server(format!(
                     "ask {} for {}",
@@ -218,6 +323,7 @@ pub fn namespace(name: &str) -> Incoming {
             name: name.to_owned(),
         },
         object: object.as_object().cloned().unwrap_or_default(),
+        strict: false,
     }
 }
 
@@ -230,6 +336,7 @@ async fn patch(
     let mut params = PatchParams::apply(FIELD_MANAGER);
     params.force = force;
     params.dry_run = dry_run;
+    params.field_validation = incoming.strict.then_some(ValidationDirective::Strict);
     let patch = Patch::Apply(&incoming.object);
     api.patch(&incoming.identity.name, &params, &patch).await
 }

@@ -35,6 +35,10 @@ pub fn decode(key: &str, stored: &Stored<'_>) -> Result<Decoded, ExportError> {
             object: serde_json::from_slice(json).map_err(|error| no_object(error.to_string()))?,
             unknown: Vec::new(),
         }),
+        Stored::Cbor(cbor) => Ok(Decoded {
+            object: super::cbor::decode(cbor).map_err(|problem| no_object(problem.to_owned()))?,
+            unknown: Vec::new(),
+        }),
         Stored::Protobuf(envelope) => {
             let Some(decoded) = protobuf(envelope) else {
                 return Err(ExportError::UnknownKind {

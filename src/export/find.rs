@@ -1,6 +1,7 @@
 //! Which objects of a snapshot somebody asks for: those that are there at a revision, or those that were deleted by then.
 
 use super::ExportError;
+use super::bundle;
 use super::decode::{Decoded, decode};
 use super::kinds::{CustomNames, DEFINITIONS, WantedKind};
 use super::stored::{Identity, Stored};
@@ -65,7 +66,7 @@ impl Found<'_> {
 }
 
 /// What the API server adds when it answers: the revision, which is not stored in the value.
-fn with_resource_version(
+pub(super) fn with_resource_version(
     mut object: serde_json::Map<String, serde_json::Value>,
     revision: i64,
 ) -> serde_json::Map<String, serde_json::Value> {
@@ -97,6 +98,60 @@ pub fn find<'a>(bytes: &'a [u8], wanted: &Wanted) -> Result<Search<'a>, ExportEr
     }
     for (row, deleted_at) in contents::deleted(bytes, prefix.as_bytes(), wanted.revision)? {
         search.look(&row, Some(deleted_at), wanted, &prefix, &custom);
+    }
+    Ok(search)
+}
+
+/// Finds objects in the plain bundle `bytes` of an export, which is proved on the way. A bundle has one moment and no history.
+///
+/// # Errors
+/// When the bundle is broken, or not what it says.
+pub fn find_in_bundle<'a>(bytes: &'a [u8], wanted: &Wanted) -> Result<Search<'a>, ExportError> {
+    let read = |source| ExportError::Bundle {
+        action: "read",
+        source,
+    };
+    let differs =
+        |wanted: &Option<String>, is: &str| wanted.as_deref().is_some_and(|one| one != is);
+    let mut custom = Vec::new();
+    let mut search = Search::default();
+    bundle::read(bytes, |entry| {
+        let (start, length) = entry.place;
+        let value = usize::try_from(start)
+            .ok()
+            .zip(usize::try_from(length).ok())
+            .and_then(|(start, length)| bytes.get(start..start.checked_add(length)?));
+        let Some(value) = value else {
+            return Ok(());
+        };
+        if entry.resource == "customresourcedefinitions.apiextensions.k8s.io" {
+            custom.extend(CustomNames::of(value));
+        }
+        let skip = wanted.deleted
+            || differs(&wanted.name, &entry.name)
+            || differs(&wanted.namespace, &entry.namespace);
+        let stored = Stored::Json(value);
+        let key = format!("{}/{}/{}", entry.resource, entry.namespace, entry.name);
+        if let (false, Some(identity)) = (skip, stored.identity(&key, "")) {
+            let version = entry.object.get("metadata");
+            let version =
+                version.and_then(|meta| meta.get("resourceVersion")?.as_str()?.parse().ok());
+            search.objects.push(Found {
+                key,
+                identity,
+                stored,
+                mod_revision: version.unwrap_or_default(),
+                size: length,
+                deleted_at: None,
+            });
+        }
+        Ok(())
+    })
+    .map_err(read)?;
+    if let Some(kind) = &wanted.kind {
+        search
+            .objects
+            .retain(|found| kind.matches(&found.identity, &custom));
     }
     Ok(search)
 }

@@ -16,6 +16,8 @@ use super::ExportError;
 use super::apply::{Incoming, Server};
 use super::bundle::{self, About};
 use super::clean::clean;
+use super::findings::Facts;
+use super::link::{link_owners, owners};
 use super::plan::{Change, rank};
 use super::stored::Identity;
 
@@ -41,8 +43,12 @@ pub enum Existing {
 pub struct Indexed {
     /// Which it is.
     pub identity: Identity,
-    place: (u64, u64),
-    owners: Vec<Identity>,
+    /// As `deployments.apps`.
+    pub resource: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    pub(super) place: (u64, u64),
+    pub(super) owners: Vec<Identity>,
     controller: Option<Identity>,
 }
 
@@ -50,6 +56,8 @@ pub struct Indexed {
 pub struct Index {
     /// What it says of itself.
     pub about: About,
+    /// What of it another cluster may trip over.
+    pub facts: Facts,
     /// In the order in which they are applied.
     pub objects: Vec<Indexed>,
     /// Objects that their owners make again, and that are not applied.
@@ -82,11 +90,20 @@ pub struct Step {
 /// # Errors
 /// When it is broken, or not what it says.
 pub fn index(file: &Path) -> Result<Index, ExportError> {
+    index_of(file, |_| true)
+}
+
+/// As [`index`], of the objects that are wanted.
+///
+/// # Errors
+/// As [`index`].
+pub fn index_of(file: &Path, wanted: impl Fn(&Indexed) -> bool) -> Result<Index, ExportError> {
     let read = |source| ExportError::Bundle {
         action: "read",
         source,
     };
     let mut objects: Vec<Indexed> = Vec::new();
+    let mut facts = Facts::default();
     let reader = BufReader::with_capacity(1 << 20, File::open(file).map_err(read)?);
     let about = bundle::read(reader, |entry| {
         let text = |field: &str| {
@@ -100,12 +117,24 @@ pub fn index(file: &Path) -> Result<Index, ExportError> {
             name: entry.name.clone(),
         };
         let (owners, controller) = owners(&entry.object, &entry.namespace);
-        objects.push(Indexed {
+        facts.look(&identity, &entry.object);
+        let labels = entry
+            .object
+            .get("metadata")
+            .and_then(|meta| meta.get("labels"));
+        let one = Indexed {
             identity,
+            resource: entry.resource,
+            labels: labels
+                .and_then(|labels| serde_json::from_value(labels.clone()).ok())
+                .unwrap_or_default(),
             place: entry.place,
             owners,
             controller,
-        });
+        };
+        if wanted(&one) {
+            objects.push(one);
+        }
         Ok(())
     })
     .map_err(read)?;
@@ -113,12 +142,16 @@ pub fn index(file: &Path) -> Result<Index, ExportError> {
     let (made_again, mut objects): (Vec<Indexed>, Vec<Indexed>) =
         objects.into_iter().partition(|one| {
             let owner = one.controller.as_ref();
-            // A namespaced object may be owned by one of the whole cluster.
-            owner.is_some_and(|owner| there.contains(owner) || there.contains(&of_cluster(owner)))
+            // Nodes register themselves; a namespaced object may be owned by one of the whole cluster.
+            one.resource == "nodes"
+                || owner.is_some_and(|owner| {
+                    there.contains(owner) || there.contains(&of_cluster(owner))
+                })
         });
     objects.sort_by_key(|one| rank(&one.identity));
     Ok(Index {
         about,
+        facts,
         objects,
         made_again: made_again.into_iter().map(|one| one.identity).collect(),
     })
@@ -131,48 +164,26 @@ fn of_cluster(identity: &Identity) -> Identity {
     }
 }
 
-/// The owners that an object names, and the one that controls it.
-fn owners(object: &Map<String, Value>, namespace: &str) -> (Vec<Identity>, Option<Identity>) {
-    let named = object
-        .get("metadata")
-        .and_then(|meta| meta.get("ownerReferences"))
-        .and_then(Value::as_array);
-    let (mut owners, mut controller) = (Vec::new(), None);
-    for owner in named.into_iter().flatten() {
-        let text = |field: &str| {
-            let value = owner.get(field).and_then(Value::as_str);
-            value.unwrap_or_default().to_owned()
-        };
-        let identity = Identity {
-            api_version: text("apiVersion"),
-            kind: text("kind"),
-            namespace: namespace.to_owned(),
-            name: text("name"),
-        };
-        if owner.get("controller").and_then(Value::as_bool) == Some(true) {
-            controller = Some(identity.clone());
-        }
-        owners.push(identity);
-    }
-    (owners, controller)
-}
-
 impl Indexed {
     /// The object as it is applied, with what a person should know.
-    fn load(&self, file: &Path) -> Result<(Incoming, Vec<String>), ExportError> {
+    pub(super) fn load(&self, file: &Path) -> Result<(Incoming, Vec<String>), ExportError> {
         let mut object = object_at(file, self.place)?;
         let notes = clean(&mut object);
         Ok((
             Incoming {
                 identity: self.identity.clone(),
                 object,
+                strict: false,
             },
             notes,
         ))
     }
 }
 
-fn object_at(file: &Path, (start, length): (u64, u64)) -> Result<Map<String, Value>, ExportError> {
+pub(super) fn object_at(
+    file: &Path,
+    (start, length): (u64, u64),
+) -> Result<Map<String, Value>, ExportError> {
     let read = || -> std::io::Result<Map<String, Value>> {
         let mut file = File::open(file)?;
         file.seek(SeekFrom::Start(start))?;
@@ -205,45 +216,83 @@ pub async fn plan(server: &Server, file: &Path, index: &Index) -> Result<Vec<Ste
             missing.insert(place, !server.has_namespace(place).await?);
         }
     }
-    let missing = &missing;
-    let tried = stream::iter(&index.objects).map(|one| {
-        let place = one.identity.namespace.as_str();
-        let group = super::kinds::group_of(&one.identity.api_version);
-        let defined_here = definitions
-            .iter()
-            .any(|name| name.split_once('.').is_some_and(|(_, of)| of == group));
-        let no_namespace = missing.get(place).copied().unwrap_or_default();
-        let namespace_comes = namespaces.contains(place);
-        async move {
-            let (incoming, notes) = one.load(file)?;
-            let change = if no_namespace && namespace_comes {
-                Change::Untried
-            } else if no_namespace {
-                Change::Refused {
-                    reason: format!("its namespace '{place}' is neither there nor in the bundle"),
-                }
-            } else {
-                match server.try_out(&incoming, true).await? {
-                    // It may be served once its definition is applied.
-                    Change::NotServed { .. } if defined_here => Change::Untried,
-                    change => change,
-                }
-            };
-            Ok::<_, ExportError>(Step {
-                identity: incoming.identity,
-                change,
-                notes,
-                applied: None,
-                error: None,
-            })
-        }
-    });
-    let mut tried = tried.buffered(AT_ONCE);
+    let here = Here {
+        namespaces,
+        definitions,
+        missing,
+    };
+    let here = &here;
+    // By number: a closure that takes a reference could not be sent between threads.
+    let mut tried = stream::iter(0..index.objects.len())
+        .map(|at| async move {
+            match index.objects.get(at) {
+                Some(one) => here.try_out(server, file, one).await.map(Some),
+                None => Ok(None),
+            }
+        })
+        .buffered(AT_ONCE);
     let mut steps = Vec::with_capacity(index.objects.len());
     while let Some(step) = tried.next().await {
-        steps.push(step?);
+        steps.extend(step?);
     }
     Ok(steps)
+}
+
+/// What is there and what comes, as far as trying objects out depends on it.
+struct Here<'a> {
+    /// Namespaces of the bundle.
+    namespaces: BTreeSet<&'a str>,
+    /// Definitions of the bundle.
+    definitions: BTreeSet<&'a str>,
+    /// Namespaces that objects need, and whether they are missing.
+    missing: BTreeMap<&'a str, bool>,
+}
+
+impl Here<'_> {
+    async fn try_out(
+        &self,
+        server: &Server,
+        file: &Path,
+        one: &Indexed,
+    ) -> Result<Step, ExportError> {
+        let place = one.identity.namespace.as_str();
+        let group = super::kinds::group_of(&one.identity.api_version);
+        let mut definitions = self.definitions.iter();
+        let defined_here =
+            definitions.any(|name| name.split_once('.').is_some_and(|(_, of)| of == group));
+        let no_namespace = self.missing.get(place).copied().unwrap_or_default();
+        let (mut incoming, mut notes) = one.load(file)?;
+        let change = if no_namespace && self.namespaces.contains(place) {
+            Change::Untried
+        } else if no_namespace {
+            Change::Refused {
+                reason: format!("its namespace '{place}' is neither there nor in the bundle"),
+            }
+        } else {
+            match server.try_out(&incoming, true).await? {
+                // It may be served once its definition is applied.
+                Change::NotServed { .. } if defined_here => Change::Untried,
+                change @ Change::NotServed { .. } => {
+                    match server.in_served_version(&incoming).await? {
+                        Some(other) => {
+                            notes.push(converted(&incoming.identity, &other.identity));
+                            incoming = other;
+                            server.try_out(&incoming, true).await?
+                        }
+                        None => change,
+                    }
+                }
+                change => change,
+            }
+        };
+        Ok(Step {
+            identity: incoming.identity,
+            change,
+            notes,
+            applied: None,
+            error: None,
+        })
+    }
 }
 
 /// Whether a step is to be carried out.
@@ -302,71 +351,28 @@ pub async fn apply(
     link_owners(server, file, index, steps).await
 }
 
-/// A kind whose definition was just applied is served a moment later.
-async fn apply_patiently(
+fn converted(from: &Identity, to: &Identity) -> String {
+    format!(
+        "it was stored as {} and is applied as {}, whose fields the server checks",
+        from.api_version, to.api_version
+    )
+}
+
+/// A kind whose definition was just applied is served a moment later; one of a version that is not served any more is applied in
+/// another.
+pub(super) async fn apply_patiently(
     server: &Server,
     incoming: &Incoming,
 ) -> Result<Result<(), String>, ExportError> {
     let deadline = Instant::now() + SERVED_WITHIN;
     loop {
         let served = server.serves(&incoming.identity).await?;
+        if !served && let Some(other) = server.in_served_version(incoming).await? {
+            return server.apply(&other, true).await;
+        }
         if served || Instant::now() >= deadline {
             return server.apply(incoming, true).await;
         }
         sleep(RETRY).await;
     }
-}
-
-/// Owners have new UIDs: references to those that were applied are set, others stay left out.
-async fn link_owners(
-    server: &Server,
-    file: &Path,
-    index: &Index,
-    steps: &mut [Step],
-) -> Result<(), ExportError> {
-    for (at, one) in index.objects.iter().enumerate() {
-        let applied = steps.get(at).is_some_and(|step| step.applied == Some(true));
-        if one.owners.is_empty() || !applied {
-            continue;
-        }
-        let mut references = Vec::new();
-        let raw = object_at(file, one.place)?;
-        let named = raw
-            .get("metadata")
-            .and_then(|meta| meta.get("ownerReferences"))
-            .and_then(Value::as_array)
-            .cloned()
-            .unwrap_or_default();
-        for (owner, mut reference) in one.owners.iter().zip(named) {
-            let Some(uid) = server.uid_of(owner).await? else {
-                continue;
-            };
-            if let Some(fields) = reference.as_object_mut() {
-                fields.insert("uid".into(), uid.into());
-            }
-            references.push(reference);
-        }
-        let Some(step) = steps.get_mut(at) else {
-            continue;
-        };
-        let linked = references.len();
-        if linked > 0 {
-            let (mut incoming, _) = one.load(file)?;
-            if let Some(meta) = incoming
-                .object
-                .get_mut("metadata")
-                .and_then(Value::as_object_mut)
-            {
-                meta.insert("ownerReferences".into(), references.into());
-            }
-            if let Err(problem) = server.apply(&incoming, true).await? {
-                step.notes
-                    .push(format!("its owners cannot be linked: {problem}"));
-                continue;
-            }
-        }
-        step.notes
-            .retain(|note| linked < one.owners.len() || !note.starts_with("its owner "));
-    }
-    Ok(())
 }

@@ -121,7 +121,7 @@ pub fn group_of(api_version: &str) -> &str {
 }
 
 /// The resource of a kind in lower case, as Kubernetes forms it.
-fn plural(kind: &str) -> String {
+pub fn plural(kind: &str) -> String {
     let consonant = |c: char| !"aeiou".contains(c);
     match kind.strip_suffix('y') {
         Some(stem) if stem.chars().last().is_some_and(consonant) => format!("{stem}ies"),

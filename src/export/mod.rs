@@ -2,17 +2,23 @@
 
 pub mod apply;
 pub mod bundle;
+mod cbor;
 pub mod clean;
 pub mod decode;
+pub mod direct;
 pub mod find;
+pub mod findings;
 pub mod import;
 pub mod kinds;
+pub mod link;
+pub mod list;
 pub mod plan;
 pub mod proxy;
 pub mod resources;
 mod scalar;
 mod schema;
 pub mod stored;
+pub mod survey;
 #[cfg(test)]
 mod tests;
 
@@ -83,6 +89,29 @@ pub enum ExportError {
         /// What is wrong.
         problem: String,
     },
+}
+
+/// How the API server of exports is reached.
+#[derive(Clone, Default)]
+pub enum ApiServer {
+    /// By `KUBECONFIG`, else as the pod that this process is in.
+    #[default]
+    Inferred,
+    /// By this client.
+    Client(kube::Client),
+}
+
+impl ApiServer {
+    /// A client of it.
+    ///
+    /// # Errors
+    /// When no server is known.
+    pub async fn client(&self) -> Result<kube::Client, ExportError> {
+        match self {
+            Self::Client(client) => Ok(client.clone()),
+            Self::Inferred => Ok(apply::Server::connect(None, None).await?.client()),
+        }
+    }
 }
 
 impl ExportError {

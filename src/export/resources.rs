@@ -1,9 +1,12 @@
 //! Which resources an export takes, and what kind of cluster it speaks to. Pure.
 
-use kube::api::DynamicObject;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::Selector;
+
+use crate::api::NamespaceSelector;
 
 /// Left out unless asked for: what others derive, or what is of no use in another life.
-pub const LEFT_OUT: [&str; 12] = [
+pub const LEFT_OUT: [&str; 14] = [
     "events",
     "events.events.k8s.io",
     "leases.coordination.k8s.io",
@@ -16,6 +19,9 @@ pub const LEFT_OUT: [&str; 12] = [
     "ipaddresses.networking.k8s.io",
     "storageversions.internal.apiserver.k8s.io",
     "leasecandidates.coordination.k8s.io",
+    // Deeds of ours: put back, they would be done again.
+    "etcdbackups.etcdguardian.io",
+    "etcdrestores.etcdguardian.io",
 ];
 
 /// What is exported.
@@ -47,19 +53,18 @@ impl Selection {
         }
         (!listable).then(|| "not listable".to_owned())
     }
+}
 
-    /// Whether an object of a resource that is taken is taken.
-    pub fn takes_object(&self, object: &DynamicObject, namespace: &str) -> bool {
-        if self.namespaces.is_empty() {
-            return true;
-        }
-        let place = if namespace.is_empty() {
-            object.metadata.name.as_deref().unwrap_or_default()
-        } else {
-            namespace
-        };
-        self.namespaces.iter().any(|wanted| wanted == place)
-    }
+/// What Kubernetes makes of a selector of namespaces.
+///
+/// # Errors
+/// In words, when an expression is none.
+pub fn selector_of(selector: &NamespaceSelector) -> Result<Selector, String> {
+    let selector = LabelSelector {
+        match_labels: Some(selector.match_labels.clone()),
+        match_expressions: Some(selector.match_expressions.clone()),
+    };
+    Selector::try_from(selector).map_err(|error| format!("namespaceSelector: {error}"))
 }
 
 /// A resource as people write it: `deployments.apps`, `pods`.

@@ -10,13 +10,15 @@ const PROTOBUF: &[u8] = b"k8s\0";
 /// What begins a value that the API server encrypted.
 const ENCRYPTED: &[u8] = b"k8s:enc:";
 /// What begins a self-described CBOR value.
-const CBOR: &[u8] = &[0xd9, 0xd9, 0xf7];
+pub(super) const CBOR: &[u8] = &[0xd9, 0xd9, 0xf7];
 
 /// A value of etcd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored<'a> {
     /// JSON: custom resources and the definitions of these.
     Json(&'a [u8]),
+    /// CBOR, behind its mark: custom resources where the API server's feature CBORServingAndStorage is on.
+    Cbor(&'a [u8]),
     /// Protocol buffers: the built-in kinds.
     Protobuf(Envelope<'a>),
     /// Encrypted by the API server.
@@ -85,7 +87,7 @@ impl<'a> Stored<'a> {
             return Self::Encrypted { provider, key };
         }
         if value.starts_with(CBOR) {
-            return Self::Other("it is stored as CBOR, which is not decoded");
+            return Self::Cbor(value);
         }
         match value.iter().find(|byte| !byte.is_ascii_whitespace()) {
             Some(b'{') => Self::Json(value),
@@ -98,12 +100,12 @@ impl<'a> Stored<'a> {
         match self {
             Self::Json(json) => {
                 let head: Head = serde_json::from_slice(json).ok()?;
-                Some(Identity {
-                    api_version: head.api_version,
-                    kind: head.kind,
-                    namespace: head.metadata.namespace,
-                    name: head.metadata.name,
-                })
+                Some(head.into())
+            }
+            Self::Cbor(cbor) => {
+                let object = super::cbor::decode(cbor).ok()?;
+                let head: Head = serde_json::from_value(object.into()).ok()?;
+                Some(head.into())
             }
             Self::Protobuf(envelope) => {
                 let (namespace, name) = envelope.place()?;
@@ -127,6 +129,17 @@ struct Head {
     api_version: String,
     kind: String,
     metadata: Place,
+}
+
+impl From<Head> for Identity {
+    fn from(head: Head) -> Self {
+        Self {
+            api_version: head.api_version,
+            kind: head.kind,
+            namespace: head.metadata.namespace,
+            name: head.metadata.name,
+        }
+    }
 }
 
 #[derive(Deserialize)]

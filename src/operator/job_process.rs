@@ -72,7 +72,7 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
     let own = told.config.cluster.clone().map(own_cluster);
     let tools = Tools {
         commands: Arc::new(InPods::new(client.clone())),
-        secrets: Arc::new(ClusterSecrets::new(client, namespace)),
+        secrets: Arc::new(ClusterSecrets::new(client.clone(), namespace)),
         observer: Arc::new(Unheard),
         cluster_name: crate::engine::cluster_name(&told.config),
         cluster: trust.cluster(
@@ -83,6 +83,8 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
         ),
         scratch: std::env::temp_dir().join("etcdguardian"),
         recording: Recording::default(),
+        client,
+        trusted: trust.covers(&told.backup.namespace),
     };
     let (stage, mut stages) = watch::channel(String::new());
     let writer = Writer {
@@ -111,7 +113,11 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
             tracing::error!(backup = %told.backup, reason, "backup failed: {message}");
             Err(ErrorClass::from_reason(reason))
         }
-        _ => Ok(()),
+        Outcome::Rejected { message } => {
+            tracing::error!(backup = %told.backup, "backup is not allowed: {message}");
+            Err(ErrorClass::Refused)
+        }
+        Outcome::Completed(_) => Ok(()),
     };
     writer
         .write(None, Some(outcome))

@@ -21,6 +21,8 @@ mod run;
 mod runs;
 pub mod schedule;
 mod secrets;
+mod tenancy;
+mod velero;
 mod work;
 
 pub use job_process::{Told, back_up};

@@ -22,6 +22,11 @@ pub struct Report {
 pub enum Outcome {
     /// A backup is in the store.
     Completed(Box<Finished>),
+    /// It was not begun: a right is missing.
+    Rejected {
+        /// Which, and who can give it.
+        message: String,
+    },
     /// Nothing came of it.
     Failed {
         /// CamelCase.

@@ -28,6 +28,8 @@ pub const EVERYWHERE: &[Right] = &[
     ("etcdguardian.io", "etcdrestores/status", &["patch"]),
     ("", "secrets", &["get"]),
     ("", "pods", &["list"]),
+    ("", "namespaces", &["list"]),
+    ("authorization.k8s.io", "subjectaccessreviews", &["create"]),
     ("batch", "jobs", &["get", "list", "watch", "create"]),
     ("apps", "statefulsets", &["get", "patch"]),
     ("events.k8s.io", "events", &["create"]),

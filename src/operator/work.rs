@@ -4,12 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::ResourceExt;
+use kube::{Client, ResourceExt};
 
 use super::labels::SCHEDULE_ANNOTATION;
 use super::report::{Finished, Outcome};
-use crate::api::{ClusterConfig, EtcdBackup};
+use super::tenancy::{self, Refused, Selected};
+use crate::api::{ClusterConfig, ErrorClass, EtcdBackup};
 use crate::cause::with_causes;
+use crate::export::ApiServer;
+use crate::export::resources::Selection;
 use crate::pipeline::hooks::Commands;
 use crate::pipeline::{self, Completed, Progress, Recording, Request, Services, Stage};
 use crate::repository::StoreObserver;
@@ -31,6 +34,10 @@ pub struct Tools {
     pub commands: Arc<dyn Commands>,
     /// What an incremental backup is cut from.
     pub recording: Recording,
+    /// The API server, where exports come from.
+    pub client: Client,
+    /// Whether the object's namespace may use what is the operator's own.
+    pub trusted: bool,
 }
 
 /// Makes the backup that an object wants.
@@ -40,10 +47,26 @@ pub async fn back_up(
     run_id: &str,
     told: impl Fn(&str) + Send + Sync,
 ) -> Outcome {
+    // Labels and rights move: they are asked for at each run, and the answer is what is exported.
+    let export = match tenancy::selected(&tools.client, backup, tools.trusted).await {
+        Ok(Selected::Everything) => Selection::default(),
+        Ok(Selected::Namespaces(namespaces)) => Selection {
+            namespaces,
+            ..Selection::default()
+        },
+        Err(Refused::NotAllowed(message)) => return Outcome::Rejected { message },
+        Err(Refused::Unknown(message)) => {
+            return Outcome::Failed {
+                reason: ErrorClass::Failed.reason().to_owned(),
+                message,
+            };
+        }
+    };
     let services = Services {
         secrets: tools.secrets,
         observer: tools.observer,
         commands: tools.commands,
+        api: ApiServer::Client(tools.client),
     };
     let request = Request {
         spec: backup.spec.clone(),
@@ -53,6 +76,8 @@ pub async fn back_up(
         run_id: run_id.to_owned(),
         cluster_name: tools.cluster_name,
         cluster: tools.cluster,
+        export,
+        makes_velero_pair: true,
         scratch: tools.scratch,
         started: Timestamp::now(),
     };

@@ -27,6 +27,7 @@ impl Attempt<'_> {
             mut manifest,
             lease,
             mut warnings,
+            about,
         } = ready;
         self.stages.begin(Stage::Commit);
         if let Some(lease) = &lease
@@ -81,6 +82,7 @@ impl Attempt<'_> {
             stages: Vec::new(),
             retired,
             warnings,
+            export: about,
         })
     }
 

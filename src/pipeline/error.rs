@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use crate::api::ErrorClass;
 use crate::etcd::EtcdError;
+use crate::export::ExportError;
 use crate::kms::KmsError;
 use crate::recorder::watch::RecordError;
 use crate::repository::RepositoryError;
@@ -43,6 +44,9 @@ pub enum PipelineError {
     /// etcd could not be read.
     #[error(transparent)]
     Etcd(#[from] EtcdError),
+    /// The objects could not be had.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// The snapshot could not be sealed, or the keys are missing.
     #[error(transparent)]
     Seal(#[from] SealError),
@@ -97,6 +101,7 @@ impl PipelineError {
             Self::Deadline { .. } => ErrorClass::Timeout,
             Self::Refused { .. } => ErrorClass::Refused,
             Self::Etcd(error) => error.class(),
+            Self::Export(error) => error.class(),
             Self::Seal(error) => error.class(),
             Self::Key(error) => error.class(),
             Self::Store(error) => error.class(),

@@ -1,162 +1,304 @@
-//! A bundle of Kubernetes objects → a backup of kind Export: sealed, stored, read back, counted again, committed.
+//! Kubernetes objects → a backup of kind Export: listed through the API, or taken out of a snapshot of etcd; then sealed, stored, read
+//! back, and counted again.
 
+use std::fs::File;
+use std::io::{BufReader, BufWriter};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use kube::core::SelectorExt;
 use ring::digest::{SHA256, digest};
 
-use super::PipelineError;
-use super::seal_file::seal_file;
+use super::plan::How;
+use super::prove::on_map;
+use super::run::{Attempt, Made, remove, scratch_failed};
+use super::scratch::Scratch;
+use super::seal_file::{provable, seal_file};
+use super::{PipelineError, Stage};
+use crate::api::BackupMode;
+use crate::etcd::{ConnectOptions, Etcd};
 use crate::export::bundle::{self, About};
+use crate::export::resources::{Selection, selector_of};
+use crate::export::{ExportError, direct, proxy};
+use crate::kms::Sealing;
 use crate::repository::{Check, Kind, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
 use crate::verify;
 
-/// Whose export it is.
-#[derive(Debug, Clone)]
-pub struct Named {
-    /// Name of the backup.
-    pub name: String,
-    /// Namespace of the backup.
-    pub namespace: String,
-    /// Identity of the attempt.
-    pub run_id: String,
+/// What an export is made with.
+pub(super) struct Tools<'a> {
+    pub repository: &'a Arc<Repository>,
+    pub scratch: &'a Scratch,
+    pub sealing: &'a Sealing,
+    pub unsealer: Option<&'a Unsealer>,
 }
 
-/// Stores the plain bundle `plain`, proves what lies in the store, and writes the manifest. Without a key that opens the
-/// seal only the stored bytes are proved.
-///
-/// # Errors
-/// When it cannot be sealed, stored or proved; nothing is committed then.
-pub async fn store(
-    repository: &Repository,
-    sealer: &Sealer,
-    unsealer: &Unsealer,
-    plain: &Path,
-    about: &About,
-    named: &Named,
-) -> Result<Manifest, PipelineError> {
-    let created = about.created.unwrap_or_else(Timestamp::now);
-    let sealed_file = plain.with_extension("sealed");
-    let sealed = seal_file(sealer, plain, &sealed_file, &|_| {}).await?;
-    let mut manifest = manifest(sealer, about, named, created);
-    manifest.raw_size = sealed.size;
-    manifest.plain_sha256 = sealed.sha256;
-    let stored = repository
-        .store(&manifest.data_key, &sealed_file, &|_| {})
-        .await?;
-    manifest.stored_size = stored.size;
-    manifest.stored_sha256 = stored.sha256;
-    super::run::remove(&sealed_file)?;
-    let proved = prove(repository, &mut manifest, unsealer, plain).await;
-    if let Err(error) = proved {
-        // What is not proved must not stay; a sweep takes what cannot be deleted now.
-        let _ = repository.delete(&manifest).await;
-        return Err(error);
-    }
-    manifest.completed = Timestamp::now();
-    repository.commit(&manifest).await?;
-    Ok(manifest)
-}
+impl Attempt<'_> {
+    /// Makes an export whose data is stored and proved, and whose manifest is not written yet.
+    pub(super) async fn export(&self, tools: &Tools<'_>, how: How) -> Result<Made, PipelineError> {
+        let mut warnings = Vec::new();
+        if self.request.spec.backup_mode == BackupMode::Incremental {
+            warnings.push(
+                "BackupPromotedToFull: an export is whole each time; write backupMode: Full"
+                    .to_owned(),
+            );
+        }
+        self.stages.begin(Stage::Snapshot);
+        let plain = tools.scratch.file("bundle.tar");
+        let about = match how {
+            How::Api => self.through_api(tools.scratch, &plain).await?,
+            How::Etcd | How::EtcdObjects => self.out_of_etcd(tools.scratch, &plain).await?,
+        };
+        if objects_of(&about) == 0 {
+            return Err(self.refused(
+                "nothing was listed, so nothing is stored: look at the rights of who lists, and at the namespaces that are asked for",
+            ));
+        }
+        for skipped in about
+            .skipped
+            .iter()
+            .filter(|one| one.reason.starts_with(NOT_ALLOWED))
+        {
+            warnings.push(format!(
+                "ExportIncomplete: {} was left out: {}",
+                skipped.resource, skipped.reason
+            ));
+        }
 
-/// Reads the stored bundle back, and counts its objects anew when a key opens it.
-async fn prove(
-    repository: &Repository,
-    manifest: &mut Manifest,
-    unsealer: &Unsealer,
-    plain: &Path,
-) -> Result<(), PipelineError> {
-    let mut checks = std::mem::take(&mut manifest.checks);
-    if unsealer.opens(&manifest.seal) {
-        let copy = plain.with_extension("read-back");
-        verify::fetch(repository, manifest, unsealer, &copy, &|_| {}).await?;
-        let file = std::fs::File::open(&copy).map_err(super::run::scratch_failed(&copy))?;
-        let counted = tokio::task::spawn_blocking(move || {
-            bundle::read(std::io::BufReader::new(file), |_| Ok(()))
+        self.stages.begin(Stage::Store);
+        let created = about.created.unwrap_or(self.request.started);
+        let id = format!(
+            "{}-{}",
+            created.strftime("%Y%m%dT%H%M%S%.fZ"),
+            self.request.name
+        );
+        let sealer = tools.sealing.of_backup(&cluster_id(&about), &id).await?;
+        let (sealer, unsealer) = provable(sealer, tools.unsealer);
+        let mut manifest = self.export_manifest(&sealer, &about, id, created);
+        let sealed_file = tools.scratch.file("sealed");
+        let total = std::fs::metadata(&plain)
+            .map_err(scratch_failed(&plain))?
+            .len();
+        let told = |done: u64| self.stages.bytes(done / 2, total);
+        let sealed = seal_file(&sealer, &plain, &sealed_file, &told).await?;
+        remove(&plain)?;
+        manifest.raw_size = sealed.size;
+        manifest.plain_sha256 = sealed.sha256;
+        let told = |_: u64| self.stages.bytes(total / 2, total);
+        let stored = tools
+            .repository
+            .store(&manifest.data_key, &sealed_file, &told)
+            .await?;
+        remove(&sealed_file)?;
+        manifest.stored_size = stored.size;
+        manifest.stored_sha256 = stored.sha256;
+        self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
+
+        if let Some(unsealer) = &unsealer {
+            self.stages.begin(Stage::Verify);
+            let check = self.prove_bundle(tools, &manifest, unsealer).await?;
+            manifest.checks.push(check);
+            manifest.level = Level::Verified;
+        }
+        Ok(Made {
+            repository: Arc::clone(tools.repository),
+            manifest,
+            lease: None,
+            warnings,
+            about: Some(about),
         })
-        .await
-        .map_err(|_| PipelineError::Interrupted {
+    }
+
+    fn refused(&self, why: &str) -> PipelineError {
+        PipelineError::Refused {
+            name: self.request.name.clone(),
+            why: why.to_owned(),
+        }
+    }
+
+    /// What is exported: the namespaces that were named, else those that the spec selects among `all`.
+    async fn selection(
+        &self,
+        all: impl AsyncFnOnce() -> Result<Vec<direct::Named>, ExportError>,
+    ) -> Result<Selection, PipelineError> {
+        let mut selection = self.request.export.clone();
+        let Some(selector) = &self.request.spec.namespace_selector else {
+            return Ok(selection);
+        };
+        if selection.namespaces.is_empty() {
+            let selector = selector_of(selector).map_err(|why| self.refused(&why))?;
+            let matching = all().await?.into_iter();
+            selection.namespaces = matching
+                .filter(|one| selector.matches(&one.labels))
+                .map(|one| one.name)
+                .collect();
+        }
+        if selection.namespaces.is_empty() {
+            return Err(self.refused("namespaceSelector selects no namespace that is there"));
+        }
+        Ok(selection)
+    }
+
+    async fn through_api(&self, scratch: &Scratch, plain: &Path) -> Result<About, PipelineError> {
+        let client = self.services.api.client().await?;
+        let selection = self
+            .selection(async || proxy::namespaces(&client).await)
+            .await?;
+        let told = |resource: &str, objects: u64| tracing::info!(resource, objects, "listed");
+        let out = BufWriter::with_capacity(1 << 20, create(plain)?);
+        let spools = scratch.folder();
+        let (out, about) = proxy::export(&client, &selection, out, Some(spools), &told).await?;
+        out.into_inner()
+            .map_err(|error| scratch_failed(plain)(error.into_error()))?;
+        Ok(about)
+    }
+
+    async fn out_of_etcd(&self, scratch: &Scratch, plain: &Path) -> Result<About, PipelineError> {
+        let namespace = self.request.namespace.as_str();
+        let secrets = self.services.secrets.as_ref();
+        let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
+        let etcd = Etcd::connect(&options).await?;
+        etcd.require_leader().await?;
+        let created = Timestamp::now();
+        let file = scratch.file("snapshot.db");
+        // etcd's own digest proves the stream; what is taken out of it is counted and compared like every export.
+        let drained = etcd.drain_snapshot(&file, self.stages).await?;
+        let all = on_map(&file, |bytes| direct::namespaces(bytes, direct::PREFIX)).await?;
+        let selection = self.selection(async || all).await?;
+        let (target, version) = (create(plain)?, drained.member.version.clone());
+        let fallback = format!("{:016x}", drained.member.cluster_id);
+        let made = on_map(&file, move |bytes| {
+            let moment = (created, None, version.as_str());
+            let out = BufWriter::with_capacity(1 << 20, target);
+            direct::export(bytes, direct::PREFIX, &selection, moment, out)
+        });
+        let (out, mut about) = made.await??;
+        out.into_inner()
+            .map_err(|error| scratch_failed(plain)(error.into_error()))?;
+        if about.cluster_uid.is_empty() {
+            about.cluster_uid = fallback;
+        }
+        remove(&file)?;
+        Ok(about)
+    }
+
+    /// Reads the stored bundle back, and counts its objects anew.
+    async fn prove_bundle(
+        &self,
+        tools: &Tools<'_>,
+        manifest: &Manifest,
+        unsealer: &Unsealer,
+    ) -> Result<Check, PipelineError> {
+        let copy = tools.scratch.file("read-back");
+        let told = |done: u64| self.stages.bytes(done, manifest.stored_size);
+        verify::fetch(tools.repository, manifest, unsealer, &copy, &told).await?;
+        let file = File::open(&copy).map_err(scratch_failed(&copy))?;
+        let reading = tokio::task::spawn_blocking(move || {
+            bundle::read(BufReader::with_capacity(1 << 20, file), |_| Ok(()))
+        });
+        let counted = reading.await.map_err(|_| PipelineError::Interrupted {
             what: "the reading of the bundle",
-        })?
-        .map_err(super::run::scratch_failed(&copy))?;
-        super::run::remove(&copy)?;
-        checks.push(Check {
-            name: "bundle".to_owned(),
-            ok: true,
-            message: format!(
+        })?;
+        let counted = counted.map_err(|source| ExportError::Bundle {
+            action: "read",
+            source,
+        })?;
+        remove(&copy)?;
+        Ok(check(
+            "bundle",
+            format!(
                 "read back from the store: {} objects, counted and compared by kind",
                 objects_of(&counted)
             ),
-        });
-        manifest.level = Level::Verified;
-    } else {
-        verify::read_back(repository, manifest, unsealer, &|_| {}).await?;
+        ))
     }
-    manifest.checks = checks;
-    Ok(())
+
+    fn export_manifest(
+        &self,
+        sealer: &Sealer,
+        about: &About,
+        id: String,
+        created: Timestamp,
+    ) -> Manifest {
+        let request = self.request;
+        let cluster_id = cluster_id(about);
+        let seal = sealer.describe();
+        let compression = sealer.compression();
+        let refused = about.skipped.iter();
+        let refused = refused.filter(|one| one.reason.starts_with(NOT_ALLOWED));
+        let listed = format!(
+            "{} objects of {} kinds at resourceVersion {}; {} kinds were not allowed",
+            objects_of(about),
+            about.kinds.values().filter(|kind| kind.objects > 0).count(),
+            about.resource_version,
+            refused.count()
+        );
+        let cluster_name = if request.cluster_name.is_empty() {
+            about.platform.clone()
+        } else {
+            request.cluster_name.clone()
+        };
+        Manifest {
+            format_version: 1,
+            data_key: Repository::export_data_key(&cluster_id, &id, compression, &seal),
+            id,
+            kind: Kind::Export,
+            cluster_id,
+            cluster_name,
+            member_id: String::new(),
+            etcd_version: format!("Kubernetes {}", about.server_version),
+            backup_name: request.name.clone(),
+            namespace: request.namespace.clone(),
+            schedule: request.schedule.clone(),
+            run_id: request.run_id.clone(),
+            created,
+            completed: created,
+            start_revision: None,
+            revision: about.resource_version.parse().unwrap_or_default(),
+            compact_revision: -1,
+            key_count: objects_of(about),
+            raw_size: 0,
+            stored_size: 0,
+            plain_sha256: String::new(),
+            stored_sha256: String::new(),
+            compression,
+            seal,
+            chain: None,
+            level: Level::Stored,
+            checks: vec![check("listed", listed)],
+            hash_kv: None,
+            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+const NOT_ALLOWED: &str = "not allowed";
+
+fn create(file: &Path) -> Result<File, PipelineError> {
+    File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(file)
+        .map_err(scratch_failed(file))
+}
+
+fn check(name: &str, message: String) -> Check {
+    Check {
+        name: name.to_owned(),
+        ok: true,
+        message,
+    }
 }
 
 fn objects_of(about: &About) -> u64 {
     about.kinds.values().map(|kind| kind.objects).sum()
 }
 
-fn manifest(sealer: &Sealer, about: &About, named: &Named, created: Timestamp) -> Manifest {
-    // A cluster behind an API server has no etcd id that we could know; its own UID gives one.
-    let cluster_id: String = hex::encode(digest(&SHA256, about.cluster_uid.as_bytes()))
-        .chars()
-        .take(16)
-        .collect();
-    let revision = about.resource_version.parse().unwrap_or_default();
-    let id = format!("{}-{}", created.strftime("%Y%m%dT%H%M%S%.fZ"), named.name);
-    let seal = sealer.describe();
-    let compression = sealer.compression();
-    let skipped = about
-        .skipped
-        .iter()
-        .filter(|skipped| skipped.reason.starts_with("not allowed"))
-        .count();
-    let check = |name: &str, message: String| Check {
-        name: name.to_owned(),
-        ok: true,
-        message,
-    };
-    Manifest {
-        format_version: 1,
-        data_key: Repository::export_data_key(&cluster_id, &id, compression, &seal),
-        id,
-        kind: Kind::Export,
-        cluster_id,
-        cluster_name: about.platform.clone(),
-        member_id: String::new(),
-        etcd_version: format!("Kubernetes {}", about.server_version),
-        backup_name: named.name.clone(),
-        namespace: named.namespace.clone(),
-        schedule: None,
-        run_id: named.run_id.clone(),
-        created,
-        completed: created,
-        start_revision: None,
-        revision,
-        compact_revision: -1,
-        key_count: objects_of(about),
-        raw_size: 0,
-        stored_size: 0,
-        plain_sha256: String::new(),
-        stored_sha256: String::new(),
-        compression,
-        seal,
-        chain: None,
-        level: Level::Stored,
-        checks: vec![check(
-            "listed",
-            format!(
-                "{} objects of {} kinds at resourceVersion {}; {skipped} kinds were not allowed",
-                objects_of(about),
-                about.kinds.values().filter(|kind| kind.objects > 0).count(),
-                about.resource_version
-            ),
-        )],
-        hash_kv: None,
-        tool_version: env!("CARGO_PKG_VERSION").to_owned(),
-    }
+/// A cluster behind an API server has no etcd id that we could know; its own UID gives one.
+fn cluster_id(about: &About) -> String {
+    let digest = hex::encode(digest(&SHA256, about.cluster_uid.as_bytes()));
+    digest.chars().take(16).collect()
 }

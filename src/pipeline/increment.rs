@@ -77,6 +77,7 @@ impl Attempt<'_> {
             Ok(Continued::Made(manifest, version)) => Ok(Outcome::Made(Box::new(Made {
                 repository: Arc::clone(tools.repository),
                 manifest: *manifest,
+                about: None,
                 lease: Some(lease),
                 warnings: plan::warnings(None, &version),
             }))),

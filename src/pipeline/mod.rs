@@ -2,7 +2,7 @@
 
 mod commit;
 mod error;
-pub mod export;
+mod export;
 pub mod hooks;
 mod increment;
 mod plan;
@@ -20,6 +20,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::api::{ClusterConfig, EtcdBackupSpec, FullEvery};
+use crate::export::ApiServer;
+use crate::export::bundle::About;
+use crate::export::resources::Selection;
 use crate::recorder::watch::{Origin, Recorder};
 use crate::repository::{Kind, Manifest, StoreObserver};
 use crate::secrets::Secrets;
@@ -37,6 +40,8 @@ pub struct Services {
     pub observer: Arc<dyn StoreObserver>,
     /// Runs the commands of hooks.
     pub commands: Arc<dyn hooks::Commands>,
+    /// Where exports come from.
+    pub api: ApiServer,
 }
 
 /// One backup that is wanted.
@@ -56,6 +61,10 @@ pub struct Request {
     pub cluster_name: String,
     /// The etcd to read, endpoints and credentials filled in.
     pub cluster: ClusterConfig,
+    /// What an export takes: under the operator the selected namespaces that its rights allow.
+    pub export: Selection,
+    /// Whether the caller makes the Velero backup that the spec asks for.
+    pub makes_velero_pair: bool,
     /// Folder for bounded scratch files; emptied at the end, however it ends.
     pub scratch: PathBuf,
     /// When the attempt began.
@@ -146,6 +155,8 @@ pub struct Completed {
     pub stages: Vec<(Stage, Duration)>,
     /// Backups that retention deleted.
     pub retired: Vec<String>,
+    /// What an export holds.
+    pub export: Option<About>,
     /// What went wrong without failing the backup: a hook that may fail, retention, a sweep.
     pub warnings: Vec<String>,
 }

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Request;
-use crate::api::{FullEvery, Source};
+use crate::api::{FullEvery, Source, VeleroIntegration};
 use crate::etcd::known_problems;
 use crate::repository::{Kind, Level, Manifest, increments_of};
 
@@ -11,29 +11,37 @@ use crate::repository::{Kind, Level, Manifest, increments_of};
 const MOST_INCREMENTS: i64 = 288;
 const LONGEST_CHAIN: SignedDuration = SignedDuration::from_hours(24);
 
-/// Why a backup must not be taken as it is asked for; never silently something less.
-pub(super) fn refusal(request: &Request) -> Option<String> {
+/// How a backup is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    /// All of etcd.
+    Etcd,
+    /// The objects of some namespaces, out of etcd.
+    EtcdObjects,
+    /// Objects, through the Kubernetes API.
+    Api,
+}
+
+/// How a backup is read, or why it must not be taken as it is asked for; never silently something less: an etcd that is named and does
+/// not answer is a failure.
+pub(super) fn how(request: &Request) -> Result<How, String> {
     let spec = &request.spec;
-    let why = match () {
-        () if spec.source == Source::Proxy => {
-            "source Proxy (an export through the Kubernetes API) is not there yet; use source Direct with etcdEndpoints"
+    let wants_pair = |velero: &VeleroIntegration| velero.enabled;
+    if !request.makes_velero_pair && spec.velero_integration.as_ref().is_some_and(wants_pair) {
+        return Err(
+            "veleroIntegration needs the operator, which makes Velero's backup; set enabled: false"
+                .to_owned(),
+        );
+    }
+    let objects = spec.namespace_selector.is_some() || !request.export.namespaces.is_empty();
+    match (spec.source, request.cluster.endpoints.is_empty()) {
+        (Source::Direct, true) => {
+            Err("source Direct reads etcd, and no endpoint is named; set etcdEndpoints".to_owned())
         }
-        () if request.cluster.endpoints.is_empty() => {
-            "no etcd endpoint is named, and an export through the Kubernetes API is not there yet; set etcdEndpoints"
-        }
-        () if spec.namespace_selector.is_some() => {
-            "namespaceSelector (a tenant's export) is not there yet; take it out to back up the whole cluster"
-        }
-        () if spec
-            .velero_integration
-            .as_ref()
-            .is_some_and(|velero| velero.enabled) =>
-        {
-            "veleroIntegration is not there yet; set enabled: false"
-        }
-        () => return None,
-    };
-    Some(why.to_owned())
+        (Source::Proxy, _) | (Source::Auto, true) => Ok(How::Api),
+        (Source::Direct | Source::Auto, false) if objects => Ok(How::EtcdObjects),
+        (Source::Direct | Source::Auto, false) => Ok(How::Etcd),
+    }
 }
 
 /// What is worth saying although the backup is good.
@@ -108,7 +116,8 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
 
     use super::*;
-    use crate::api::{ClusterConfig, Encryption, NamespaceSelector, VeleroIntegration};
+    use crate::api::{ClusterConfig, Encryption, NamespaceSelector};
+    use crate::export::resources::Selection;
 
     pub fn request() -> Request {
         let spec = serde_json::json!({
@@ -126,38 +135,50 @@ pub(super) mod tests {
                 endpoints: vec!["http://127.0.0.1:2379".to_owned()],
                 ..ClusterConfig::default()
             },
+            export: Selection::default(),
+            makes_velero_pair: false,
             scratch: "/tmp".into(),
             started: Timestamp::UNIX_EPOCH,
         }
     }
 
     #[test]
-    fn what_is_not_built_is_refused_by_name() {
-        assert_eq!(refusal(&request()), None);
+    fn objects_are_exported_only_where_that_is_asked_for_or_no_etcd_is_named() {
         type Change = fn(&mut Request);
-        let cases: [(&str, Change); 4] = [
-            ("Proxy", |r| r.spec.source = Source::Proxy),
-            ("endpoint", |r| r.cluster.endpoints.clear()),
-            ("namespaceSelector", |r| {
+        let cases: [(Result<How, &str>, Change); 8] = [
+            (Ok(How::Etcd), |_| {}),
+            (Ok(How::Api), |r| r.spec.source = Source::Proxy),
+            (Ok(How::Api), |r| r.cluster.endpoints.clear()),
+            (Ok(How::EtcdObjects), |r| {
                 r.spec.namespace_selector = Some(NamespaceSelector::default());
             }),
-            ("veleroIntegration", |r| {
+            (Ok(How::EtcdObjects), |r| {
+                r.export.namespaces.push("shop".to_owned())
+            }),
+            (Err("etcdEndpoints"), |r| {
+                r.spec.source = Source::Direct;
+                r.cluster.endpoints.clear();
+            }),
+            (Err("veleroIntegration"), |r| {
                 r.spec.velero_integration = Some(VeleroIntegration {
                     enabled: true,
                     ..VeleroIntegration::default()
                 });
             }),
+            (Ok(How::Etcd), |r| {
+                r.spec.velero_integration = Some(VeleroIntegration::default());
+                r.spec.encryption = Some(Encryption::default());
+            }),
         ];
-        for (word, change) in cases {
+        for (expected, change) in cases {
             let mut request = request();
             change(&mut request);
-            let why = refusal(&request).unwrap();
-            assert!(why.contains(word), "{why}");
+            match (how(&request), expected) {
+                (Ok(is), Ok(expected)) => assert_eq!(is, expected),
+                (Err(why), Err(word)) => assert!(why.contains(word), "{why}"),
+                (is, expected) => unreachable!("{is:?} {expected:?}"),
+            }
         }
-        let mut off = request();
-        off.spec.velero_integration = Some(VeleroIntegration::default());
-        off.spec.encryption = Some(Encryption::default());
-        assert_eq!(refusal(&off), None);
     }
 
     #[test]

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::export;
 use super::hooks::{self, HookFailed, Told};
 use super::increment::{Outcome, Tools};
+use super::plan::How;
 use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
 use super::seal_file::{provable, seal_file};
@@ -15,6 +17,7 @@ use super::stages::Stages;
 use super::{Completed, PipelineError, Progress, Recording, Request, Services, Stage, plan};
 use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
+use crate::export::bundle::About;
 use crate::repository::key::full_id;
 use crate::repository::{Kind, Lease, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
@@ -108,6 +111,8 @@ pub(super) struct Made {
     /// The right to write the chain, for an increment.
     pub(super) lease: Option<Lease>,
     pub(super) warnings: Vec<String>,
+    /// What an export holds.
+    pub(super) about: Option<About>,
 }
 
 /// A snapshot on the local disk with what is known of it.
@@ -123,15 +128,15 @@ struct Taken {
 
 impl Attempt<'_> {
     async fn make(&self) -> Result<Completed, PipelineError> {
-        if let Some(why) = plan::refusal(self.request) {
-            let name = self.request.name.clone();
-            return Err(PipelineError::Refused { name, why });
-        }
+        let how = plan::how(self.request).map_err(|why| PipelineError::Refused {
+            name: self.request.name.clone(),
+            why,
+        })?;
         let seconds = self.request.spec.active_deadline_seconds;
         let limit = Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
         // The scratch folder lives here, so that it goes however the work ends.
         let scratch = Scratch::create(&self.request.scratch)?;
-        let ready = tokio::time::timeout(limit, self.prepare(&scratch)).await;
+        let ready = tokio::time::timeout(limit, self.prepare(&scratch, how)).await;
         drop(scratch);
         let ready = match ready {
             Ok(Ok(ready)) => ready,
@@ -147,7 +152,7 @@ impl Attempt<'_> {
         self.commit(ready).await
     }
 
-    async fn prepare(&self, scratch: &Scratch) -> Result<Made, PipelineError> {
+    async fn prepare(&self, scratch: &Scratch, how: How) -> Result<Made, PipelineError> {
         let spec = &self.request.spec;
         let secrets = self.services.secrets.as_ref();
         let namespace = self.request.namespace.as_str();
@@ -166,7 +171,6 @@ impl Attempt<'_> {
         } else {
             None
         };
-        let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
 
         let mut warnings = Vec::new();
         if let Some(hooks) = spec.hooks.as_ref().filter(|h| !h.pre_backup.is_empty()) {
@@ -178,6 +182,18 @@ impl Attempt<'_> {
                 said.map_err(|HookFailed { hook, problem }| PipelineError::Hook { hook, problem })?,
             );
         }
+        if how != How::Etcd {
+            let tools = export::Tools {
+                repository: &repository,
+                scratch,
+                sealing: &sealing,
+                unsealer: unsealer.as_ref(),
+            };
+            let mut made = self.export(&tools, how).await?;
+            made.warnings.extend(warnings);
+            return Ok(made);
+        }
+        let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
         let mut promoted = None;
         if spec.backup_mode == BackupMode::Incremental {
             let tools = Tools {
@@ -243,6 +259,7 @@ impl Attempt<'_> {
             manifest,
             lease: None,
             warnings,
+            about: None,
         })
     }
 

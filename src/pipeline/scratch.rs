@@ -44,6 +44,11 @@ impl Scratch {
         })
     }
 
+    /// Itself.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

@@ -304,8 +304,9 @@ fn dropped_because(policy: &RetentionPolicy) -> String {
     rules.join(", ")
 }
 
+/// Of a cluster whose etcd is out of reach the exports are the whole backups.
 fn is_verified_full(backup: &Manifest) -> bool {
-    backup.kind == Kind::Full && backup.level >= Level::Verified
+    backup.kind != Kind::Increment && backup.level >= Level::Verified
 }
 
 /// Why a backup must not be deleted by hand; `None` when it may. `backups` are in the catalogue's order.

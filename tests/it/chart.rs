@@ -208,10 +208,6 @@ fn it_refuses_what_it_does_not_know_or_cannot_do() {
             "slack.secretName",
         ),
         (vec!["--set", "webhook.enabled=true"], "there is no webhook"),
-        (
-            vec!["--set", "velero.integration.enabled=true"],
-            "nothing to switch on for Velero",
-        ),
     ];
     for (flags, named) in wrong {
         let mut args = vec!["template", "eg", "etcdguardian", "--kube-version", "1.34.0"];

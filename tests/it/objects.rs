@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::backup::Desk;
 use crate::run::Site;
-use crate::support::{Etcd, Kubernetes, Ran, guardian, tool, until};
+use crate::support::{Etcd, Kubernetes, Ran, dense, guardian, tool, until};
 
 fn config_map(name: &str, value: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "labels": {"app": "shop"}},
@@ -69,21 +69,6 @@ impl Snapshot {
         all.extend(words);
         all.extend(["--snapshot", &file]);
         guardian(&all)
-    }
-}
-
-/// Without nulls and empty objects, which say nothing.
-fn dense(value: Value) -> Value {
-    match value {
-        Value::Object(fields) => Value::Object(
-            fields
-                .into_iter()
-                .map(|(name, value)| (name, dense(value)))
-                .filter(|(_, value)| !value.is_null() && *value != json!({}))
-                .collect(),
-        ),
-        Value::Array(values) => values.into_iter().map(dense).collect(),
-        other => other,
     }
 }
 
@@ -385,4 +370,81 @@ fn an_object_comes_out_of_a_chain_at_any_revision() {
         "base"
     );
     answer(&[]).code(4);
+}
+
+#[test]
+fn an_owner_that_is_there_gets_its_object_back_and_cbor_is_read() {
+    // An alpha feature of the server's: custom resources as CBOR.
+    let cluster = Kubernetes::with_flags(&["--feature-gates=CBORServingAndStorage=true"]);
+    shop(&cluster);
+    let owner = cluster.get("deployment", "shop", "web").unwrap();
+    let mut owned = config_map("owned", "1");
+    owned["metadata"]["namespace"] = "shop".into();
+    owned["metadata"]["ownerReferences"] = json!([
+        {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web", "uid": owner["metadata"]["uid"]},
+        {"apiVersion": "apps/v1", "kind": "Deployment", "name": "gone", "uid": "11111111-2222-3333-4444-555555555555"}]);
+    cluster.create(&owned);
+    let taken = Snapshot::of(&cluster.etcd);
+    let raw = cluster.etcd.ctl(&[
+        "get",
+        "/registry/example.com/cacti/shop/saguaro",
+        "-w",
+        "json",
+    ]);
+    let raw: Value = serde_json::from_str(&raw).unwrap();
+    // `2dn3` is base64 of the first three bytes of CBOR's own mark.
+    assert!(
+        raw["kvs"][0]["value"].as_str().unwrap().starts_with("2dn3"),
+        "stored as CBOR: {raw}"
+    );
+    let cactus = taken
+        .object(&["get", "saguaro", "-k", "ct", "-n", "shop", "-o", "json"])
+        .json();
+    assert_eq!(cactus["spec"], json!({"height": 12}), "{cactus}");
+
+    // What the cluster that it is restored into must fit.
+    let (file, data) = (
+        taken.0.path().join("snapshot.db"),
+        taken.0.path().join("data"),
+    );
+    let [file, data] = [file, data].map(|path| path.display().to_string());
+    let planned = guardian(&[
+        "restore",
+        "--snapshot",
+        &file,
+        "--data-dir",
+        &data,
+        "--plan",
+    ])
+    .ok();
+    assert!(
+        planned.contains("services have addresses of 10.96.0.0/24"),
+        "{planned}"
+    );
+
+    cluster.kubectl(&["delete", "configmap", "-n", "shop", "owned"]);
+    let kubeconfig = cluster.admin().display().to_string();
+    let words = [
+        "restore",
+        "owned",
+        "-k",
+        "cm",
+        "-n",
+        "shop",
+        "--yes",
+        "--kubeconfig",
+        &kubeconfig,
+    ];
+    let restored = taken.object(&words);
+    let said = format!("{}{}", restored.stderr, restored.stdout);
+    restored.ok();
+    let back = cluster.get("configmap", "shop", "owned").unwrap();
+    let owners = back["metadata"]["ownerReferences"].as_array().unwrap();
+    assert_eq!(owners.len(), 1, "{back}");
+    assert_eq!(owners[0]["uid"], owner["metadata"]["uid"]);
+    assert!(
+        said.contains("Deployment gone is left out")
+            && !said.contains("Deployment web is left out"),
+        "{said}"
+    );
 }

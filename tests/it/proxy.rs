@@ -1,10 +1,12 @@
 //! `export` and `import`: the objects of a real kube-apiserver into a store, and into an empty one.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Kubernetes, Ran, guardian, until};
+use crate::backup::memory::private_bytes;
+use crate::support::{Kubernetes, Process, Ran, guardian, guardian_process, until};
 
 /// Objects of many kinds: namespaces, rights, configuration, owners, definitions with their objects.
 fn fill(cluster: &Kubernetes) {
@@ -17,11 +19,17 @@ fn fill(cluster: &Kubernetes) {
         }
     }
     cluster.create(&json!({"apiVersion": "v1", "kind": "List", "items": objects}));
+    let versions: Vec<Value> = ["v1", "v1beta1", "v1alpha1"]
+        .iter()
+        .map(|name| {
+            json!({"name": name, "served": true, "storage": *name == "v1", "schema": {"openAPIV3Schema": {"type": "object",
+                "properties": {"spec": {"type": "object", "properties": {"height": {"type": "integer"}}}}}}})
+        })
+        .collect();
     cluster.create(&json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "cacti.example.com"},
         "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Cactus", "plural": "cacti", "singular": "cactus"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
-                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}}));
+            "versions": versions}}));
     let cactus = json!({"apiVersion": "example.com/v1", "kind": "Cactus", "metadata": {"name": "saguaro", "namespace": "shop"},
         "spec": {"height": 12}});
     until("the new kind is served", || {
@@ -102,6 +110,7 @@ fn what_is_exported_comes_back_in_an_empty_cluster() {
 
     let new = Kubernetes::start();
     let planned = run(&new, store.path(), &["import", "--plan", "-o", "json"]).json();
+    assert_eq!(planned["findings"], json!([]), "two clusters of one kind");
     assert!(planned["items"].as_array().unwrap().len() > 600);
     assert_eq!(planned["madeAgain"], 1);
     run(&new, store.path(), &["import"]).code(5);
@@ -188,4 +197,227 @@ fn some_namespaces_and_resources_are_exported_alone() {
             >= 1
     );
     run(&cluster, store.path(), &["import", "--backup", "nothing"]).code(4);
+}
+
+#[test]
+fn backup_create_exports_where_no_etcd_is_named_and_objects_come_out_of_the_bundle() {
+    let (cluster, store) = (Kubernetes::start(), tempfile::tempdir().unwrap());
+    fill(&cluster);
+    let url = format!("file://{}", store.path().display());
+    let kubeconfig = cluster.admin().display().to_string();
+    let create = |name: &str, more: &[&str]| {
+        let words = [
+            "backup",
+            "create",
+            name,
+            "--to",
+            &url,
+            "--kubeconfig",
+            &kubeconfig,
+            "-o",
+            "json",
+        ];
+        guardian(&[&words[..], more].concat())
+    };
+    let first = create("first", &[]).json();
+    assert_eq!(
+        (&first["kind"], &first["level"]),
+        (&json!("Export"), &json!("Verified")),
+        "{first}"
+    );
+    let asked = create("asked", &["--source", "direct"]).code(5);
+    assert!(
+        asked.stderr.contains("no endpoint is named"),
+        "{}",
+        asked.stderr
+    );
+
+    cluster.kubectl(&["delete", "configmap", "-n", "shop", "c1"]);
+    cluster.kubectl(&[
+        "patch",
+        "cactus",
+        "-n",
+        "shop",
+        "saguaro",
+        "--type=merge",
+        "-p",
+        r#"{"spec":{"height":13}}"#,
+    ]);
+    cluster.create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": "shop"}}));
+    create("second", &["--source", "proxy"]).ok();
+    let object = |words: &[&str]| guardian(&[&["object"], words, &["--from", &url]].concat());
+    let listed = object(&["ls", "-n", "shop", "-k", "cacti", "-o", "json"]).json();
+    assert_eq!(listed["items"][0]["name"], "saguaro", "{listed}");
+    let before = object(&[
+        "get", "saguaro", "-k", "Cactus", "--backup", "first", "-o", "json",
+    ])
+    .json();
+    assert_eq!(before["spec"]["height"], 12);
+    let differs = object(&["diff", "first", "second", "-n", "shop", "-o", "json"]).json();
+    let items = differs["items"].as_array().unwrap();
+    let change = |name: &str| {
+        items
+            .iter()
+            .find(|item| item["name"] == name)
+            .unwrap_or_else(|| panic!("{differs}"))
+    };
+    assert_eq!(change("new")["change"], "created");
+    assert_eq!(change("c1")["change"], "deleted");
+    assert_eq!(change("saguaro")["fields"], json!(["spec.height"]));
+    assert_eq!(items.len(), 3, "{differs}");
+    object(&[
+        "restore",
+        "c1",
+        "-k",
+        "cm",
+        "-n",
+        "shop",
+        "--backup",
+        "first",
+        "--yes",
+        "--kubeconfig",
+        &kubeconfig,
+    ])
+    .ok();
+    assert_eq!(
+        cluster.get("configmap", "shop", "c1").unwrap()["data"]["n"],
+        "1"
+    );
+    object(&[
+        "restore",
+        "c1",
+        "-k",
+        "cm",
+        "-n",
+        "shop",
+        "--to-revision",
+        "5",
+        "--plan",
+        "--kubeconfig",
+        &kubeconfig,
+    ])
+    .code(5);
+}
+
+#[test]
+fn what_is_served_in_another_version_only_is_imported_in_that() {
+    let (old, store) = (Kubernetes::start(), tempfile::tempdir().unwrap());
+    fill(&old);
+    run(
+        &old,
+        store.path(),
+        &["export", "-n", "shop", "--include", "cacti.example.com"],
+    )
+    .ok();
+    drop(old);
+    let new = Kubernetes::start();
+    new.kubectl(&["create", "namespace", "shop"]);
+    let definition = |name: &str, field: &str| {
+        json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {"name": "cacti.example.com"},
+            "spec": {"group": "example.com", "scope": "Namespaced", "names": {"kind": "Cactus", "plural": "cacti", "singular": "cactus"},
+                "versions": [{"name": name, "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                    {"type": "object", "properties": {"spec": {"type": "object", "properties": {field: {"type": "integer"}}}}}}}]}})
+    };
+    let missing = run(&new, store.path(), &["import", "--plan", "-o", "json"]).json();
+    assert_eq!(missing["findings"][0]["code"], "KindNotServed", "{missing}");
+    assert_eq!(missing["findings"][0]["blocks"], true);
+    // Another version, whose fields are others: the server says so, and nothing is lost silently.
+    new.create(&definition("v2", "girth"));
+    let planned = until("v2 is served", || {
+        let planned = run(&new, store.path(), &["import", "--plan", "-o", "json"]).json();
+        (planned["items"][0]["action"] == "refused").then_some(planned)
+    });
+    assert!(
+        planned["items"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("height"),
+        "{planned}"
+    );
+    new.kubectl(&["delete", "crd", "cacti.example.com"]);
+    until("the definition is gone", || {
+        new.get("crd", "", "cacti.example.com")
+            .is_none()
+            .then_some(())
+    });
+    new.create(&definition("v2", "height"));
+    let planned = until("v2 is served again", || {
+        let planned = run(&new, store.path(), &["import", "--plan", "-o", "json"]).json();
+        (planned["items"][0]["action"] == "create").then_some(planned)
+    });
+    assert!(
+        planned["items"][0]["notes"]
+            .to_string()
+            .contains("applied as example.com/v2"),
+        "{planned}"
+    );
+    run(&new, store.path(), &["import", "--yes"]).ok();
+    assert_eq!(
+        new.get("cactus", "shop", "saguaro").unwrap()["spec"]["height"],
+        12
+    );
+}
+
+/// ConfigMaps as kube-apiserver reads them, put into its etcd behind its back: faster than by its door.
+async fn put_config_maps(cluster: &Kubernetes, count: usize) {
+    let mut client = cluster.etcd.client().await;
+    let names: Vec<usize> = (0..count).collect();
+    for chunk in names.chunks(100) {
+        let puts = chunk.iter().map(|index| {
+            let (name, namespace) = (format!("many-{index:06}"), format!("n{}", index % 50));
+            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"text": "x".repeat(1000)},
+                "metadata": {"name": name, "namespace": namespace, "uid": format!("u{index}"),
+                    "creationTimestamp": "2026-01-01T00:00:00Z"}});
+            let key = format!("/registry/configmaps/{namespace}/{name}");
+            etcd_client::TxnOp::put(key, object.to_string(), None)
+        });
+        let puts: Vec<etcd_client::TxnOp> = puts.collect();
+        client
+            .txn(etcd_client::Txn::new().and_then(puts))
+            .await
+            .unwrap();
+    }
+}
+
+/// The most private memory of a process until it ends, bytes, and the seconds that it took.
+fn watched(process: &mut Process) -> (u64, u64) {
+    let (mut peak, began) = (0, Instant::now());
+    while let Some(bytes) = private_bytes(process.pid()) {
+        peak = peak.max(bytes);
+        assert!(
+            began.elapsed() < Duration::from_secs(900),
+            "{}",
+            process.log_text()
+        );
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(process.wait().success(), "{}", process.log_text());
+    (peak, began.elapsed().as_secs())
+}
+
+/// `ETCDGUARDIAN_EXPORT_OBJECTS=100000` measures what the documentation says; see docs/performance.md.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_objects_are_exported_in_bounded_memory() {
+    let count = std::env::var("ETCDGUARDIAN_EXPORT_OBJECTS");
+    let count: usize = count.map_or(10_000, |text| text.parse().unwrap());
+    let (cluster, store) = (Kubernetes::start(), tempfile::tempdir().unwrap());
+    put_config_maps(&cluster, count).await;
+    let (url, kubeconfig) = (
+        format!("file://{}", store.path().display()),
+        cluster.admin().display().to_string(),
+    );
+    let words = ["export", "many", "--to", &url, "--kubeconfig", &kubeconfig];
+    let mut process = guardian_process(&words, &store.path().join("log"));
+    let (peak, seconds) = watched(&mut process);
+    let shown = guardian(&["backup", "show", "many", "--from", &url, "-o", "json"]).json();
+    assert_eq!(shown["level"], "Verified", "{shown}");
+    let log = process.log_text();
+    assert!(
+        log.contains(&format!("{count} ")) || log.contains("configmaps"),
+        "{log}"
+    );
+    eprintln!("{count} objects: {seconds} s, {} MiB", peak >> 20);
+    assert!(peak > 1 << 20, "it was measured");
+    assert!(peak < 128 << 20, "{} MiB for {count} objects", peak >> 20);
 }

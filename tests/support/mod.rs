@@ -3,6 +3,7 @@
 //! Every binary comes from `$ETCDGUARDIAN_TOOLS/bin` (`make tools`); a missing one fails the test and says how to get it.
 
 mod binary;
+mod dense;
 mod etcd;
 mod http;
 mod kubernetes;
@@ -16,6 +17,7 @@ pub mod traces;
 use std::path::PathBuf;
 
 pub use binary::{Ran, guardian, guardian_command, guardian_process};
+pub use dense::dense;
 pub use etcd::Etcd;
 pub use http::http;
 pub use kubernetes::Kubernetes;

@@ -268,6 +268,17 @@ get_schemas() {
   python3 "$here/get-tools.d/k8s-schemas.py" "$source/api/openapi-spec/swagger.json" "$tools/schemas" || die "schemas"
   touch "$stamp"
 }
+# Velero's resource definitions, as they lie in its module: the tests play its server's part. The server itself is not built.
+get_velero-crds() {
+  local stamp source
+  stamp="$stamps/velero-crds-v1.18.3"
+  if [ -e "$stamp" ]; then return; fi
+  source=$(go_module github.com/vmware-tanzu/velero v1.18.3 h1:9uwN5yxTWQl9PsF5ljX4xiG+7VIq3I9mxOQ0DyyZ31A=)
+  rm -rf "$tools/velero-crds"
+  cp -r "$source/config/crd/v1/bases" "$tools/velero-crds"
+  chmod -R u+w "$tools/velero-crds"
+  touch "$stamp"
+}
 # get-tools.d/k8s/go.mod replaces each staging module with its published twin.
 kubernetes() {
   local part stamp set="-X k8s.io/component-base/version" start

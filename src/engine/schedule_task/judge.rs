@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::ScheduleTask;
 use super::Silent;
+use crate::api::Source;
 use crate::cause::with_causes;
 use crate::engine::observe::Observed;
 use crate::engine::record::GoodBackup;
@@ -25,6 +26,12 @@ const CERTIFICATES_VALID: Duration = Duration::from_secs(25 * 3600);
 impl ScheduleTask {
     pub(super) async fn observe(&mut self, now: Timestamp) -> Observed {
         let spec = &self.schedule.spec.backup_template.spec;
+        let cluster = self.services.cluster_of(spec, &self.name.namespace);
+        let by_api = match spec.source {
+            Source::Proxy => true,
+            Source::Auto => cluster.endpoints.is_empty(),
+            Source::Direct => false,
+        };
         let etcd = match self
             .services
             .connect_options(spec, &self.name.namespace)
@@ -46,10 +53,14 @@ impl ScheduleTask {
             }
             Err(error) => Box::new(Silent(std::sync::Mutex::new(Some(error)))),
         };
-        let observed = self
+        let mut observed = self
             .signals
             .observe(source.as_ref(), secrets.as_ref(), point, now)
             .await;
+        // An export has no use for etcd, so nobody misses it.
+        if by_api {
+            observed.etcd_error = None;
+        }
         self.db_size = observed.db_size.or(self.db_size);
         self.tell_of_etcd(&observed, now);
         observed

@@ -61,6 +61,8 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
         recording: recording
             .map(|schedule| context.recording(&schedule))
             .unwrap_or_default(),
+        client: context.client.clone(),
+        trusted: services.trust.covers(&name.namespace),
     };
     let told = |stage: &str| context.runs.here(&uid, Some(stage));
     let outcome = work::back_up(tools, &claimed, &run_id, told).await;

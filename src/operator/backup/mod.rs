@@ -26,10 +26,12 @@ use self::status::Draft;
 use super::context::{Context, PAGE, audit};
 use super::hooks::backup_hooks;
 use super::job;
-use super::labels::{FINALIZER, MANAGER};
+use super::labels::{CATALOGUE_ANNOTATION, FINALIZER, MANAGER};
 use super::lease::is_conflict;
 use super::runs::Known;
 use super::secrets::foreign_names;
+use super::tenancy::plan::account_problem;
+use super::velero::{self, Half};
 use crate::api::{EtcdBackup, validate_backup};
 use crate::engine::ResourceName;
 
@@ -37,6 +39,8 @@ use crate::engine::ResourceName;
 const LOOK: Duration = Duration::from_millis(500);
 /// An unreachable store is asked again this often.
 const ASK_AGAIN: Duration = Duration::from_secs(15);
+/// Velero takes its time.
+const VELERO: Duration = Duration::from_secs(2);
 /// An API server that refused is asked again after this.
 const AFTER_ERROR: Duration = Duration::from_secs(5);
 /// Reconciles that run at once; each does little but wait for the API server or a store.
@@ -96,6 +100,8 @@ async fn look(context: &Arc<Context>, backup: Arc<EtcdBackup>) -> Result<Action,
     let mut problems = validate_backup(&backup);
     problems.extend(foreign_names(&backup.spec, "spec"));
     problems.extend(backup_hooks(&backup.spec, "spec"));
+    let account = &backup.spec.service_account_name;
+    problems.extend(account_problem("spec.serviceAccountName", account));
     let mut seen = Seen {
         backup: &backup,
         problems,
@@ -160,18 +166,49 @@ async fn look(context: &Arc<Context>, backup: Arc<EtcdBackup>) -> Result<Action,
                 backup.as_ref(),
                 "backup",
                 &plan::scope(&backup.spec),
-                "rejected",
+                &format!("rejected: {message}"),
             );
+            context.runs.forget(&uid);
             context
                 .event(backup.as_ref(), true, reason, "Backup", &message)
                 .await;
         }
         Step::Complete(finished) => {
-            context
-                .write_status(backup.as_ref(), &draft.completed(&finished), true)
-                .await?;
+            let found_again = backup.annotations().contains_key(CATALOGUE_ANNOTATION);
+            let pair = velero::asked(&backup) && !found_again;
+            let status = draft.completed(&finished, pair);
+            context.write_status(backup.as_ref(), &status, true).await?;
             context.runs.forget(&uid);
             settle::completed(context, &backup, &finished, now).await;
+            if pair {
+                return Ok(Action::requeue(LOOK));
+            }
+        }
+        Step::Pair => {
+            let half = velero::look(context, &backup, now).await;
+            let status = draft.paired(&velero::name_of(&backup), &half);
+            if status.message != before.message
+                || status.velero_backup_uid != before.velero_backup_uid
+            {
+                context.write_status(backup.as_ref(), &status, true).await?;
+            }
+            let Half::Ended {
+                whole,
+                reason,
+                message,
+                ..
+            } = half
+            else {
+                return Ok(Action::requeue(VELERO));
+            };
+            let reason = if whole {
+                "VeleroBackupCompleted"
+            } else {
+                &reason
+            };
+            context
+                .event(backup.as_ref(), !whole, reason, "Velero", &message)
+                .await;
         }
         Step::RetryAt {
             at,

@@ -9,6 +9,7 @@ use crate::api::{
     Source,
 };
 use crate::engine::plan::retry_pause;
+use crate::export::resources::selector_of;
 use crate::operator::labels::{CATALOGUE_ANNOTATION, FINALIZER, SCHEDULE_LABEL};
 use crate::operator::report::{Finished, Outcome};
 
@@ -95,6 +96,8 @@ pub enum Step {
     StoreSilent(String),
     /// It is there.
     Complete(Box<Finished>),
+    /// It is there, and Velero's half is waited for.
+    Pair,
     /// An attempt failed; another follows.
     RetryAt {
         /// When.
@@ -133,7 +136,8 @@ pub fn decide(seen: &Seen<'_>, now: Timestamp) -> Step {
     }
     match status.phase.as_deref() {
         Some("Completed" | "Failed" | "Rejected") => Step::Nothing,
-        Some("Running" | "Verifying" | "TriggeringVelero") => going(seen, now),
+        Some("Running" | "Verifying") => going(seen, now),
+        Some("TriggeringVelero") => Step::Pair,
         _ if !finalized && backup.spec.deletion_policy == DeletionPolicy::Delete => {
             Step::AddFinalizer
         }
@@ -185,6 +189,10 @@ fn going(seen: &Seen<'_>, now: Timestamp) -> Step {
         Work::Going(Some(stage)) => Step::Show(stage.clone()),
         Work::Going(None) | Work::Queued => Step::Nothing,
         Work::Ended(Outcome::Completed(finished)) => Step::Complete(finished.clone()),
+        Work::Ended(Outcome::Rejected { message }) => Step::Reject {
+            reason: "NotAllowed",
+            message: message.clone(),
+        },
         Work::Ended(Outcome::Failed { reason, message }) => {
             failed(seen, reason, message.clone(), false, now)
         }
@@ -239,9 +247,25 @@ fn failed(seen: &Seen<'_>, reason: &str, message: String, lost: bool, now: Times
 
 /// What of the operator's own a backup would use.
 pub fn own_things(spec: &EtcdBackupSpec) -> Option<String> {
-    let reads_etcd = spec.source != Source::Proxy && spec.namespace_selector.is_none();
-    if reads_etcd && spec.etcd_endpoints.is_empty() {
-        return Some("the operator's configured etcd (no etcdEndpoints are named)".to_owned());
+    let all = spec.namespace_selector.is_none();
+    match (spec.source, spec.etcd_endpoints.is_empty()) {
+        (Source::Proxy, _) if all => {
+            return Some(
+                "the objects of the whole cluster (no namespaceSelector is named)".to_owned(),
+            );
+        }
+        // A tenant's Auto without an etcd of its own is an export through the API.
+        (Source::Auto, true) if !all => {}
+        (Source::Auto | Source::Direct, true) => {
+            return Some("the operator's configured etcd (no etcdEndpoints are named)".to_owned());
+        }
+        _ => {}
+    }
+    let velero = spec.velero_integration.as_ref();
+    if velero.is_some_and(|velero| velero.enabled) {
+        return Some(
+            "Velero, which backs up with rights of its own (veleroIntegration)".to_owned(),
+        );
     }
     let replicas = spec.replicate_to.iter();
     let stores = replicas.map(|replica| &replica.storage_location);
@@ -271,5 +295,17 @@ pub fn scope(spec: &EtcdBackupSpec) -> String {
         BackupMode::Full => "full",
         BackupMode::Incremental => "incremental",
     };
-    format!("{what} backup to {}", spec.storage_location)
+    let of = match (&spec.namespace_selector, spec.source) {
+        (Some(selector), _) => {
+            let words = selector_of(selector).map(|selector| selector.to_string());
+            let words = words.unwrap_or_default();
+            format!(
+                " of the namespaces that are {words}, as {}",
+                spec.service_account_name
+            )
+        }
+        (None, Source::Proxy) => " of the objects of the whole cluster".to_owned(),
+        (None, _) => String::new(),
+    };
+    format!("{what} backup{of} to {}", spec.storage_location)
 }

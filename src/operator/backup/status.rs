@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use crate::api::{ErrorClass, EtcdBackupStatus, ValidationResult};
 pub use crate::operator::conditions::Draft;
 use crate::operator::report::Finished;
-use crate::repository::Level;
+use crate::operator::velero::Half;
+use crate::repository::{Kind, Level};
 
 impl Draft<EtcdBackupStatus> {
     /// An attempt begins.
@@ -48,7 +49,7 @@ impl Draft<EtcdBackupStatus> {
                 "SnapshotTaken",
                 Some(true),
                 "SnapshotTaken",
-                "etcd's snapshot is on the local disk",
+                "what is backed up is on the local disk",
             );
         }
         if after(&late) {
@@ -62,8 +63,8 @@ impl Draft<EtcdBackupStatus> {
         self.status
     }
 
-    /// It is there.
-    pub fn completed(mut self, finished: &Finished) -> EtcdBackupStatus {
+    /// It is there; with `pair`, Velero's half is to be made.
+    pub fn completed(mut self, finished: &Finished, pair: bool) -> EtcdBackupStatus {
         let manifest = &finished.manifest;
         let whole = |number: u64| i64::try_from(number).ok();
         let verified = manifest.level >= Level::Verified;
@@ -82,7 +83,14 @@ impl Draft<EtcdBackupStatus> {
             message.push_str(warning);
         }
         let status = &mut self.status;
-        status.phase = Some("Completed".to_owned());
+        status.phase = Some(
+            if pair {
+                "TriggeringVelero"
+            } else {
+                "Completed"
+            }
+            .to_owned(),
+        );
         status.completion_time = Some(manifest.completed);
         status.start_time.get_or_insert(manifest.created);
         status.next_attempt_time = None;
@@ -123,7 +131,10 @@ impl Draft<EtcdBackupStatus> {
             "SnapshotTaken",
             Some(true),
             "SnapshotTaken",
-            "etcd's snapshot was taken whole",
+            match manifest.kind {
+                Kind::Export => "the objects were listed to their end",
+                _ => "etcd's snapshot was taken whole",
+            },
         );
         self.say("Stored", Some(true), "Committed", &finished.location);
         if verified {
@@ -140,6 +151,39 @@ impl Draft<EtcdBackupStatus> {
                 "NotAskedFor",
                 "validation.enabled is false: nothing was read back from the store",
             );
+        }
+        self.status
+    }
+
+    /// Velero's half is so far. The backup itself is there and stays so, whatever becomes of it.
+    pub fn paired(mut self, name: &str, half: &Half) -> EtcdBackupStatus {
+        self.status.velero_backup_name = Some(name.to_owned());
+        match half {
+            Half::Waiting { message, uid } => {
+                if uid.is_some() {
+                    self.status.velero_backup_uid.clone_from(uid);
+                }
+                self.status.message = Some(message.clone());
+                self.say("VeleroBackup", None, "Waiting", message);
+            }
+            Half::Ended {
+                whole,
+                reason,
+                message,
+                phase,
+                uid,
+                location,
+            } => {
+                self.status.phase = Some("Completed".to_owned());
+                if uid.is_some() {
+                    self.status.velero_backup_uid.clone_from(uid);
+                }
+                self.status.velero_backup_phase.clone_from(phase);
+                self.status.velero_backup_location.clone_from(location);
+                let stored = "the backup is in the store";
+                self.status.message = Some(format!("{stored}; {message}"));
+                self.say("VeleroBackup", Some(*whole), reason, message);
+            }
         }
         self.status
     }
@@ -183,6 +227,12 @@ impl Draft<EtcdBackupStatus> {
     pub fn rejected(mut self, reason: &str, message: &str) -> EtcdBackupStatus {
         self.status.phase = Some("Rejected".to_owned());
         self.status.message = Some(message.to_owned());
+        if self.status.start_time.is_some() {
+            self.status.completion_time = Some(self.now);
+            for kind in ["SnapshotTaken", "Stored", "Verified"] {
+                self.say(kind, Some(false), reason, "the backup is not allowed");
+            }
+        }
         self.say("Succeeded", Some(false), reason, message);
         self.status
     }

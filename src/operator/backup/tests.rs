@@ -269,7 +269,7 @@ fn the_status_of_a_whole_run_reads_well() {
         message.starts_with("secret 's' does not exist -- next: mend the Secret"),
         "{message}"
     );
-    let done = Draft::of(&object, now()).completed(&finished());
+    let done = Draft::of(&object, now()).completed(&finished(), false);
     assert_eq!(done.backup_id.as_deref(), Some("i"));
     assert_eq!(
         done.message.as_deref(),

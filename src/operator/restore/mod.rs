@@ -3,6 +3,7 @@
 
 mod job;
 pub mod members;
+mod objects;
 mod observe;
 pub mod plan;
 mod status;
@@ -93,10 +94,13 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
             .status
             .as_ref()
             .and_then(|status| status.phase.as_deref()),
-        Some("Completed" | "Failed" | "Aborted")
+        Some("Completed" | "Failed" | "Aborted" | "Rejected")
     );
     if ended || restore.metadata.deletion_timestamp.is_some() {
         return Ok(Action::await_change());
+    }
+    if objects::plan::is_of_objects(&restore.spec) {
+        return objects::look(context, restore).await;
     }
     let now = Timestamp::now();
     let mut seen = observe::observe(context, restore).await?;

@@ -27,7 +27,8 @@ pub struct Stored {
     pub location: StorageLocation,
     /// How it is encrypted.
     pub encryption: Option<Encryption>,
-    backup: EtcdBackup,
+    /// The object itself.
+    pub backup: EtcdBackup,
 }
 
 /// Looks at everything but the store.

@@ -214,12 +214,6 @@ fn pending(seen: &Seen<'_>) -> Step {
             message,
         };
     }
-    if let Some(message) = not_there_yet(spec) {
-        return Step::Reject {
-            reason: "Refused",
-            message,
-        };
-    }
     if !seen.jobs {
         let message =
             "a restore works in Jobs: set operator.jobs.image in the operator's config".to_owned();
@@ -276,17 +270,6 @@ fn pending(seen: &Seen<'_>) -> Step {
     }
 }
 
-/// What the resource can say and the operator cannot do yet.
-fn not_there_yet(spec: &EtcdRestoreSpec) -> Option<String> {
-    let what = match () {
-        () if !spec.namespace_filter.is_empty() || spec.object_selector.is_some() => {
-            "namespaceFilter and objectSelector (a restore of single objects)"
-        }
-        () => return None,
-    };
-    Some(format!("{what} are not there yet: take them out"))
-}
-
 /// Rules that the schema cannot say, repeated for servers without CEL.
 pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
     let mut found = Vec::new();
@@ -322,7 +305,8 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
             message: message.to_owned(),
         });
     };
-    if spec.etcd_cluster.is_none() && spec.namespace_filter.is_empty() {
+    let of_objects = !spec.namespace_filter.is_empty() || spec.object_selector.is_some();
+    if spec.etcd_cluster.is_none() && !of_objects {
         push(
             "spec.etcdCluster",
             "is needed: statefulSet, or members with their data directories",

@@ -97,7 +97,6 @@ fn nothing_is_touched_before_the_plan_stands() {
         ),
         ("backupName: b", "SpecInvalid"),
         ("backupName: b, etcdCluster: {dataDir: /d}", "NotAllowed"),
-        ("backupName: b, namespaceFilter: [a]", "Refused"),
         (
             "backupName: b, etcdCluster: {statefulSet: {name: other}}",
             "SpecInvalid",

@@ -4,7 +4,7 @@ use super::{Desk, cluster, s3};
 use crate::support::{Etcd, Versitygw, guardian_process, until};
 
 /// Private bytes; pages of mapped files are the kernel's to drop and do not count.
-fn private_bytes(pid: u32) -> Option<u64> {
+pub fn private_bytes(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("RssAnon:"))?;
     let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;

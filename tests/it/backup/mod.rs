@@ -2,7 +2,7 @@
 
 mod create;
 mod doctor;
-mod memory;
+pub mod memory;
 mod proof;
 mod save;
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use etcdguardian::api::{ClusterConfig, ErrorClass};
+use etcdguardian::export::ApiServer;
+use etcdguardian::export::resources::Selection;
 use etcdguardian::pipeline::{self, PipelineError, Progress, Request, Services, Stage};
 use etcdguardian::repository::SilentObserver;
 use etcdguardian::secrets::FolderSecrets;
@@ -73,6 +75,8 @@ async fn back_up(desk: &Desk, endpoint: &str, location: &str, at: &dyn Progress)
             endpoints: vec![endpoint.to_owned()],
             ..ClusterConfig::default()
         },
+        export: Selection::default(),
+        makes_velero_pair: false,
         scratch: desk.path("state"),
         started: Timestamp::now(),
     };
@@ -80,6 +84,7 @@ async fn back_up(desk: &Desk, endpoint: &str, location: &str, at: &dyn Progress)
         secrets: Arc::new(FolderSecrets::new(Some(desk.path("secrets")))),
         observer: Arc::new(SilentObserver),
         commands: Arc::new(pipeline::hooks::OnThisHost),
+        api: ApiServer::Inferred,
     };
     pipeline::run(&request, &services, at).await
 }

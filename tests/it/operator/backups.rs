@@ -103,9 +103,9 @@ fn a_bad_object_holds_up_no_other_and_says_what_to_do_next() {
     site.backup("guardian", "no-such-secret", "executor: InProcess, storageLocation: {provider: S3, bucket: b, region: r, credentialsSecret: none}");
     site.backup(
         "guardian",
-        "proxy",
+        "sealed",
         &format!(
-            "executor: InProcess, source: Proxy, storageLocation: {}",
+            "executor: InProcess, encryption: {{enabled: true, kmsKeyID: not-a-key}}, storageLocation: {}",
             site.storage(site.store.port)
         ),
     );
@@ -118,8 +118,8 @@ fn a_bad_object_holds_up_no_other_and_says_what_to_do_next() {
         site.ended("guardian", "good")["status"]["phase"],
         "Completed"
     );
-    let refused = site.ended("guardian", "proxy");
-    assert_eq!(condition(&refused, "Succeeded"), "False/Refused");
+    let refused = site.ended("guardian", "sealed");
+    assert_eq!(condition(&refused, "Succeeded"), "False/SpecInvalid");
     let message = refused["status"]["message"].as_str().unwrap();
     assert!(
         message.contains("-- next: correct the spec in a new EtcdBackup"),
@@ -135,8 +135,8 @@ fn a_bad_object_holds_up_no_other_and_says_what_to_do_next() {
     site.wait_event("guardian", "no-such-secret", "CredentialsInvalid");
     let described = site
         .cluster
-        .kubectl(&["describe", "egb", "-n", "guardian", "proxy"]);
-    for part in ["Phase:", "Failed", "next: correct the spec", "Refused"] {
+        .kubectl(&["describe", "egb", "-n", "guardian", "sealed"]);
+    for part in ["Phase:", "Failed", "next: correct the spec", "SpecInvalid"] {
         assert!(described.contains(part), "{part}: {described}");
     }
 }

@@ -8,6 +8,9 @@ mod restores;
 mod rights;
 mod schedules;
 mod screens;
+mod tenant_restores;
+mod tenants;
+mod velero;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -27,6 +30,11 @@ pub struct Site {
 impl Site {
     /// The store's credentials lie in both namespaces as Secret `s3`.
     pub fn new(cluster: Kubernetes) -> Self {
+        Self::with_roles(cluster, &[])
+    }
+
+    /// The same with these values of the chart's, as `rbac.exports=true`.
+    pub fn with_roles(cluster: Kubernetes, values: &[&str]) -> Self {
         let site = Self {
             cluster,
             store: Versitygw::start(&["backups"]),
@@ -44,7 +52,7 @@ impl Site {
                 "--from-literal=secret-access-key=vgwsecret",
             ]);
         }
-        site.cluster.apply(&roles());
+        site.cluster.apply(&roles(values));
         site
     }
 
@@ -140,7 +148,7 @@ impl Site {
 }
 
 /// The chart's roles, rendered for namespace `guardian`.
-fn roles() -> String {
+fn roles(values: &[&str]) -> String {
     let home = tempfile::tempdir().unwrap();
     let output = Command::new(tool("helm"))
         .args([
@@ -154,6 +162,7 @@ fn roles() -> String {
             "--show-only",
             "templates/rbac.yaml",
         ])
+        .args(values.iter().flat_map(|value| ["--set", value]))
         .current_dir(repository("charts"))
         .env("HELM_CACHE_HOME", home.path())
         .env("HELM_CONFIG_HOME", home.path())

@@ -44,7 +44,7 @@ fn doctor_names_each_right_that_is_missing_and_the_chart_grants_all() {
         );
     }
     assert!(without["fix"].as_str().unwrap().contains("rbac.create"));
-    cluster.apply(&roles());
+    cluster.apply(&roles(&[]));
     let with = rights(&cluster);
     assert_eq!(with["state"], "ok", "{with}");
 }

@@ -1,0 +1,107 @@
+//! Owners of imported objects: who they are in a bundle, and the references to them under their new UIDs.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::ExportError;
+use super::apply::Server;
+use super::import::{Index, Step, apply_patiently, object_at};
+use super::stored::Identity;
+
+/// The owners that an object names, and the one that controls it.
+pub(super) fn owners(
+    object: &Map<String, Value>,
+    namespace: &str,
+) -> (Vec<Identity>, Option<Identity>) {
+    let named = object
+        .get("metadata")
+        .and_then(|meta| meta.get("ownerReferences"))
+        .and_then(Value::as_array);
+    let (mut owners, mut controller) = (Vec::new(), None);
+    for owner in named.into_iter().flatten() {
+        let text = |field: &str| {
+            let value = owner.get(field).and_then(Value::as_str);
+            value.unwrap_or_default().to_owned()
+        };
+        let identity = Identity {
+            api_version: text("apiVersion"),
+            kind: text("kind"),
+            namespace: namespace.to_owned(),
+            name: text("name"),
+        };
+        if owner.get("controller").and_then(Value::as_bool) == Some(true) {
+            controller = Some(identity.clone());
+        }
+        owners.push(identity);
+    }
+    (owners, controller)
+}
+
+/// The owner references of an object as it was, under the UIDs that the owners have now; without those that are not there.
+///
+/// # Errors
+/// When the server cannot be asked.
+pub async fn references(
+    server: &Server,
+    raw: &Map<String, Value>,
+    namespace: &str,
+) -> Result<Vec<Value>, ExportError> {
+    let named = raw
+        .get("metadata")
+        .and_then(|meta| meta.get("ownerReferences"))
+        .and_then(Value::as_array)
+        .cloned()
+        .unwrap_or_default();
+    let (owners, _) = owners(raw, namespace);
+    let mut references = Vec::new();
+    for (owner, mut reference) in owners.iter().zip(named) {
+        let Some(uid) = server.uid_of(owner).await? else {
+            continue;
+        };
+        if let Some(fields) = reference.as_object_mut() {
+            fields.insert("uid".into(), uid.into());
+        }
+        references.push(reference);
+    }
+    Ok(references)
+}
+
+/// Owners have new UIDs: references to those that were applied are set, others stay left out.
+pub(super) async fn link_owners(
+    server: &Server,
+    file: &Path,
+    index: &Index,
+    steps: &mut [Step],
+) -> Result<(), ExportError> {
+    for (at, one) in index.objects.iter().enumerate() {
+        let applied = steps.get(at).is_some_and(|step| step.applied == Some(true));
+        if one.owners.is_empty() || !applied {
+            continue;
+        }
+        let raw = object_at(file, one.place)?;
+        let references = references(server, &raw, &one.identity.namespace).await?;
+        let Some(step) = steps.get_mut(at) else {
+            continue;
+        };
+        let linked = references.len();
+        if linked > 0 {
+            let (mut incoming, _) = one.load(file)?;
+            if let Some(meta) = incoming
+                .object
+                .get_mut("metadata")
+                .and_then(Value::as_object_mut)
+            {
+                meta.insert("ownerReferences".into(), references.into());
+            }
+            if let Err(problem) = apply_patiently(server, &incoming).await? {
+                step.notes
+                    .push(format!("its owners cannot be linked: {problem}"));
+                continue;
+            }
+        }
+        step.notes
+            .retain(|note| linked < one.owners.len() || !note.starts_with("its owner "));
+    }
+    Ok(())
+}

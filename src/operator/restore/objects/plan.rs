@@ -1,0 +1,112 @@
+//! Which objects an EtcdRestore asks for, and what is said of what was done. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::api::{EtcdRestoreSpec, RestoreStep};
+use crate::export::import::{Indexed, Step};
+use crate::export::plan::Change;
+use crate::export::resources::resource_name;
+
+/// Whether a restore is of objects.
+pub fn is_of_objects(spec: &EtcdRestoreSpec) -> bool {
+    !spec.namespace_filter.is_empty() || spec.object_selector.is_some()
+}
+
+/// Which objects are asked for.
+pub struct Wanted {
+    namespaces: Vec<String>,
+    resources: Vec<String>,
+    names: Vec<String>,
+    labels: BTreeMap<String, String>,
+    trusted: bool,
+}
+
+impl Wanted {
+    /// What a spec asks for.
+    pub fn of(spec: &EtcdRestoreSpec, trusted: bool) -> Self {
+        let selector = spec.object_selector.clone().unwrap_or_default();
+        Self {
+            namespaces: spec.namespace_filter.clone(),
+            resources: selector.resources,
+            names: selector.names,
+            labels: selector.match_labels,
+            trusted,
+        }
+    }
+
+    /// A namespace itself is made again only by those who may make any; whatever a bundle says, nothing outside the filter is taken.
+    pub fn takes(&self, one: &Indexed) -> bool {
+        let identity = &one.identity;
+        let is_namespace = one.resource == "namespaces" && identity.namespace.is_empty();
+        let place = if is_namespace {
+            &identity.name
+        } else {
+            &identity.namespace
+        };
+        let within = self.namespaces.is_empty() || self.namespaces.contains(place);
+        let (plural, group) = one.resource.split_once('.').unwrap_or((&one.resource, ""));
+        let full = resource_name(plural, group);
+        let any = |list: &[String], found: &dyn Fn(&String) -> bool| {
+            list.is_empty() || list.iter().any(found)
+        };
+        let (self_labels, labels) = (&self.labels, &one.labels);
+        within
+            && (self.trusted || !is_namespace)
+            && any(&self.resources, &|name| *name == full || *name == plural)
+            && any(&self.names, &|name| *name == identity.name)
+            && self_labels
+                .iter()
+                .all(|(name, value)| labels.get(name) == Some(value))
+    }
+}
+
+/// What was not restored, and why.
+pub fn failures(steps: &[Step]) -> Vec<String> {
+    let failed = steps.iter().filter_map(|step| {
+        let why = match (&step.error, &step.change) {
+            (Some(error), _) => error,
+            (None, Change::Refused { reason } | Change::NotServed { reason }) => reason,
+            _ => return None,
+        };
+        Some(format!("{}: {why}", step.identity))
+    });
+    failed.collect()
+}
+
+/// How much there was to do.
+pub fn count(steps: &[Step], planned: bool) -> String {
+    let of = |wanted: fn(&Change) -> bool| steps.iter().filter(|step| wanted(&step.change)).count();
+    let (created, updated) = (
+        of(|change| matches!(change, Change::Create | Change::Untried)),
+        of(|change| matches!(change, Change::Update { .. })),
+    );
+    let would = if planned { "would be" } else { "were to be" };
+    format!(
+        "of {} objects {created} {would} created, {updated} changed, {} are as they were",
+        steps.len(),
+        of(|change| *change == Change::Unchanged)
+    )
+}
+
+/// One step a kind.
+pub fn summary(steps: &[Step]) -> Vec<RestoreStep> {
+    let mut kinds: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
+    for step in steps {
+        let kind = kinds.entry(step.identity.kind.as_str()).or_default();
+        kind.0 += 1;
+        let refused = matches!(
+            step.change,
+            Change::Refused { .. } | Change::NotServed { .. }
+        );
+        kind.1 += usize::from(step.error.is_some() || refused);
+    }
+    let steps = kinds
+        .into_iter()
+        .take(200)
+        .map(|(kind, (all, failed))| RestoreStep {
+            name: format!("restore {kind}"),
+            state: if failed == 0 { "Done" } else { "Failed" }.to_owned(),
+            message: format!("{all} objects, {failed} of them refused"),
+        });
+    steps.collect()
+}
