@@ -25,6 +25,8 @@ pub enum Kind {
     SizeSurprise,
     /// A store that copies are kept in is not up to date.
     ReplicaBehind,
+    /// The standing watch lost revisions, or its record is not what etcd holds.
+    RecorderGap,
     /// A manifest, Secret or config value is wrong.
     ConfigInvalid,
     /// A channel cannot deliver.
@@ -33,7 +35,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::BackupFailed,
         Self::NotProtected,
         Self::VerificationFailed,
@@ -43,6 +45,7 @@ impl Kind {
         Self::DrillFailed,
         Self::SizeSurprise,
         Self::ReplicaBehind,
+        Self::RecorderGap,
         Self::ConfigInvalid,
         Self::ChannelDown,
     ];
@@ -58,6 +61,7 @@ impl Kind {
             | Self::StoreUnavailable
             | Self::SizeSurprise
             | Self::ReplicaBehind
+            | Self::RecorderGap
             | Self::ConfigInvalid
             | Self::ChannelDown => AlertSeverity::Warning,
             Self::ModelFallback => AlertSeverity::Info,
@@ -76,6 +80,7 @@ impl Kind {
             Self::DrillFailed => "DrillFailed",
             Self::SizeSurprise => "SizeSurprise",
             Self::ReplicaBehind => "ReplicaBehind",
+            Self::RecorderGap => "RecorderGap",
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ChannelDown => "ChannelDown",
         }
@@ -93,6 +98,7 @@ impl Kind {
             Self::DrillFailed => "Backup does not restore",
             Self::SizeSurprise => "Backup size is unexpected",
             Self::ReplicaBehind => "Copies are behind",
+            Self::RecorderGap => "Recorded changes have a hole",
             Self::ConfigInvalid => "Configuration is wrong",
             Self::ChannelDown => "Alert channel cannot deliver",
         }
@@ -110,6 +116,7 @@ impl Kind {
             Self::DrillFailed => "docs/runbooks/RestoreDrillFailed.md",
             Self::SizeSurprise => "docs/runbooks/BackupSizeSpiking.md",
             Self::ReplicaBehind => "docs/runbooks/ReplicaBehind.md",
+            Self::RecorderGap => "docs/runbooks/RecorderGap.md",
             Self::ConfigInvalid => "docs/runbooks/ConfigInvalid.md",
             Self::ChannelDown => "docs/runbooks/ChannelDown.md",
         }
@@ -123,7 +130,7 @@ impl Kind {
             | Self::EtcdUnavailable
             | Self::ReplicaBehind
             | Self::ConfigInvalid => "etcdguardian doctor",
-            Self::NotProtected => "etcdguardian status",
+            Self::NotProtected | Self::RecorderGap => "etcdguardian status",
             Self::DrillFailed => "etcdguardian drill",
             Self::VerificationFailed | Self::SizeSurprise => "etcdguardian backup list",
             Self::ModelFallback => "etcdguardian schedule list",

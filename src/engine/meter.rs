@@ -62,6 +62,12 @@ pub fn looked(
     }
 }
 
+/// The standing watch is so many revisions behind etcd.
+pub fn recorded(metrics: &Metrics, name: &ResourceName, lag: i64, cadence: f64) {
+    let valid_for = Duration::from_secs_f64(VALID_LOOKS * cadence.max(15.0));
+    metrics.recorder_lag(&name.namespace, &name.name, lag, valid_for);
+}
+
 /// It was decided to back up.
 pub fn decided(metrics: &Metrics, name: &ResourceName, decision: &Decision) {
     let (source, reason) = (

@@ -10,6 +10,8 @@ use super::dispatch::Failed;
 use super::plan::Protection;
 use super::record::{DrillRecord, GoodBackup, ScheduleRecord};
 use crate::api::{DecisionStatus, DrillStatus, EtcdBackupScheduleStatus};
+use crate::recorder::watch::Progress;
+use crate::repository::Window;
 use crate::schedule::Policy;
 use crate::schedule::decide::{Decision, Source};
 use crate::schedule::plan::{Mode, Reason};
@@ -32,8 +34,23 @@ pub struct Facts<'a> {
     pub etcd_error: Option<&'a Failed>,
     /// Why the change rate is not known.
     pub signal_error: Option<&'a str>,
+    /// Where the standing watch is, when the schedule wants one.
+    pub recording: Option<&'a RecordingState>,
     /// Generation of the resource.
     pub generation: Option<i64>,
+}
+
+/// Where the standing watch of a schedule is.
+#[derive(Debug, Clone)]
+pub struct RecordingState {
+    /// How far it is; `None` while there is none.
+    pub progress: Option<Progress>,
+    /// Revisions that it is behind etcd, when etcd answers.
+    pub lag: Option<i64>,
+    /// Why it does not record.
+    pub problem: Option<String>,
+    /// What the store covers without a hole.
+    pub windows: Vec<Window>,
 }
 
 /// Where a schedule's whole decision is kept for `schedule explain`.
@@ -183,8 +200,11 @@ fn conditions(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> Vec<Co
             store.to_owned(),
         ),
     ];
+    let recording = facts.recording.map(recording);
+    let recording = recording.map(|(holds, reason, message)| ("Recording", holds, reason, message));
     wanted
         .into_iter()
+        .chain(recording)
         .map(|(kind, holds, reason, message)| {
             let status = if holds { "True" } else { "False" };
             let since = before
@@ -201,6 +221,44 @@ fn conditions(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> Vec<Co
             }
         })
         .collect()
+}
+
+/// The condition `Recording`: whether changes are recorded now, and what can be restored to the moment.
+fn recording(state: &RecordingState) -> (bool, &'static str, String) {
+    let moment = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    let mut message = match (state.progress, &state.problem) {
+        (_, Some(problem)) => problem.clone(),
+        (None, None) => "nothing is recorded before the first full backup".to_owned(),
+        (Some(progress), None) => {
+            let lag = match state.lag {
+                Some(lag) => format!(", {lag} behind etcd"),
+                None => String::new(),
+            };
+            let waits = match progress.unpublished_since {
+                Some(since) => format!("what came since {} is on this disk only", moment(since)),
+                None => "all of it is in the store".to_owned(),
+            };
+            format!(
+                "changes are recorded up to revision {}{lag}; {waits}",
+                progress.committed
+            )
+        }
+    };
+    if let Some(window) = state.windows.last() {
+        message.push_str(&format!(
+            "; every moment from {} to {} can be restored",
+            moment(window.from),
+            moment(window.to)
+        ));
+    }
+    if let [.., before, newest] = &state.windows[..] {
+        message.push_str(&format!("; {}", before.hole_before(newest)));
+    }
+    match (state.progress, &state.problem) {
+        (_, Some(_)) => (false, "Gap", message),
+        (None, None) => (false, "NotBegun", message),
+        (Some(_), None) => (true, "Watching", message),
+    }
 }
 
 fn optimized(facts: &Facts<'_>) -> (bool, &'static str, String) {

@@ -254,6 +254,7 @@ impl Attempt<'_> {
             schedule: request.schedule.clone(),
             run_id: request.run_id.clone(),
             created,
+            settled: None,
             completed: created,
             start_revision: None,
             revision: about.resource_version.parse().unwrap_or_default(),

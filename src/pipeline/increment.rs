@@ -5,6 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::run::{Attempt, Made, remove, scratch_failed};
 use super::scratch::Scratch;
 use super::seal_file::{provable, seal_file};
@@ -12,9 +14,11 @@ use super::{PipelineError, Stage, plan};
 use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
 use crate::kms::Sealing;
 use crate::recorder::spill::{self, Ready as Segment};
-use crate::recorder::watch::{RecordError, Recorder};
+use crate::recorder::watch::{Cut, RecordError, Recorder};
 use crate::repository::key::{Key, Role, increment_id};
-use crate::repository::{Chain, Check, Kind, Lease, LeaseTimes, Level, Manifest, Repository};
+use crate::repository::{
+    Chain, Check, Kind, Lease, LeaseTimes, Level, Manifest, Repository, increments_of,
+};
 use crate::seal::{Sealer, Unsealer};
 use crate::verify;
 
@@ -38,9 +42,9 @@ pub(super) enum Outcome {
     Promoted(String),
 }
 
-/// The last increment, stored and not yet committed, with etcd's release; or why there is none.
+/// The last increment, stored and not yet committed, with what is worth saying; or why there is none.
 enum Continued {
-    Made(Box<Manifest>, String),
+    Made(Box<Manifest>, Vec<String>),
     Promoted(String),
 }
 
@@ -73,13 +77,13 @@ impl Attempt<'_> {
             .repository
             .lease(&cluster_id, &base, &who, floor, times)
             .await?;
-        match self.continued(tools, etcd, &base, &lease).await {
-            Ok(Continued::Made(manifest, version)) => Ok(Outcome::Made(Box::new(Made {
+        match self.continued(tools, &etcd, &base, &lease).await {
+            Ok(Continued::Made(manifest, warnings)) => Ok(Outcome::Made(Box::new(Made {
                 repository: Arc::clone(tools.repository),
                 manifest: *manifest,
                 about: None,
                 lease: Some(lease),
-                warnings: plan::warnings(None, &version),
+                warnings,
             }))),
             Ok(Continued::Promoted(why)) => {
                 lease.release().await;
@@ -96,11 +100,12 @@ impl Attempt<'_> {
     async fn continued(
         &self,
         tools: &Tools<'_>,
-        etcd: Etcd,
+        etcd: &Etcd,
         base: &str,
         lease: &Lease,
     ) -> Result<Continued, PipelineError> {
         // Another writer may have gone on while the lease was waited for.
+        let known_at = Timestamp::now();
         let status = etcd.status().await?;
         let cluster_id = format!("{:016x}", status.cluster_id);
         let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
@@ -114,10 +119,9 @@ impl Attempt<'_> {
             }
             Err(why) => return Ok(Continued::Promoted(why)),
         };
-        let recorded = self.recorded(etcd, &tip, &status, tools.scratch).await;
-        let segments = match recorded {
-            Ok(segments) => segments,
-            Err(RecordError::Gap(gap)) => return Ok(Continued::Promoted(gap.to_string())),
+        let recorded = self.recorded(tools, &tip, &status, known_at).await;
+        let Cut { segments, gap } = match recorded {
+            Ok(cut) => cut,
             Err(behind @ RecordError::Behind { .. }) => {
                 return Err(EtcdError::Unavailable {
                     attempts: behind.to_string(),
@@ -130,9 +134,7 @@ impl Attempt<'_> {
         let mut parent = tip.last.clone();
         for segment in segments {
             if let Some(earlier) = made.take() {
-                parent = self
-                    .commit_earlier(tools.repository, lease, earlier)
-                    .await?;
+                parent = self.commit_earlier(tools, lease, earlier).await?;
             }
             if segment.header.base != tip.base.id
                 || segment.header.first_revision != parent.revision + 1
@@ -145,40 +147,82 @@ impl Attempt<'_> {
             }
             made = Some(self.publish(&segment, &parent, &status, tools).await?);
         }
-        Ok(match made {
-            Some(manifest) => Continued::Made(Box::new(manifest), status.version),
-            None => Continued::Promoted(format!(
+        let mut warnings = plan::warnings(None, &status.version);
+        match (made, gap) {
+            (Some(mut manifest), None) => {
+                let increments = increments_of(tip.base, &catalog.backups);
+                if self.request.spec.validation.consistency_check
+                    && plan::hash_due(&increments, now)
+                {
+                    sample_hash(etcd, &mut manifest).await;
+                }
+                Ok(Continued::Made(Box::new(manifest), warnings))
+            }
+            // What was whole before the gap is published; the watch begins anew behind it, if etcd still has what follows.
+            (Some(manifest), Some(gap)) if !gap.is_final() => {
+                warnings.push(format!("RecorderGap: {gap}"));
+                Ok(Continued::Made(Box::new(manifest), warnings))
+            }
+            (Some(manifest), Some(gap)) => {
+                self.commit_earlier(tools, lease, manifest).await?;
+                Ok(Continued::Promoted(gap.to_string()))
+            }
+            (None, Some(gap)) => Ok(Continued::Promoted(gap.to_string())),
+            (None, None) => Ok(Continued::Promoted(format!(
                 "nothing was written since revision {} of backup {}",
                 tip.last.revision, tip.last.id
-            )),
-        })
+            ))),
+        }
     }
 
-    /// The segments after the tip: of the standing watch where there is one that continues it, else of a watch of this moment.
+    /// The segments after the tip: of the standing watch where there is one that continues it, else of a watch of this moment,
+    /// which reads out of etcd's own history what it still has.
     async fn recorded(
         &self,
-        etcd: Etcd,
+        tools: &Tools<'_>,
         tip: &plan::Tip<'_>,
         status: &MemberStatus,
-        scratch: &Scratch,
-    ) -> Result<Vec<Segment>, RecordError> {
+        known_at: Timestamp,
+    ) -> Result<Cut, RecordError> {
         if let Some(recorder) = &self.recording.recorder
             && recorder.is_alive()
             && recorder.origin().base == tip.base.id
         {
-            let segments = recorder.cut(status.revision).await?;
+            let Cut { segments, gap } = recorder.cut(status.revision, known_at).await?;
             // What is in the store already was not removed when a process died in between.
             let (stored, waiting): (Vec<_>, Vec<_>) = segments.into_iter().partition(|segment| {
                 segment.finished.footer.totals.last_revision <= tip.last.revision
             });
-            recorder.published(stored).await?;
-            return Ok(waiting);
+            if gap.is_none() {
+                recorder.published(stored).await?;
+            }
+            return Ok(Cut {
+                segments: waiting,
+                gap,
+            });
         }
         let Some(origin) = super::origin_after(tip.last) else {
             return Err(RecordError::Stopped);
         };
-        let recorder = Recorder::start(etcd, origin, &scratch.file("recording"), BUDGET, None)?;
-        recorder.cut(status.revision).await
+        let (etcd, folder) = (
+            Etcd::unconnected(tools.options),
+            tools.scratch.file("recording"),
+        );
+        let recorder = Recorder::start(etcd, origin, &folder, BUDGET, None)?;
+        recorder.cut(status.revision, known_at).await
+    }
+
+    /// Publishes a segment whole: proved, stored, and with its manifest.
+    pub(super) async fn follow_up(
+        &self,
+        tools: &Tools<'_>,
+        lease: &Lease,
+        segment: &Segment,
+        parent: &Manifest,
+        member: &MemberStatus,
+    ) -> Result<Manifest, PipelineError> {
+        let manifest = self.publish(segment, parent, member, tools).await?;
+        self.commit_earlier(tools, lease, manifest).await
     }
 
     /// Proves a segment from its bytes, stores it and reads it back; its manifest is not written yet.
@@ -257,6 +301,7 @@ impl Attempt<'_> {
             schedule: request.schedule.clone(),
             run_id: request.run_id.clone(),
             created: totals.covered_to,
+            settled: None,
             completed: totals.covered_to,
             start_revision: Some(header.first_revision),
             revision: totals.last_revision,
@@ -290,16 +335,20 @@ impl Attempt<'_> {
         Ok(manifest)
     }
 
-    /// Several segments wait when the store was away: each is a backup of its own, in order.
+    /// Several segments wait when the store was away, or when a chain is led up to a new full backup: each is a backup of its own,
+    /// in order, with a name of its own.
     async fn commit_earlier(
         &self,
-        repository: &Repository,
+        tools: &Tools<'_>,
         lease: &Lease,
         mut manifest: Manifest,
     ) -> Result<Manifest, PipelineError> {
         fence(lease, &mut manifest).await?;
+        manifest.run_id = uuid::Uuid::now_v7().to_string();
+        manifest.backup_name = format!("{}-to-{}", self.request.name, manifest.revision);
+        manifest.completed = Timestamp::now();
         self.remember(None);
-        tokio::time::timeout(COMMIT_LIMIT, repository.commit(&manifest))
+        tokio::time::timeout(COMMIT_LIMIT, tools.repository.commit(&manifest))
             .await
             .map_err(|_| PipelineError::Interrupted {
                 what: "the writing of the manifest",
@@ -315,6 +364,26 @@ pub(super) async fn fence(lease: &Lease, manifest: &mut Manifest) -> Result<(), 
         chain.epoch = lease.epoch();
     }
     Ok(())
+}
+
+/// Asks for the live hash at the increment's end, which the merged chain is held to later; without an answer there is nothing
+/// to compare.
+async fn sample_hash(etcd: &Etcd, manifest: &mut Manifest) {
+    match etcd.hash_kv(manifest.revision).await {
+        Ok(live) if live.hash.revision == manifest.revision => {
+            manifest.hash_kv = Some(live.hash);
+            manifest.checks.push(Check {
+                name: "live-hashkv".to_owned(),
+                ok: true,
+                message: format!(
+                    "the live cluster says {} at revision {}: what base and increments come to is held to it at every restore and drill",
+                    live.hash.hash, live.hash.revision
+                ),
+            });
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%error, "no live hash for the increment"),
+    }
 }
 
 fn this_host() -> String {

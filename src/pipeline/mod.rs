@@ -1,5 +1,6 @@
 //! One backup from start to end: hooks → snapshot → verify → seal → store → read back → retain → hooks.
 
+mod bridge;
 mod commit;
 mod error;
 mod export;

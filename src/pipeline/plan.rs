@@ -10,6 +10,8 @@ use crate::repository::{Kind, Level, Manifest, increments_of};
 /// What `fullEvery` is when it is not set: a restore merges at most a day of increments.
 const MOST_INCREMENTS: i64 = 288;
 const LONGEST_CHAIN: SignedDuration = SignedDuration::from_hours(24);
+/// How often the live hash is asked for with increments.
+const HASH_EVERY: SignedDuration = SignedDuration::from_mins(10);
 
 /// How a backup is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,6 +66,27 @@ pub(super) struct Tip<'a> {
     pub last: &'a Manifest,
 }
 
+/// The newest full backup of the request's schedule that a chain may stand on.
+pub(super) fn newest_base<'a>(backups: &'a [Manifest], request: &Request) -> Option<&'a Manifest> {
+    let proved =
+        |backup: &&Manifest| backup.level >= Level::Verified || !request.spec.validation.enabled;
+    backups
+        .iter()
+        .filter(|backup| backup.kind == Kind::Full)
+        .filter(|backup| {
+            backup.namespace == request.namespace && backup.schedule == request.schedule
+        })
+        .filter(proved)
+        .max_by_key(|backup| (backup.created, backup.revision))
+}
+
+/// Whether the live hash is to be asked for with the next increment: a member's writers wait while it is computed, so that it is
+/// asked for at a chain's first increment, and then every so often.
+pub(super) fn hash_due(increments: &[&Manifest], now: Timestamp) -> bool {
+    let sampled = increments.iter().rev().find(|one| one.hash_kv.is_some());
+    sampled.is_none_or(|last| now.duration_since(last.created) >= HASH_EVERY)
+}
+
 /// The tip of the newest chain of the request's schedule, or the reason why a full backup is due.
 pub(super) fn tip<'a>(
     backups: &'a [Manifest],
@@ -72,17 +95,8 @@ pub(super) fn tip<'a>(
     full_every: Option<&FullEvery>,
     now: Timestamp,
 ) -> Result<Tip<'a>, String> {
-    let proved =
-        |backup: &&Manifest| backup.level >= Level::Verified || !request.spec.validation.enabled;
-    let base = backups
-        .iter()
-        .filter(|backup| backup.kind == Kind::Full)
-        .filter(|backup| {
-            backup.namespace == request.namespace && backup.schedule == request.schedule
-        })
-        .filter(proved)
-        .max_by_key(|backup| (backup.created, backup.revision))
-        .ok_or("there is no verified full backup to continue")?;
+    let base =
+        newest_base(backups, request).ok_or("there is no verified full backup to continue")?;
     let increments = increments_of(base, backups);
     let last = increments.last().copied().unwrap_or(base);
     if live_revision < last.revision {

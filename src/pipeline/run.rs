@@ -14,7 +14,9 @@ use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
 use super::seal_file::{provable, seal_file};
 use super::stages::Stages;
-use super::{Completed, PipelineError, Progress, Recording, Request, Services, Stage, plan};
+use super::{
+    Completed, PipelineError, Progress, Recording, Request, Services, Stage, bridge, plan,
+};
 use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
 use crate::export::bundle::About;
@@ -119,6 +121,7 @@ pub(super) struct Made {
 struct Taken {
     drained: Drained,
     created: Timestamp,
+    settled: Timestamp,
     revision: i64,
     compact_revision: i64,
     keys: u64,
@@ -195,14 +198,14 @@ impl Attempt<'_> {
         }
         let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
         let mut promoted = None;
+        let tools = Tools {
+            repository: &repository,
+            options: &options,
+            scratch,
+            sealing: &sealing,
+            unsealer: unsealer.as_ref(),
+        };
         if spec.backup_mode == BackupMode::Incremental {
-            let tools = Tools {
-                repository: &repository,
-                options: &options,
-                scratch,
-                sealing: &sealing,
-                unsealer: unsealer.as_ref(),
-            };
             match self.increment(&tools).await? {
                 Outcome::Made(mut made) => {
                     made.warnings.extend(warnings);
@@ -212,9 +215,21 @@ impl Attempt<'_> {
             }
         }
         let plain = scratch.file("snapshot.db");
-        let taken = self.take(&options, &plain).await?;
+        let mut taken = self.take(&options, &plain).await?;
         let version = &taken.drained.member.version;
         warnings.extend(plan::warnings(promoted.as_deref(), version));
+        if spec.backup_mode == BackupMode::Incremental {
+            let full = bridge::Taken {
+                plain: &plain,
+                member: &taken.drained.member,
+                settled: taken.settled,
+                revision: taken.revision,
+                compact_revision: taken.compact_revision,
+            };
+            let bridged = self.bridge(&tools, &full).await;
+            taken.verdict.checks.extend(bridged.checks);
+            warnings.extend(bridged.warnings);
+        }
 
         self.stages.begin(Stage::Store);
         let sealed_file = scratch.file("sealed");
@@ -270,6 +285,7 @@ impl Attempt<'_> {
         etcd.require_leader().await?;
         let created = Timestamp::now();
         let drained = etcd.drain_snapshot(plain, self.stages).await?;
+        let settled = Timestamp::now();
 
         self.stages.begin(Stage::Check);
         let validation = &self.request.spec.validation;
@@ -277,6 +293,7 @@ impl Attempt<'_> {
             let status = on_map(plain, snapshot::status).await??;
             return Ok(Taken {
                 created,
+                settled,
                 revision: status.revision,
                 compact_revision: status.compact_revision,
                 keys: status.total_keys,
@@ -300,6 +317,7 @@ impl Attempt<'_> {
         };
         Ok(Taken {
             created,
+            settled,
             revision: status.revision,
             compact_revision: status.compact_revision,
             keys: status.total_keys,
@@ -351,6 +369,7 @@ impl Attempt<'_> {
             schedule: request.schedule.clone(),
             run_id: request.run_id.clone(),
             created: taken.created,
+            settled: Some(taken.settled),
             completed: taken.created,
             start_revision: None,
             revision: taken.revision,

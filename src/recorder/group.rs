@@ -96,6 +96,18 @@ pub enum Gap {
 }
 
 impl Gap {
+    /// Whether etcd itself cannot give what follows any more, so that only a new full backup goes on; what went wrong on this side
+    /// is fetched anew.
+    pub fn is_final(&self) -> bool {
+        !matches!(
+            self,
+            Self::Hole { .. }
+                | Self::Malformed { .. }
+                | Self::SpillFull { .. }
+                | Self::SpillDamaged { .. }
+        )
+    }
+
     /// A CamelCase word for status and events.
     pub fn reason(&self) -> &'static str {
         match self {

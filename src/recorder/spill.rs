@@ -1,7 +1,7 @@
 //! Segments on disk until the store has them: one that grows, those that are finished, a hard budget over all. What a killed
 //! recorder left behind is continued after its last whole revision.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Seek, SeekFrom};
 use std::os::unix::fs::OpenOptionsExt;
@@ -13,6 +13,8 @@ use super::group::{Gap, Step};
 use super::segment::{
     Finished, Header, Item, SegmentError, SegmentReader, SegmentWriter, Totals, recover,
 };
+
+mod rebase;
 
 const BUFFER: usize = 256 << 10;
 const OPEN: &str = "open.part";
@@ -37,6 +39,7 @@ pub struct Spill {
     header: Option<Header>,
     waiting: VecDeque<Ready>,
     waiting_bytes: u64,
+    unnoted: BTreeSet<i64>,
 }
 
 impl Spill {
@@ -57,6 +60,7 @@ impl Spill {
             header: None,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            unnoted: BTreeSet::new(),
         };
         let mut found = Vec::new();
         for entry in fs::read_dir(folder)? {
@@ -108,6 +112,28 @@ impl Spill {
     pub fn started(&self) -> Option<Timestamp> {
         self.open.as_ref()?;
         Some(self.header.as_ref()?.started)
+    }
+
+    /// When the first revision came that the store does not have.
+    pub fn unpublished_since(&self) -> Option<Timestamp> {
+        let waiting = self.waiting.iter();
+        let first = waiting.map(|ready| ready.finished.footer.totals.first_time);
+        first.flatten().next().or_else(|| self.totals()?.first_time)
+    }
+
+    /// The highest raft term that is known of what lies on disk.
+    pub fn raft_term(&self) -> u64 {
+        let waiting = self.waiting.iter();
+        let known = waiting.map(|ready| ready.finished.footer.raft_term);
+        known
+            .chain(self.header.as_ref().map(|header| header.raft_term))
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// Leases that rows of the taken-over segment name and that were not noted before the recorder died.
+    pub fn take_unnoted(&mut self) -> BTreeSet<i64> {
+        std::mem::take(&mut self.unnoted)
     }
 
     /// Finished segments, the oldest first.
@@ -311,6 +337,7 @@ impl Spill {
                 let mut out = BufWriter::with_capacity(BUFFER, file);
                 out.seek(SeekFrom::Start(found.length))?;
                 self.header = Some(found.header.clone());
+                self.unnoted.clone_from(&found.unnoted);
                 self.open = Some(found.resume(out));
                 Ok(())
             }

@@ -3,13 +3,14 @@
 
 mod work;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use etcd_client::WatchStream;
-use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::group::{Gap, Grouper, Step};
@@ -73,8 +74,55 @@ impl RecordError {
     }
 }
 
+/// What a cut gave.
+#[derive(Debug, Clone)]
+pub struct Cut {
+    /// Finished segments that wait for the store, the oldest first.
+    pub segments: Vec<Ready>,
+    /// Why the recording ends behind them, when it does.
+    pub gap: Option<Gap>,
+}
+
+/// How far a recording is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The last whole revision on disk.
+    pub committed: i64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// When the first of the revisions came that the store does not have.
+    pub unpublished_since: Option<Timestamp>,
+}
+
+/// When what waits on disk is to be published without being asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The oldest revision may wait so long.
+    pub age: Option<SignedDuration>,
+    /// So many bytes may wait.
+    pub bytes: Option<u64>,
+}
+
+impl Limits {
+    /// Why it is time; `None` while it is not.
+    pub fn reached(&self, progress: &Progress, now: Timestamp) -> Option<String> {
+        let since = progress.unpublished_since?;
+        if let Some(most) = self.bytes.filter(|most| progress.bytes >= *most) {
+            return Some(format!(
+                "{} bytes are recorded, and recording.segmentMaxBytes allows {most}",
+                progress.bytes
+            ));
+        }
+        let age = self.age.filter(|age| now.duration_since(since) >= *age)?;
+        Some(format!(
+            "the oldest recorded change is as old as recording.segmentMaxAge allows: {} s",
+            age.as_secs()
+        ))
+    }
+}
+
 enum Wish {
-    Cut(i64, oneshot::Sender<Result<Vec<Ready>, RecordError>>),
+    Cut(work::PendingCut),
     Published(Vec<Ready>, oneshot::Sender<Result<(), RecordError>>),
 }
 
@@ -82,6 +130,7 @@ enum Wish {
 pub struct Recorder {
     origin: Origin,
     wishes: mpsc::Sender<Wish>,
+    progress: watch::Receiver<Progress>,
     over: Arc<OnceLock<String>>,
     task: JoinHandle<()>,
 }
@@ -108,7 +157,7 @@ impl Recorder {
         let cluster = format!("{:016x}", origin.cluster_id);
         let mut spill = Spill::open(folder, budget, &cluster)?;
         spill.forget_to(origin.revision)?;
-        if !spill.continues(&origin.base, origin.revision) {
+        if !spill.continues(&origin.base, origin.revision) && !spill.rebase(&origin)? {
             spill.clear()?;
         }
         let committed = spill.last().unwrap_or(origin.revision);
@@ -116,13 +165,21 @@ impl Recorder {
             counter.begin(origin.cluster_id, committed);
         }
         let (wishes, inbox) = mpsc::channel(4);
+        let (told, progress) = watch::channel(Progress {
+            committed,
+            bytes: spill.bytes(),
+            unpublished_since: spill.unpublished_since(),
+        });
         let over = Arc::new(OnceLock::new());
         let work = Work {
             over: Arc::clone(&over),
             counter,
-            grouper: Grouper::new(origin.cluster_id, 0, committed),
+            grouper: Grouper::new(origin.cluster_id, spill.raft_term(), committed),
             etcd,
             origin: origin.clone(),
+            due: spill.take_unnoted(),
+            noted: BTreeSet::new(),
+            told,
             spill,
             inbox,
             cut: None,
@@ -133,6 +190,7 @@ impl Recorder {
         Ok(Self {
             origin,
             wishes,
+            progress,
             over,
             task,
         })
@@ -153,14 +211,54 @@ impl Recorder {
         self.over.get().cloned()
     }
 
-    /// Waits until everything up to `reach` is on disk, and finishes a segment there. All finished segments that wait are
-    /// given, the oldest first.
+    /// Ends it; its folder is free when this returns, whoever else still holds on to it.
+    pub async fn stop(&self) {
+        self.task.abort();
+        while !self.task.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> Progress {
+        *self.progress.borrow()
+    }
+
+    /// Waits until what is recorded is to be published, and says why; for ever when it never is.
+    pub async fn due(&self, limits: Limits) -> String {
+        let mut progress = self.progress.clone();
+        loop {
+            let now = *progress.borrow_and_update();
+            if let Some(why) = limits.reached(&now, Timestamp::now()) {
+                return why;
+            }
+            let left = limits.age.zip(now.unpublished_since).map(|(age, since)| {
+                let left = age - Timestamp::now().duration_since(since);
+                Duration::try_from(left).unwrap_or(Duration::ZERO)
+            });
+            let changed = progress.changed();
+            let ended = match left {
+                // A clock that is set is noticed within a minute.
+                Some(left) => {
+                    let left = left.clamp(Duration::from_millis(1), Duration::from_secs(60));
+                    matches!(tokio::time::timeout(left, changed).await, Ok(Err(_)))
+                }
+                None => changed.await.is_err(),
+            };
+            if ended {
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    /// Waits until everything up to `reach` is on disk, and finishes a segment there; `known_at` is a moment at which the cluster
+    /// was at `reach`. All finished segments that wait are given, and why no more will come when the recording has a gap.
     ///
     /// # Errors
-    /// The gap, or that it took too long.
-    pub async fn cut(&self, reach: i64) -> Result<Vec<Ready>, RecordError> {
+    /// When it took too long, or the disk failed.
+    pub async fn cut(&self, reach: i64, known_at: Timestamp) -> Result<Cut, RecordError> {
         let (answer, answered) = oneshot::channel();
-        let wish = Wish::Cut(reach, answer);
+        let wish = Wish::Cut(work::PendingCut::new(reach, known_at, answer));
         self.wishes
             .send(wish)
             .await

@@ -1,6 +1,8 @@
 //! Which increments follow on a full backup without a gap. Pure: revisions and digests decide, never a clock.
 
-use super::{Kind, Manifest};
+use jiff::Timestamp;
+
+use super::{Kind, Level, Manifest};
 
 /// The increments of `all` that continue `base`, each beginning where the one before it ended and naming its digest.
 pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manifest> {
@@ -36,6 +38,78 @@ pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manife
     }
 }
 
+/// A stretch of time of which every moment can be restored, and its revisions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Its first moment.
+    pub from: Timestamp,
+    /// Its last moment.
+    pub to: Timestamp,
+    /// Its first revision; those of the first full backup's own history are not counted.
+    pub first: i64,
+    /// Its last revision.
+    pub last: i64,
+    /// Compact revision of its first full backup: later ones are in that backup's own history.
+    pub compacted: i64,
+}
+
+impl Window {
+    /// The hole between this window and the next one, in words.
+    pub fn hole_before(&self, next: &Self) -> String {
+        let moment = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+        let lost = match next.compacted.min(next.first) {
+            compacted if compacted > self.last => {
+                format!(
+                    "; revisions {} to {compacted} are in no backup",
+                    self.last + 1
+                )
+            }
+            _ => "; each of their revisions can".to_owned(),
+        };
+        format!(
+            "moments between {} and {} cannot be restored{lost}",
+            moment(self.to),
+            moment(next.from)
+        )
+    }
+}
+
+/// What the proved backups of one cluster cover without a hole, the oldest first. A full backup alone is one moment; its increments
+/// lengthen it, and chains that overlap are one stretch, as are those between which nothing was written.
+pub fn windows(backups: &[Manifest]) -> Vec<Window> {
+    let proved = |backup: &&Manifest| backup.level >= Level::Verified;
+    let fulls = backups
+        .iter()
+        .filter(|one| one.kind == Kind::Full)
+        .filter(proved);
+    let mut all: Vec<Window> = fulls
+        .map(|base| {
+            let increments = increments_of(base, backups);
+            let end = increments.into_iter().take_while(proved).last();
+            let end = end.unwrap_or(base);
+            Window {
+                from: base.created,
+                to: end.created,
+                first: base.revision,
+                last: end.revision,
+                compacted: base.compact_revision,
+            }
+        })
+        .collect();
+    all.sort_by_key(|window| (window.first, window.from));
+    let mut merged: Vec<Window> = Vec::new();
+    for window in all {
+        match merged.last_mut() {
+            Some(last) if window.first <= last.last => {
+                last.to = last.to.max(window.to);
+                last.last = last.last.max(window.last);
+            }
+            _ => merged.push(window),
+        }
+    }
+    merged
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -56,6 +130,43 @@ mod tests {
             value["chain"] = serde_json::json!({"base": "b", "parentSha256": parent, "epoch": 1});
         }
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn chains_that_overlap_are_one_window_and_a_hole_is_seen() {
+        let window = |backups: &[Manifest]| {
+            let all = windows(backups);
+            all.iter()
+                .map(|one| (one.first, one.last))
+                .collect::<Vec<_>>()
+        };
+        let mut all = vec![
+            backup("b", None, 10, "", "s0"),
+            backup("i1", Some(11), 20, "s0", "s1"),
+            backup("c", None, 20, "", "s2"),
+            backup("d", None, 35, "", "s3"),
+        ];
+        assert_eq!(window(&all), [(10, 20), (35, 35)]);
+        let seen = windows(&all);
+        assert!(
+            seen[0]
+                .hole_before(&seen[1])
+                .contains("each of their revisions can")
+        );
+        all[3].compact_revision = 30;
+        let seen = windows(&all);
+        assert!(
+            seen[0]
+                .hole_before(&seen[1])
+                .contains("revisions 21 to 30 are in no backup")
+        );
+        let mut i2 = backup("i2", Some(21), 36, "s2", "s4");
+        i2.chain.as_mut().unwrap().base = "c".to_owned();
+        all.push(i2);
+        assert_eq!(window(&all), [(10, 36)]);
+        // What is not proved is not counted on.
+        all.last_mut().unwrap().level = Level::Stored;
+        assert_eq!(window(&all), [(10, 20), (35, 35)]);
     }
 
     #[test]

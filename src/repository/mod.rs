@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
-pub use chain::increments_of;
+pub use chain::{Window, increments_of, windows};
 pub use copy::Copied;
 pub use error::RepositoryError;
 pub use lease::{Lease, LeaseTimes};
@@ -144,6 +144,10 @@ pub struct Manifest {
     pub run_id: String,
     /// When the snapshot was taken.
     pub created: Timestamp,
+    /// Of a full backup: a moment by which all of it had been written. What was written after `created` may be in it already,
+    /// what was written after this moment is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled: Option<Timestamp>,
     /// When this manifest was written.
     pub completed: Timestamp,
     /// First revision of an increment.

@@ -5,13 +5,15 @@ use std::io::{BufReader, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use jiff::Timestamp;
+
 use super::RestoreError;
 use super::choose::candidates;
 use crate::recorder::merge::{self, Merged, Until};
 use crate::recorder::segment::SegmentReader;
 use crate::repository::{Kind, Manifest, increments_of};
 use crate::snapshot::bolt::Database;
-use crate::snapshot::{Snapshot, SnapshotError};
+use crate::snapshot::{self, HashKv, Snapshot, SnapshotError};
 use crate::verify::Mapped;
 
 const BUFFER: usize = 1 << 20;
@@ -88,7 +90,7 @@ pub fn resolve<'a>(
             Until::Revision(wanted) => {
                 wanted >= base.compact_revision.max(1) && wanted <= end.revision
             }
-            Until::Time(time) => base.created <= time && time <= end.created,
+            Until::Time(time) => holds_all_by(base) <= time && time <= covered_to(end, backups),
         };
         if covered {
             let mut reached = base;
@@ -116,6 +118,51 @@ pub fn resolve<'a>(
         Some((base, end)) => format!(
             "what was asked for is not covered: the newest chain leads from revision {} ({}) to {} ({})",
             base.revision, base.created, end.revision, end.created
+        ),
+    })
+}
+
+/// By when all of a full backup had been written: a moment before that may hold less than it does.
+fn holds_all_by(base: &Manifest) -> Timestamp {
+    base.settled.unwrap_or(base.completed).max(base.created)
+}
+
+/// Up to when a chain covers everything: a later full backup at its last revision says that nothing was written in between.
+fn covered_to(end: &Manifest, backups: &[Manifest]) -> Timestamp {
+    backups
+        .iter()
+        .filter(|one| one.kind == Kind::Full && one.cluster_id == end.cluster_id)
+        .filter(|one| one.revision == end.revision)
+        .map(|one| one.created)
+        .fold(end.created, Timestamp::max)
+}
+
+/// The newest hash of the live cluster that the increments of a chain hold and that what was merged can be held to: of a revision
+/// in it, and as of a compaction that its base can reproduce.
+pub fn live_sample<'a>(chain: &Chain<'a>, reached: i64) -> Option<(&'a Manifest, HashKv)> {
+    let sampled = |increment: &&'a Manifest| Some((*increment, increment.hash_kv?));
+    let found = chain.increments.iter().rev().filter_map(sampled);
+    found
+        .filter(|(_, live)| live.revision <= reached)
+        .find(|(_, live)| live.compact_revision >= chain.base.compact_revision)
+}
+
+/// Holds a merged snapshot to a hash of the live cluster.
+///
+/// # Errors
+/// When they differ: base and increments do not come to what the cluster had.
+pub fn hold_to(merged: &Path, increment: &str, live: HashKv) -> Result<(), RestoreError> {
+    let mapped = Mapped::open(merged).map_err(RestoreError::file("read back", merged))?;
+    let (revision, compacted) = (live.revision, live.compact_revision);
+    let own = snapshot::hash_kv(mapped.bytes(), Some(revision), Some(compacted))?;
+    if own.hash == live.hash {
+        return Ok(());
+    }
+    Err(RestoreError::Damaged {
+        source_name: format!("the chain up to increment {increment}"),
+        problem: format!(
+            "it comes to HashKV {} at revision {revision}, and the live cluster had {}",
+            own.hash, live.hash
         ),
     })
 }

@@ -8,6 +8,7 @@ use super::workspace::Workspace;
 use crate::recorder::merge::{Merged, Until};
 use crate::repository::Repository;
 use crate::seal::Unsealer;
+use crate::snapshot::HashKv;
 use crate::verify;
 
 /// A snapshot that lies in the workspace.
@@ -20,6 +21,8 @@ pub struct Fetched {
     pub to_revision: Option<i64>,
     /// What was merged, when increments were.
     pub merged: Option<Merged>,
+    /// The hash of the live cluster that it was held to, when an increment has one.
+    pub held_to: Option<HashKv>,
 }
 
 /// Fetches a chain into the workspace and merges it.
@@ -45,6 +48,7 @@ pub async fn fetch(
             name,
             to_revision,
             merged: None,
+            held_to: None,
         });
     }
     let parent = base.parent().map(PathBuf::from).unwrap_or_default();
@@ -60,12 +64,24 @@ pub async fn fetch(
     }
     let merged_file = base.with_extension("merged");
     let (until, to) = (chain.until, merged_file.clone());
-    let merged = tokio::task::spawn_blocking(move || {
+    let samples: Vec<_> = chain.increments.iter().map(|one| (*one).clone()).collect();
+    let owned = (chain.base.clone(), samples);
+    let (merged, held_to) = tokio::task::spawn_blocking(move || {
         let merged = chain::assemble(&base, &files, until, &to);
         drop(folder);
         // Its room is needed for what is restored.
         let _ = std::fs::remove_file(&base);
-        merged
+        let merged = merged?;
+        let chain = Chain {
+            base: &owned.0,
+            increments: owned.1.iter().collect(),
+            until,
+        };
+        let sample = chain::live_sample(&chain, merged.revision);
+        if let Some((increment, live)) = sample {
+            chain::hold_to(&to, &increment.id, live)?;
+        }
+        Ok::<_, RestoreError>((merged, sample.map(|(_, live)| live)))
     })
     .await
     .map_err(|error| RestoreError::file("merge into", &merged_file)(error.into()))??;
@@ -74,5 +90,6 @@ pub async fn fetch(
         name: format!("{name} with {} increments", chain.increments.len()),
         to_revision: None,
         merged: Some(merged),
+        held_to,
     })
 }

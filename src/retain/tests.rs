@@ -43,6 +43,7 @@ fn full(revision: i64, hours_ago: i64) -> Manifest {
         schedule: Some("hourly".to_owned()),
         run_id: format!("run-{revision}"),
         created,
+        settled: None,
         completed: created,
         start_revision: None,
         revision,

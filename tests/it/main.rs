@@ -33,6 +33,7 @@ mod snapshot_file;
 mod snapshot_foreign;
 mod snapshot_live;
 mod snapshot_store;
+mod soak;
 mod stores;
 mod testbed;
 mod tuning;

@@ -10,6 +10,7 @@ use crate::cause::with_causes;
 use crate::engine::dispatch::{Failed, Order};
 use crate::engine::plan::{self, Interrupted};
 use crate::engine::record::{GoodBackup, Run};
+use crate::repository::{Manifest, Window, windows};
 use crate::schedule::decide::Decision;
 use crate::schedule::{State, slots};
 
@@ -78,6 +79,7 @@ impl ScheduleTask {
             .carry_out(&services, &order, &self.stage)
             .await;
         let now = Timestamp::now();
+        let mut completed = None;
         let looked = match outcome {
             Ok(done) => {
                 order.tell_recovered(&services, &done, now);
@@ -90,6 +92,7 @@ impl ScheduleTask {
                 if let Some(core) = &mut self.record.core {
                     core.backup_succeeded(done.backup.taken, Some(done.backup.revision));
                 }
+                completed = Some(done);
                 Looked::Completed
             }
             Err(failed) => {
@@ -113,6 +116,9 @@ impl ScheduleTask {
         };
         self.apply_record();
         self.look_at_store(now).await;
+        if let Some(done) = completed {
+            self.tell_of_recording(&done.backup, &done.warnings, now);
+        }
         self.save(now, true).await;
         looked
     }
@@ -203,11 +209,20 @@ impl ScheduleTask {
                 };
                 let backups = of(Some(&self.name.name));
                 let singles = of(None);
-                self.record.recoverable_from = backups
+                let mut mine = catalog.backups;
+                mine.retain(|manifest| {
+                    manifest.schedule.as_deref() == Some(&self.name.name)
+                        && manifest.namespace == self.name.namespace
+                });
+                self.windows = newest_cluster_windows(mine);
+                let oldest = backups
                     .iter()
                     .filter(|backup| backup.is_verified())
                     .map(|backup| backup.taken)
                     .min();
+                // With a standing watch every moment from there on can be restored, and a hole ends what is promised.
+                let whole = self.windows.last().map(|window| window.from);
+                self.record.recoverable_from = whole.filter(|_| self.wants_recording()).or(oldest);
                 self.services
                     .host
                     .catalogued(&self.name, &self.schedule, &backups, &singles)
@@ -221,4 +236,14 @@ impl ScheduleTask {
             }
         }
     }
+}
+
+/// The windows of the cluster that was backed up last: one schedule may have followed several.
+fn newest_cluster_windows(mut backups: Vec<Manifest>) -> Vec<Window> {
+    let newest = backups.iter().max_by_key(|one| one.created);
+    let Some(cluster) = newest.map(|one| one.cluster_id.clone()) else {
+        return Vec::new();
+    };
+    backups.retain(|one| one.cluster_id == cluster);
+    windows(&backups)
 }

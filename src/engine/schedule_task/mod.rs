@@ -26,6 +26,7 @@ use crate::api::{ErrorClass, EtcdBackupSchedule};
 use crate::cause::with_causes;
 use crate::etcd::{EtcdError, MemberStatus, StatusSource};
 use crate::pipeline::Recording;
+use crate::repository::Window;
 use crate::schedule::backtest::Archive;
 use crate::schedule::decide::Action;
 use crate::schedule::timescale::Timescale;
@@ -80,6 +81,8 @@ pub struct ScheduleTask {
     backup_warnings: Vec<String>,
     model_warning: Option<String>,
     recording: Recording,
+    recording_problem: Option<String>,
+    windows: Vec<Window>,
     drilling: Option<drill::Drilling>,
 }
 
@@ -130,6 +133,8 @@ impl ScheduleTask {
             backup_warnings: Vec::new(),
             model_warning: None,
             recording: Recording::default(),
+            recording_problem: None,
+            windows: Vec::new(),
             drilling: None,
         };
         task.apply_record();
@@ -170,6 +175,7 @@ impl ScheduleTask {
                     self.change(schedule);
                 }
                 Some(wish) = inbox.wishes.recv() => asked = Box::pin(self.heed(wish)).await,
+                why = self.segment_due() => asked = Some(Asked::because(why)),
             }
         }
         if let Some(drilling) = self.drilling.take() {
@@ -214,7 +220,7 @@ impl ScheduleTask {
         let decision = self.decide(&observed, now).await;
         self.drill(now).await;
         self.publish(&observed, &decision, now).await;
-        let gap = self.stand_watch().await;
+        let gap = self.stand_watch().await.filter(|_| self.may_try(now));
         let asked = asked.or_else(|| self.annotated());
         let trigger = asked.or(gap.map(Asked::because)).or_else(|| {
             (decision.action == Action::Backup)
@@ -231,6 +237,14 @@ impl ScheduleTask {
         // A backup takes as long as it takes.
         *turn = None;
         self.back_up(asked, &decision).await
+    }
+
+    /// Whether a failed backup may be tried again now.
+    fn may_try(&self, now: Timestamp) -> bool {
+        let core = self.record.core.as_ref();
+        let core = core.filter(|_| self.record.failure.is_some());
+        core.and_then(|core| slots::retry_at(&self.policy, core))
+            .is_none_or(|at| at <= now)
     }
 
     fn change(&mut self, schedule: Arc<EtcdBackupSchedule>) {

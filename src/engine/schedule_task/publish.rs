@@ -30,6 +30,7 @@ impl ScheduleTask {
         let protection = self.protection(now);
         self.tell_of_protection(protection, decision, now);
         self.tell_of_model(observed, decision, now);
+        let recording = self.recording_state(observed.revision);
         let facts = report::Facts {
             record: &self.record,
             policy: &self.policy,
@@ -38,6 +39,7 @@ impl ScheduleTask {
             store_error: self.store_error.as_ref(),
             etcd_error: self.etcd_error.as_ref(),
             signal_error: observed.error.as_deref(),
+            recording: recording.as_ref(),
             generation: self.schedule.metadata.generation,
         };
         let status = report::status(&facts, &self.conditions, now);
@@ -98,6 +100,9 @@ impl ScheduleTask {
         let cadence = self.cadence();
         let cluster = self.services.cluster_name();
         meter::looked(&self.services.metrics, &cluster, &state, decision, cadence);
+        if let Some(lag) = recording.and_then(|one| one.lag) {
+            meter::recorded(&self.services.metrics, &self.name, lag, cadence);
+        }
         self.services
             .host
             .looked(&self.name, &state, decision)

@@ -1,13 +1,19 @@
 //! The standing watch of an incremental schedule: begun after the last backup of its chain, and anew after a full one.
 
+use std::future::Future;
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::ScheduleTask;
+use crate::alert::{Facts, Kind as Alert};
 use crate::cause::with_causes;
 use crate::engine::policy::records;
+use crate::engine::record::GoodBackup;
+use crate::engine::report::RecordingState;
 use crate::etcd::Etcd;
 use crate::pipeline::origin_after;
-use crate::recorder::watch::Recorder;
+use crate::recorder::watch::{Limits, Recorder};
 use crate::repository::{Kind, increments_of};
 
 /// Bytes on disk that changes may take between two backups.
@@ -17,10 +23,10 @@ impl ScheduleTask {
     /// Sees to it that the changes since the last backup are being recorded, where the schedule wants it; the sentence says why
     /// a backup is due at once.
     pub(super) async fn stand_watch(&mut self) -> Option<String> {
-        let spec = &self.schedule.spec;
-        self.recording.full_every.clone_from(&spec.full_every);
-        if !records(spec) {
-            self.recording.recorder = None;
+        let full_every = &self.schedule.spec.full_every;
+        self.recording.full_every.clone_from(full_every);
+        if !self.wants_recording() {
+            self.let_go().await;
             return None;
         }
         let last = self.record.last_successful.as_ref()?;
@@ -32,15 +38,106 @@ impl ScheduleTask {
                 .problem()
                 .map(|problem| format!("the recording of changes has a gap: {problem}"));
         }
-        // The old one must have let go of its folder before another takes it.
-        self.recording.recorder = None;
+        self.let_go().await;
         match self.begin_recording().await {
-            Ok(recorder) => self.recording.recorder = recorder.map(Arc::new),
+            Ok(recorder) => {
+                self.recording.recorder = recorder.map(Arc::new);
+                self.recording_problem = None;
+            }
             Err(error) => {
                 tracing::warn!(schedule = %self.name, "changes are not being recorded: {error}");
+                self.recording_problem = Some(error);
             }
         }
         None
+    }
+
+    /// The old watch must have let go of its folder before another takes it.
+    async fn let_go(&mut self) {
+        if let Some(old) = self.recording.recorder.take() {
+            old.stop().await;
+        }
+    }
+
+    /// Whether the schedule wants a standing watch.
+    pub(super) fn wants_recording(&self) -> bool {
+        records(&self.schedule.spec)
+    }
+
+    /// Waits until what is recorded is to be published, by its age or its bytes; for ever while nothing is recorded, and while a
+    /// failed backup waits for its next try.
+    pub(super) fn segment_due(&self) -> impl Future<Output = String> + use<> {
+        let wanted = self.schedule.spec.recording.clone().unwrap_or_default();
+        let limits = Limits {
+            age: wanted.segment_max_age.map(|age| age.as_signed()),
+            bytes: wanted
+                .segment_max_bytes
+                .and_then(|bytes| u64::try_from(bytes).ok()),
+        };
+        let waits = self.record.failure.is_some() || self.policy.suspend;
+        let recorder = self.recording.recorder.clone().filter(|_| !waits);
+        async move {
+            match recorder {
+                Some(recorder) => recorder.due(limits).await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
+    /// Where the recording stands, for status and metrics.
+    pub(super) fn recording_state(&self, live: Option<i64>) -> Option<RecordingState> {
+        if !self.wants_recording() {
+            return None;
+        }
+        let recorder = self.recording.recorder.as_ref();
+        let recorder = recorder.filter(|one| one.is_alive());
+        let progress = recorder.map(|one| one.progress());
+        let problem = recorder.and_then(|one| one.problem());
+        Some(RecordingState {
+            progress,
+            lag: progress.and_then(|one| Some((live? - one.committed).max(0))),
+            problem: problem.or_else(|| self.recording_problem.clone()),
+            windows: self.windows.clone(),
+        })
+    }
+
+    /// Tells people of a hole that a backup leaves before itself, or of a record that etcd contradicts; a later increment says that
+    /// the recording goes on.
+    pub(super) fn tell_of_recording(
+        &self,
+        backup: &GoodBackup,
+        warnings: &[String],
+        now: Timestamp,
+    ) {
+        if !self.wants_recording() {
+            return;
+        }
+        let said = warnings.iter().find_map(|warning| {
+            let gap = warning.strip_prefix("RecorderGap: ");
+            gap.or_else(|| warning.strip_prefix("ChainDisagrees: "))
+        });
+        let is_full = backup.kind == Kind::Full.to_string();
+        let hole = match &self.windows[..] {
+            [.., before, newest] if is_full && newest.first == backup.revision => {
+                Some(before.hole_before(newest))
+            }
+            _ => None,
+        };
+        let gap = hole.as_deref().or(said);
+        let facts = Facts {
+            what: match gap {
+                Some(gap) => format!("schedule {}: {gap}", self.name.name),
+                None => format!(
+                    "schedule {}: changes are recorded without a hole again",
+                    self.name.name
+                ),
+            },
+            next_step: gap.map(|_| "etcdguardian status".to_owned()),
+            last_good: Some(backup.taken),
+            ..Facts::default()
+        };
+        self.services
+            .tell(Alert::RecorderGap, gap.is_none(), &self.about(now), facts);
     }
 
     async fn begin_recording(&self) -> Result<Option<Recorder>, String> {

@@ -1,5 +1,6 @@
 //! Reads a segment front to back and believes nothing: order, revisions, counts, checksums and the end are checked.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
 use jiff::Timestamp;
@@ -7,7 +8,7 @@ use jiff::Timestamp;
 use super::frame::{self, Kind};
 use super::tally::Tally;
 use super::{Footer, Header, MAGIC, SegmentError, SegmentWriter, Totals};
-use crate::snapshot::mvcc::{Revision, RowKey};
+use crate::snapshot::mvcc::{KeyValue, Revision, RowKey};
 
 /// One thing that a segment holds, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,6 +221,8 @@ pub struct Recovered {
     pub length: u64,
     /// What it holds up to there.
     pub totals: Totals,
+    /// Leases that its rows name and that it does not note.
+    pub unnoted: BTreeSet<i64>,
     tally: Tally,
 }
 
@@ -237,9 +240,18 @@ impl Recovered {
 pub fn recover<R: Read>(source: R) -> Result<Recovered, SegmentError> {
     let mut reader = SegmentReader::open(source)?;
     let mut safe = reader.tally.clone();
+    let (mut named, mut noted) = (BTreeSet::new(), BTreeSet::new());
     loop {
         match reader.next_item() {
-            Ok(Some(Item::Revision { .. } | Item::Row { .. })) => {}
+            Ok(Some(Item::Row { value, .. })) => {
+                let lease = KeyValue::decode(value).map_or(0, |row| row.lease);
+                named.extend((lease != 0).then_some(lease));
+            }
+            Ok(Some(Item::Lease { id, .. })) => {
+                noted.insert(id);
+                safe = reader.tally.clone();
+            }
+            Ok(Some(Item::Revision { .. })) => {}
             Ok(Some(_)) => safe = reader.tally.clone(),
             Ok(None) => return Err(damaged(reader.tally.length, "it is finished already")),
             Err(SegmentError::Damaged { .. }) => break,
@@ -250,6 +262,7 @@ pub fn recover<R: Read>(source: R) -> Result<Recovered, SegmentError> {
         header: reader.header,
         length: safe.length,
         totals: safe.totals,
+        unnoted: named.difference(&noted).copied().collect(),
         tally: safe,
     })
 }

@@ -8,10 +8,27 @@ const SILENCE: Duration = Duration::from_secs(10);
 const SHORTEST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
+/// A cut that was asked for.
 pub(super) struct PendingCut {
     reach: i64,
+    known_at: Timestamp,
     until: tokio::time::Instant,
-    answer: oneshot::Sender<Result<Vec<Ready>, RecordError>>,
+    answer: oneshot::Sender<Result<Cut, RecordError>>,
+}
+
+impl PendingCut {
+    pub(super) fn new(
+        reach: i64,
+        known_at: Timestamp,
+        answer: oneshot::Sender<Result<Cut, RecordError>>,
+    ) -> Self {
+        Self {
+            reach,
+            known_at,
+            until: tokio::time::Instant::now() + REACH_LIMIT,
+            answer,
+        }
+    }
 }
 
 pub(super) struct Work {
@@ -25,6 +42,11 @@ pub(super) struct Work {
     pub(super) cut: Option<PendingCut>,
     pub(super) problem: String,
     pub(super) turn: usize,
+    /// Leases that rows name and whose grants are still to be asked for; they outlive a broken stream.
+    pub(super) due: BTreeSet<i64>,
+    /// Leases that the growing segment notes.
+    pub(super) noted: BTreeSet<i64>,
+    pub(super) told: watch::Sender<Progress>,
 }
 
 /// Why a stream was left.
@@ -90,7 +112,7 @@ impl Work {
         }
     }
 
-    /// The first who asks hears why it ended; nobody after that can be promised anything.
+    /// The first who asks hears why it ended, and gets what was whole before; nobody after that can be promised anything.
     async fn refuse(&mut self, error: RecordError) {
         let _ = self.over.set(error.to_string());
         let asked = match self.cut.take() {
@@ -98,16 +120,38 @@ impl Work {
             None => loop {
                 match self.inbox.recv().await {
                     None => break None,
-                    Some(Wish::Cut(_, answer)) => break Some(answer),
+                    Some(Wish::Cut(cut)) => break Some(cut.answer),
                     Some(Wish::Published(gone, answer)) => {
                         let _ = answer.send(self.remove(&gone));
                     }
                 }
             },
         };
-        if let Some(answer) = asked {
-            let _ = answer.send(Err(error));
+        let Some(asked) = asked else { return };
+        let answer = match error {
+            RecordError::Gap(gap) => self.finish_segment().map(|()| Cut {
+                segments: self.spill.waiting().cloned().collect(),
+                gap: Some(gap),
+            }),
+            other => Err(other),
+        };
+        let _ = asked.send(answer);
+    }
+
+    /// Finishes the growing segment when it holds anything.
+    fn finish_segment(&mut self) -> Result<(), RecordError> {
+        if self.spill.totals().is_some_and(|open| open.revisions > 0) {
+            self.spill.cut(self.grouper.raft_term())?;
         }
+        Ok(())
+    }
+
+    fn tell(&self) {
+        self.told.send_replace(Progress {
+            committed: self.grouper.committed(),
+            bytes: self.spill.bytes(),
+            unpublished_since: self.spill.unpublished_since(),
+        });
     }
 
     async fn member(&mut self) -> Result<MemberStatus, Left> {
@@ -165,7 +209,13 @@ impl Work {
                 .into());
             }
             Err(EtcdError::Behind { .. }) if member.revision >= committed => {}
-            Err(EtcdError::Behind { .. }) => return Err(self.went_back(&member).await),
+            Err(EtcdError::Behind { .. }) => {
+                let gap = Gap::RevisionWentBack {
+                    recorded: committed,
+                    found: member.revision,
+                };
+                return Err(self.went_back(&member, gap).await);
+            }
             Err(other) => return Err(other.into()),
         }
         if !self.spill.is_open() {
@@ -174,22 +224,24 @@ impl Work {
         self.hear(&member, &mut stream).await
     }
 
-    /// A member that lags is left; a cluster that is behind was restored.
-    async fn went_back(&self, member: &MemberStatus) -> Left {
-        let recorded = self.grouper.committed();
+    /// A member that lags, or was cut off for a while, is left; only when no member is further was the cluster rebuilt.
+    async fn went_back(&self, member: &MemberStatus, gap: Gap) -> Left {
         let members = self.etcd.members().await;
-        let newest = members
+        let answers: Vec<&MemberStatus> = members
             .iter()
-            .filter_map(|(_, status)| Some(status.as_ref().ok()?.revision))
-            .max()
-            .unwrap_or(recorded);
-        let all_answer = members.iter().all(|(_, status)| status.is_ok());
-        if newest < recorded && all_answer {
-            return Gap::RevisionWentBack {
-                recorded,
-                found: newest,
-            }
-            .into();
+            .filter_map(|(_, status)| status.as_ref().ok())
+            .collect();
+        let newest = answers.iter().map(|one| one.revision).max();
+        let term = answers.iter().map(|one| one.raft_term).max();
+        let all_answer = answers.len() == members.len();
+        let rebuilt = all_answer
+            && match gap {
+                Gap::RevisionWentBack { recorded, .. } => newest < Some(recorded),
+                Gap::TermWentBack { seen, .. } => term < Some(seen),
+                _ => true,
+            };
+        if rebuilt {
+            return gap.into();
         }
         Left::Broke(format!("{} lags", member.endpoint))
     }
@@ -202,6 +254,7 @@ impl Work {
             ),
             None => (self.origin.parent_sha256.clone(), self.origin.covered_to),
         };
+        self.noted.clear();
         self.spill.begin(Header {
             cluster_id: format!("{:016x}", self.origin.cluster_id),
             member_id: format!("{:016x}", member.member_id),
@@ -221,7 +274,6 @@ impl Work {
         stream: &mut WatchStream,
     ) -> Result<std::convert::Infallible, Left> {
         let mut steps = Vec::new();
-        let mut leases = std::collections::BTreeSet::new();
         loop {
             let response = tokio::select! {
                 wish = self.inbox.recv() => {
@@ -258,17 +310,24 @@ impl Work {
                 Err(SpillError::Gap(gap)) => return Err(gap.into()),
                 Err(SpillError::Segment(error)) => return Err(error.into()),
             }
-            outcome?;
             for step in &steps {
                 if let Step::Row(row) = step
                     && row.lease != 0
+                    && !self.noted.contains(&row.lease)
                 {
-                    leases.insert(row.lease);
+                    self.due.insert(row.lease);
                 }
             }
-            if !self.grouper.is_open() && !leases.is_empty() {
-                self.note_leases(&member.endpoint, std::mem::take(&mut leases))
-                    .await?;
+            self.tell();
+            match outcome {
+                Ok(()) => {}
+                Err(gap @ (Gap::TermWentBack { .. } | Gap::RevisionWentBack { .. })) => {
+                    return Err(self.went_back(member, gap).await);
+                }
+                Err(gap) => return Err(gap.into()),
+            }
+            if !self.grouper.is_open() && !self.due.is_empty() {
+                self.note_leases(&member.endpoint).await?;
             }
             if let Some(reason) = canceled {
                 return Err(Left::Broke(format!("the member ended the watch: {reason}")));
@@ -280,19 +339,16 @@ impl Work {
         }
     }
 
-    /// Leases are not in the watch: each is asked for once a segment. One that is gone by now needs no row.
-    async fn note_leases(
-        &mut self,
-        endpoint: &str,
-        ids: std::collections::BTreeSet<i64>,
-    ) -> Result<(), Left> {
-        let mut granted = Vec::new();
-        for id in ids {
+    /// Leases are not in the watch: each is asked for once a segment. What one that is gone by now was granted nobody can tell.
+    async fn note_leases(&mut self, endpoint: &str) -> Result<(), Left> {
+        while let Some(&id) = self.due.first() {
             if let Some(ttl) = self.etcd.granted_ttl(endpoint, id).await? {
-                granted.push((id, ttl));
+                self.spill.leases(&[(id, ttl)])?;
             }
+            self.due.remove(&id);
+            self.noted.insert(id);
         }
-        Ok(self.spill.leases(&granted)?)
+        Ok(())
     }
 
     /// Nothing came for a while: either nothing was written, or this member is cut off from those who write.
@@ -319,13 +375,8 @@ impl Work {
                 let _ = answer.send(removed);
                 Ok(())
             }
-            Wish::Cut(reach, answer) => {
-                let until = tokio::time::Instant::now() + REACH_LIMIT;
-                self.cut = Some(PendingCut {
-                    reach,
-                    until,
-                    answer,
-                });
+            Wish::Cut(cut) => {
+                self.cut = Some(cut);
                 self.cut_if_reached()
             }
         }
@@ -340,6 +391,7 @@ impl Work {
             self.origin.parent_sha256.clone_from(&last.finished.sha256);
             self.origin.covered_to = last.finished.footer.totals.covered_to;
         }
+        self.tell();
         Ok(())
     }
 
@@ -353,21 +405,26 @@ impl Work {
             self.cut = Some(cut);
             return Ok(());
         }
-        let holds = self.spill.totals().is_some_and(|open| open.revisions > 0);
-        let made = if holds {
-            self.spill.cut(self.grouper.raft_term()).map(drop)
-        } else {
-            Ok(())
-        };
-        match made {
+        // The cluster was at this revision then, so nothing else was written by then.
+        if cut.reach == committed {
+            match self.spill.apply(&[Step::Idle], cut.known_at) {
+                Ok(()) => {}
+                Err(SpillError::Gap(gap)) => return Err(gap.into()),
+                Err(SpillError::Segment(error)) => return Err(error.into()),
+            }
+        }
+        match self.finish_segment() {
             Ok(()) => {
-                let ready = self.spill.waiting().cloned().collect();
-                let _ = cut.answer.send(Ok(ready));
+                let segments = self.spill.waiting().cloned().collect();
+                let _ = cut.answer.send(Ok(Cut {
+                    segments,
+                    gap: None,
+                }));
                 Ok(())
             }
             Err(error) => {
                 self.cut = Some(cut);
-                Err(error.into())
+                Err(Left::Over(error))
             }
         }
     }

@@ -94,6 +94,7 @@ async fn attempt(
     let workspace = Workspace::take(&data_dir, false)?;
     let fetched = fetch(repository, chain, unsealer, &workspace).await?;
     seen.fetched = true;
+    seen.held_to = fetched.held_to;
     let peer = boot::free_url().map_err(RestoreError::file("find a port for", "the drill"))?;
     let request = Request {
         source_name: fetched.name.clone(),

@@ -7,12 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::repository::{Check, Level};
 use crate::restore::chain::Chain;
 use crate::restore::run::Outcome;
+use crate::snapshot::HashKv;
 
 /// What was seen in a drill, as far as it got.
 #[derive(Debug, Default)]
 pub struct Seen {
     /// Every backup of the chain was fetched with the right digests.
     pub fetched: bool,
+    /// The live cluster's hash that base and increments came to.
+    pub held_to: Option<HashKv>,
     /// What was restored and read back.
     pub restored: Option<Outcome>,
     /// What the booted etcd said, or why there is nothing; absent when none was booted.
@@ -87,6 +90,16 @@ pub fn judge(chain: &Chain<'_>, seen: Seen, took: Duration) -> Drilled {
             "fetched",
             true,
             format!("{parts} backups were read from the store, each with its digests"),
+        );
+    }
+    if let Some(live) = seen.held_to {
+        check(
+            "live-hashkv",
+            true,
+            format!(
+                "base and increments come to HashKV {} at revision {}, as the live cluster had it",
+                live.hash, live.revision
+            ),
         );
     }
     if let Some(restored) = &seen.restored {

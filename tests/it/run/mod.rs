@@ -19,6 +19,11 @@ pub struct Site {
 
 impl Site {
     pub fn new(etcd: &Etcd, extra: &str) -> Self {
+        Self::of(&[etcd.endpoint()], extra)
+    }
+
+    /// A site whose etcd answers at these URLs.
+    pub fn of(endpoints: &[String], extra: &str) -> Self {
         let site = Self {
             scratch: tempfile::tempdir().unwrap(),
         };
@@ -30,7 +35,7 @@ impl Site {
         let port = free_port();
         let config = format!(
             "kind: EtcdGuardianConfig\ncluster: {{name: test, endpoints: ['{}']}}\nstateDir: {}\nmanifests: {}\nsecretsDir: {}\nserve: {{listen: '127.0.0.1:{port}'}}\n{extra}\n",
-            etcd.endpoint(),
+            endpoints.join("', '"),
             site.path("state").display(),
             site.path("manifests").display(),
             site.path("secrets").display(),
