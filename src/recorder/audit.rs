@@ -113,3 +113,134 @@ pub fn audit<R: Read>(
     agreement.last = if agreement.rows > 0 { seen } else { last };
     Ok(agreement)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::Cursor;
+
+    use jiff::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::recorder::group::Row;
+    use crate::recorder::segment::{Header, SegmentWriter};
+    use crate::snapshot::bolt::build::ImageBuilder;
+
+    /// A database with `rows` of (revision, ordinal, value), compacted at 3.
+    fn full(rows: &[(i64, i64, &[u8])]) -> Vec<u8> {
+        let mut builder = ImageBuilder::new(Cursor::new(Vec::new()), 4096).unwrap();
+        let key = |main, sub| RowKey {
+            revision: Revision { main, sub },
+            tombstone: false,
+        };
+        builder.bucket(b"key").unwrap();
+        for &(main, sub, value) in rows {
+            builder.row(&key(main, sub).encode(), value).unwrap();
+        }
+        builder.bucket(b"meta").unwrap();
+        for name in ["finishedCompactRev", "scheduledCompactRev"] {
+            builder.row(name.as_bytes(), &key(3, 0).encode()).unwrap();
+        }
+        builder.finish().unwrap().0.into_inner()
+    }
+
+    /// A segment with these rows from revision `first` on.
+    fn segment(first: i64, revisions: &[&[&[u8]]]) -> Vec<u8> {
+        let header = Header {
+            cluster_id: "ab".to_owned(),
+            member_id: "1".to_owned(),
+            etcd_version: "3.6.1".to_owned(),
+            base: "b".to_owned(),
+            parent_sha256: "aa".to_owned(),
+            epoch: 1,
+            first_revision: first,
+            raft_term: 2,
+            started: Timestamp::UNIX_EPOCH,
+        };
+        let mut writer = SegmentWriter::create(Vec::new(), &header).unwrap();
+        for (revision, rows) in (first..).zip(revisions) {
+            writer.begin(revision, Timestamp::UNIX_EPOCH).unwrap();
+            for row in *rows {
+                let row = Row {
+                    tombstone: false,
+                    value: row.to_vec(),
+                    lease: 0,
+                };
+                writer.row(&row).unwrap();
+            }
+            writer.commit().unwrap();
+        }
+        writer.finish(2, None, None).unwrap().0
+    }
+
+    fn compare(full: &[u8], segments: &[Vec<u8>]) -> Result<Agreement, AuditError> {
+        let database = Database::open(full).unwrap();
+        audit(
+            &database,
+            segments
+                .iter()
+                .map(|bytes| SegmentReader::open(bytes.as_slice())),
+        )
+    }
+
+    const ROWS: [(i64, i64, &[u8]); 5] = [
+        (2, 0, b"kept"),
+        (4, 0, b"a"),
+        (4, 1, b"b"),
+        (5, 0, b"c"),
+        (6, 0, b"d"),
+    ];
+
+    #[test]
+    fn what_both_hold_is_compared_and_nothing_else() {
+        let full = full(&ROWS);
+        // Rows up to the compaction may be gone, and what came after the full is not in it.
+        let one = segment(2, &[&[b"kept"], &[b"gone"], &[b"a", b"b"]]);
+        let two = segment(5, &[&[b"c"], &[b"d"], &[b"later"]]);
+        let agreement = compare(&full, &[one.clone(), two]).unwrap();
+        assert_eq!((agreement.first, agreement.last, agreement.rows), (4, 6, 4));
+        let agreement = compare(&full, &[one]).unwrap();
+        assert_eq!((agreement.first, agreement.last, agreement.rows), (4, 4, 2));
+        assert_eq!(
+            compare(&full, &[segment(7, &[&[b"later"]])]).unwrap().rows,
+            0
+        );
+    }
+
+    #[test]
+    fn the_first_revision_that_differs_is_named() {
+        let full = full(&ROWS);
+        let cases: [&[&[&[u8]]]; 4] = [
+            &[&[b"a", b"b"], &[b"X"], &[b"d"]],
+            &[&[b"a", b"b"], &[b"c", b"lost"], &[b"d"]],
+            &[&[b"a"], &[b"c"], &[b"d"]],
+            &[&[b"b", b"a"], &[b"c"], &[b"d"]],
+        ];
+        for (case, wanted) in cases.into_iter().zip([5, 5, 4, 4]) {
+            match compare(&full, &[segment(4, case)]) {
+                Err(AuditError::Differs { revision, .. }) => assert_eq!(revision, wanted),
+                other => unreachable!("{other:?}"),
+            }
+        }
+    }
+
+    proptest! {
+        /// One changed value, wherever it is, is found at its revision.
+        #[test]
+        fn any_changed_value_is_found(values in proptest::collection::vec(any::<u8>(), 1..30), at in any::<prop::sample::Index>()) {
+            let texts: Vec<Vec<u8>> = values.iter().map(|value| vec![*value, 1]).collect();
+            let rows: Vec<(i64, i64, &[u8])> = (4..).zip(&texts).map(|(main, text)| (main, 0, text.as_slice())).collect();
+            let full = full(&rows);
+            let place = at.index(texts.len());
+            let mut other = texts.clone();
+            other[place][0] ^= 1;
+            let slices: Vec<[&[u8]; 1]> = other.iter().map(|text| [text.as_slice()]).collect();
+            let revisions: Vec<&[&[u8]]> = slices.iter().map(|one| one.as_slice()).collect();
+            match compare(&full, &[segment(4, &revisions)]) {
+                Err(AuditError::Differs { revision, .. }) => prop_assert_eq!(revision, 4 + place as i64),
+                other => prop_assert!(false, "{other:?}"),
+            }
+        }
+    }
+}

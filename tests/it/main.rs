@@ -22,6 +22,7 @@ mod operator;
 mod page;
 mod proxy;
 mod recorder;
+mod recording;
 mod restore_boot;
 mod restore_safety;
 mod run;

@@ -13,7 +13,7 @@ fn site(etcd: &Etcd) -> Site {
 }
 
 /// As [`site`], with more lines of the schedule's spec.
-fn site_with(etcd: &Etcd, more: &str) -> Site {
+pub fn site_with(etcd: &Etcd, more: &str) -> Site {
     let site = Site::new(etcd, "");
     let text = format!(
         "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: chain}}\nspec:\n  schedule: '0 0 1 1 *'\n  immediate: true\n{more}  backupTemplate:\n    spec:\n      backupMode: Incremental\n      storageLocation: {}\n",
@@ -24,7 +24,7 @@ fn site_with(etcd: &Etcd, more: &str) -> Site {
 }
 
 /// Takes one more backup and waits for it.
-fn take(site: &Site) -> Value {
+pub fn take(site: &Site) -> Value {
     let before = site.backups(&site.url()).len();
     site.guardian(&["schedule", "trigger", "chain"]).ok();
     let backups = site.wait_for_backups(&site.url(), before + 1);
@@ -33,7 +33,7 @@ fn take(site: &Site) -> Value {
 }
 
 /// Mixed writes: a transaction of several keys, one of them put and deleted, deletes, an empty and a large value, a lease.
-fn write(etcd: &Etcd, round: usize) {
+pub fn write(etcd: &Etcd, round: usize) {
     etcd.fill(&format!("/registry/pods/{round}/"), 60, 200);
     etcd.fill(&format!("/registry/large/{round}/"), 1, 400_000);
     etcd.ctl(&[
@@ -60,7 +60,7 @@ fn all_at(etcd: &Etcd, revision: i64) -> Value {
     answer["kvs"].clone()
 }
 
-fn restore(site: &Site, to: &Path, more: &[&str]) -> Ran {
+pub fn restore(site: &Site, to: &Path, more: &[&str]) -> Ran {
     let (url, to) = (site.url(), to.display().to_string());
     let mut words = vec![
         "restore",
@@ -77,7 +77,7 @@ fn restore(site: &Site, to: &Path, more: &[&str]) -> Ran {
 }
 
 /// Restores to a revision and boots a member on it.
-fn boot(site: &Site, version: &str, to: &Path, revision: i64) -> (Value, Etcd) {
+pub fn boot(site: &Site, version: &str, to: &Path, revision: i64) -> (Value, Etcd) {
     let peer = format!("http://127.0.0.1:{}", free_port());
     let revision = revision.to_string();
     let words = [
@@ -157,6 +157,11 @@ fn increments_lead_to_every_revision_of_3_4() {
 #[test]
 fn increments_lead_to_every_revision_of_3_6() {
     increments_lead_to_every_revision("3.6");
+}
+
+#[test]
+fn increments_lead_to_every_revision_of_3_7() {
+    increments_lead_to_every_revision("3.7");
 }
 
 #[test]

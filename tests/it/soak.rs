@@ -4,7 +4,7 @@
 //! `SOAK_SECONDS=3600 SOAK_SEED=1 cargo test --test it soak:: -- --nocapture` is the run of an hour; without them it is short.
 
 mod check;
-mod load;
+pub mod load;
 mod model;
 
 use std::collections::VecDeque;

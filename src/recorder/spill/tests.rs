@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::recorder::group::Row;
+use crate::recorder::watch::Origin;
 
 fn header(first_revision: i64) -> Header {
     Header {
@@ -92,4 +93,83 @@ fn the_budget_is_a_gap_and_keeps_whole_revisions() {
     let ready = spill.cut(2).unwrap().unwrap();
     assert_eq!(ready.finished.footer.totals.last_revision, number - 1);
     assert!(prove(&ready.path).is_ok());
+}
+
+fn origin(base: &str, revision: i64) -> Origin {
+    Origin {
+        cluster_id: 0xab,
+        base: base.to_owned(),
+        parent_sha256: "cc".to_owned(),
+        revision,
+        covered_to: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// Revisions 2 to 4 finished, 5 and 6 in the growing segment.
+fn recorded(folder: &Path) -> Spill {
+    let mut spill = Spill::open(folder, 1 << 20, "ab").unwrap();
+    spill.begin(header(2)).unwrap();
+    for number in 2..=6 {
+        if number == 5 {
+            spill.cut(2).unwrap();
+            spill.begin(header(5)).unwrap();
+        }
+        let at = Timestamp::from_second(number * 10).unwrap();
+        spill.apply(&revision(number, true), at).unwrap();
+    }
+    spill
+}
+
+#[test]
+fn what_is_beyond_a_new_full_stands_on_it_with_its_times() {
+    for full in 2..=5 {
+        let folder = tempfile::tempdir().unwrap();
+        let mut spill = recorded(folder.path());
+        assert!(spill.rebase(&origin("new", full)).unwrap());
+        assert_eq!(spill.last(), Some(6));
+        assert!(spill.continues("new", full));
+        let one: Vec<Ready> = spill.waiting().cloned().collect();
+        assert_eq!(one.len(), 1);
+        assert_eq!(prove(&one[0].path).unwrap(), one[0]);
+        assert_eq!(one[0].header.parent_sha256, "cc");
+        let first = Timestamp::from_second((full + 1) * 10).unwrap();
+        assert_eq!(one[0].finished.footer.totals.first_time, Some(first));
+        assert_eq!(spill.bytes(), one[0].finished.bytes);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn a_full_that_the_record_does_not_reach_takes_nothing_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spill = recorded(folder.path());
+    assert!(!spill.rebase(&origin("new", 7)).unwrap());
+    assert_eq!(spill.last(), Some(6));
+    // At its very end nothing is left to take over, and nothing is missing.
+    assert!(spill.rebase(&origin("new", 6)).unwrap());
+    assert_eq!((spill.last(), spill.bytes()), (None, 0));
+}
+
+#[test]
+fn a_death_between_the_new_segment_and_the_old_ones_end_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut spill = recorded(folder.path());
+    spill.cut(2).unwrap();
+    let kept: Vec<(PathBuf, Vec<u8>)> = spill
+        .waiting()
+        .map(|one| (one.path.clone(), std::fs::read(&one.path).unwrap()))
+        .collect();
+    assert!(spill.rebase(&origin("new", 3)).unwrap());
+    // As if the newer of the old ones had not been removed yet, or none.
+    for first in 0..kept.len() {
+        for (path, bytes) in &kept[first..] {
+            std::fs::write(path, bytes).unwrap();
+        }
+        let mut again = Spill::open(folder.path(), 1 << 20, "ab").unwrap();
+        if !again.continues("new", 3) {
+            assert!(again.rebase(&origin("new", 3)).unwrap());
+        }
+        assert_eq!((again.last(), again.continues("new", 3)), (Some(6), true));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -26,6 +26,8 @@ type Rows = BTreeMap<i64, Vec<Row>>;
 struct Stored {
     backups: Vec<Manifest>,
     folder: tempfile::TempDir,
+    /// Restores that were held to a hash of the live cluster.
+    held: std::cell::Cell<usize>,
 }
 
 impl Stored {
@@ -48,7 +50,12 @@ impl Stored {
             }
             catalog.backups
         });
-        Self { backups, folder }
+        let held = std::cell::Cell::new(0);
+        Self {
+            backups,
+            folder,
+            held,
+        }
     }
 
     fn file(&self, backup: &Manifest) -> PathBuf {
@@ -63,6 +70,10 @@ impl Stored {
         let to = self.folder.path().join("restored");
         let merged = chain::assemble(&base, &segments, until, &to).unwrap();
         let rows = rows_of(&to);
+        if let Some((increment, live)) = chain::live_sample(&chain, merged.revision) {
+            chain::hold_to(&to, &increment.id, live).unwrap();
+            self.held.set(self.held.get() + 1);
+        }
         std::fs::remove_file(&to).unwrap();
         let rows = rows.values().flatten();
         let keys = live(rows.map(|(key, value)| (key.as_slice(), value.as_slice())));
@@ -126,6 +137,10 @@ pub fn all(site: &Site, log: &[Written], newest: i64, said: &str, dice: &mut Dic
             }
         }
     }
+    for full in &stored.backups {
+        let denied = full.checks.iter().find(|check| !check.ok);
+        assert!(denied.is_none(), "{}: {denied:?}", full.id);
+    }
     let kinds = |kind| stored.backups.iter().filter(|one| one.kind == kind).count();
     println!(
         "{} full backups, {} increments, {} rows",
@@ -148,12 +163,14 @@ pub fn all(site: &Site, log: &[Written], newest: i64, said: &str, dice: &mut Dic
         .collect();
     let last = stored.backups.iter().map(|one| one.created).max().unwrap();
     let span = last.as_millisecond() - first.created.as_millisecond();
+    let settled = first.settled.unwrap();
     let moments: Vec<Timestamp> = (0..samples)
         .map(|_| {
             let after = dice.roll(span as u64 + 1) as i64;
-            Timestamp::from_millisecond(first.created.as_millisecond() + after + 1).unwrap()
+            let moment = first.created.as_millisecond() + after + 1;
+            let moment = Timestamp::from_millisecond(moment).unwrap();
+            moment.clamp(settled, last)
         })
-        .filter(|moment| *moment <= last)
         .collect();
     let mut wanted: BTreeMap<i64, Option<Keys>> = revisions.iter().map(|r| (*r, None)).collect();
     let mut reached = Vec::new();
@@ -198,9 +215,10 @@ pub fn all(site: &Site, log: &[Written], newest: i64, said: &str, dice: &mut Dic
         }
     }
     println!(
-        "{} revisions and {} moments restore to what was written; a moment missed at most {late:?}",
+        "{} revisions and {} moments restore to what was written, {} held to a live hash; a moment missed at most {late:?}",
         revisions.len(),
-        reached.len()
+        reached.len(),
+        stored.held.get()
     );
 }
 
