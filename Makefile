@@ -15,7 +15,7 @@ BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench e2e fuzz manifests generate install uninstall deploy undeploy docker-build image footprint clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder e2e fuzz manifests generate install uninstall deploy undeploy docker-build image footprint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -84,6 +84,10 @@ footprint: build ## what the idle operator takes with 1,000 schedules loaded: me
 bench: ## etcdguardian beside etcd's own tools, in minutes: make bench SIZES=100M,1G
 	tests/tools/get-tools.sh system etcd37 bbolt
 	BENCH_SIZES=$(SIZES) cargo bench --locked --bench peers
+
+bench-recorder: ## the recorder under 10,000 writes a second of a real etcd, and the merge of a million events
+	tests/tools/get-tools.sh system etcd36
+	cargo bench --locked --bench recorder
 
 e2e: ## end to end on a real one-node cluster, made and removed here: installed by helm, backed up, destroyed, restored; needs root
 	tests/tools/get-tools.sh e2e
