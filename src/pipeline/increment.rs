@@ -190,14 +190,10 @@ impl Attempt<'_> {
         {
             let Cut { segments, gap } = recorder.cut(status.revision, known_at).await?;
             // What is in the store already was not removed when a process died in between.
-            let (stored, waiting): (Vec<_>, Vec<_>) = segments.into_iter().partition(|segment| {
-                segment.finished.footer.totals.last_revision <= tip.last.revision
-            });
-            if gap.is_none() {
-                recorder.published(stored).await?;
-            }
+            let stored =
+                |one: &Segment| one.finished.footer.totals.last_revision <= tip.last.revision;
             return Ok(Cut {
-                segments: waiting,
+                segments: segments.into_iter().filter(|one| !stored(one)).collect(),
                 gap,
             });
         }

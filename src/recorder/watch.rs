@@ -123,7 +123,7 @@ impl Limits {
 
 enum Wish {
     Cut(work::PendingCut),
-    Published(Vec<Ready>, oneshot::Sender<Result<(), RecordError>>),
+    Stored(i64, oneshot::Sender<Result<(), RecordError>>),
 }
 
 /// A recording at work; it ends when this is dropped, and what it wrote to disk stays.
@@ -266,13 +266,13 @@ impl Recorder {
         answered.await.map_err(|_| RecordError::Stopped)?
     }
 
-    /// Removes segments that the store has.
+    /// Removes the segments up to a revision: the store has them.
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn published(&self, segments: Vec<Ready>) -> Result<(), RecordError> {
+    pub async fn stored_to(&self, revision: i64) -> Result<(), RecordError> {
         let (answer, answered) = oneshot::channel();
-        let wish = Wish::Published(segments, answer);
+        let wish = Wish::Stored(revision, answer);
         self.wishes
             .send(wish)
             .await

@@ -92,6 +92,7 @@ impl ScheduleTask {
                 if let Some(core) = &mut self.record.core {
                     core.backup_succeeded(done.backup.taken, Some(done.backup.revision));
                 }
+                self.forget_published(&done.backup).await;
                 completed = Some(done);
                 Looked::Completed
             }

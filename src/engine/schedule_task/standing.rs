@@ -59,6 +59,22 @@ impl ScheduleTask {
         }
     }
 
+    /// What the store has need not lie on this disk.
+    pub(super) async fn forget_published(&self, backup: &GoodBackup) {
+        if backup.kind != Kind::Increment.to_string() {
+            return;
+        }
+        if let Some(recorder) = self
+            .recording
+            .recorder
+            .as_ref()
+            .filter(|one| one.is_alive())
+            && let Err(error) = recorder.stored_to(backup.revision).await
+        {
+            tracing::warn!(schedule = %self.name, "published segments stay on the disk for now: {error}");
+        }
+    }
+
     /// Whether the schedule wants a standing watch.
     pub(super) fn wants_recording(&self) -> bool {
         records(&self.schedule.spec)

@@ -121,8 +121,8 @@ impl Work {
                 match self.inbox.recv().await {
                     None => break None,
                     Some(Wish::Cut(cut)) => break Some(cut.answer),
-                    Some(Wish::Published(gone, answer)) => {
-                        let _ = answer.send(self.remove(&gone));
+                    Some(Wish::Stored(revision, answer)) => {
+                        let _ = answer.send(self.remove_to(revision));
                     }
                 }
             },
@@ -370,9 +370,8 @@ impl Work {
 
     fn heed(&mut self, wish: Wish) -> Result<(), Left> {
         match wish {
-            Wish::Published(segments, answer) => {
-                let removed = self.remove(&segments);
-                let _ = answer.send(removed);
+            Wish::Stored(revision, answer) => {
+                let _ = answer.send(self.remove_to(revision));
                 Ok(())
             }
             Wish::Cut(cut) => {
@@ -382,15 +381,15 @@ impl Work {
         }
     }
 
-    fn remove(&mut self, segments: &[Ready]) -> Result<(), RecordError> {
-        for segment in segments {
-            self.spill.published(&segment.path)?;
-        }
-        if let Some(last) = segments.last() {
+    fn remove_to(&mut self, revision: i64) -> Result<(), RecordError> {
+        let waiting = self.spill.waiting();
+        let gone = waiting.take_while(|one| one.finished.footer.totals.last_revision <= revision);
+        if let Some(last) = gone.last() {
             self.origin.revision = last.finished.footer.totals.last_revision;
             self.origin.parent_sha256.clone_from(&last.finished.sha256);
             self.origin.covered_to = last.finished.footer.totals.covered_to;
         }
+        self.spill.forget_to(revision)?;
         self.tell();
         Ok(())
     }
