@@ -224,11 +224,14 @@ impl Recorder {
         *self.progress.borrow()
     }
 
-    /// Waits until what is recorded is to be published, and says why; for ever when it never is.
+    /// Waits until what is recorded is to be published, or the recording has ended, and says why; for ever when neither comes.
     pub async fn due(&self, limits: Limits) -> String {
         let mut progress = self.progress.clone();
         loop {
             let now = *progress.borrow_and_update();
+            if let Some(problem) = self.problem() {
+                return format!("the recording of changes has a gap: {problem}");
+            }
             if let Some(why) = limits.reached(&now, Timestamp::now()) {
                 return why;
             }

@@ -115,6 +115,7 @@ impl Work {
     /// The first who asks hears why it ended, and gets what was whole before; nobody after that can be promised anything.
     async fn refuse(&mut self, error: RecordError) {
         let _ = self.over.set(error.to_string());
+        self.tell();
         let asked = match self.cut.take() {
             Some(cut) => Some(cut.answer),
             None => loop {
