@@ -76,7 +76,7 @@ async fn record(endpoint: &str, folder: &Path) {
         revision: from,
         covered_to: Timestamp::now(),
     };
-    let recorder = Recorder::start(etcd, origin, folder, 64 << 30).unwrap();
+    let recorder = Recorder::start(etcd, origin, folder, 64 << 30, None).unwrap();
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     while !ended.is_finished() {
         println!("{}", recorder.progress().committed);

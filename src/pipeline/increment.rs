@@ -119,6 +119,10 @@ impl Attempt<'_> {
             }
             Err(why) => return Ok(Continued::Promoted(why)),
         };
+        let increments = increments_of(tip.base, &catalog.backups);
+        let said = self
+            .join_small(tools, lease, &increments, tip.base, &status)
+            .await;
         let recorded = self.recorded(tools, &tip, &status, known_at).await;
         let Cut { segments, gap } = match recorded {
             Ok(cut) => cut,
@@ -148,9 +152,9 @@ impl Attempt<'_> {
             made = Some(self.publish(&segment, &parent, &status, tools).await?);
         }
         let mut warnings = plan::warnings(None, &status.version);
+        warnings.extend(said);
         match (made, gap) {
             (Some(mut manifest), None) => {
-                let increments = increments_of(tip.base, &catalog.backups);
                 if self.request.spec.validation.consistency_check
                     && plan::hash_due(&increments, now)
                 {
@@ -222,7 +226,7 @@ impl Attempt<'_> {
     }
 
     /// Proves a segment from its bytes, stores it and reads it back; its manifest is not written yet.
-    async fn publish(
+    pub(super) async fn publish(
         &self,
         segment: &Segment,
         parent: &Manifest,
@@ -313,6 +317,7 @@ impl Attempt<'_> {
                 base: header.base.clone(),
                 parent_sha256: parent.stored_sha256.clone(),
                 epoch: header.epoch,
+                merged: None,
             }),
             level: Level::Stored,
             checks: Vec::new(),
@@ -333,7 +338,7 @@ impl Attempt<'_> {
 
     /// Several segments wait when the store was away, or when a chain is led up to a new full backup: each is a backup of its own,
     /// in order, with a name of its own.
-    async fn commit_earlier(
+    pub(super) async fn commit_earlier(
         &self,
         tools: &Tools<'_>,
         lease: &Lease,

@@ -6,6 +6,7 @@ mod error;
 mod export;
 pub mod hooks;
 mod increment;
+mod join;
 mod plan;
 mod prove;
 mod replicate;

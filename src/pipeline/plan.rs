@@ -10,6 +10,8 @@ use crate::repository::{Kind, Level, Manifest, increments_of};
 /// What `fullEvery` is when it is not set: a restore merges at most a day of increments.
 const MOST_INCREMENTS: i64 = 288;
 const LONGEST_CHAIN: SignedDuration = SignedDuration::from_hours(24);
+/// So many small increments are merged: a day of one a minute is then 60 objects and not 1,440.
+const MERGE_AT: usize = 24;
 /// How often the live hash is asked for with increments.
 const HASH_EVERY: SignedDuration = SignedDuration::from_mins(10);
 
@@ -80,6 +82,24 @@ pub(super) fn newest_base<'a>(backups: &'a [Manifest], request: &Request) -> Opt
         .max_by_key(|backup| (backup.created, backup.revision))
 }
 
+/// How many increments a writer made of what is one now.
+fn merged_from(increment: &Manifest) -> u32 {
+    let merged = increment
+        .chain
+        .as_ref()
+        .and_then(|chain| chain.merged.as_ref());
+    merged.map_or(1, |merged| merged.count)
+}
+
+/// The increments to merge into one: those before the chain's last that were not merged yet, once there are enough of them.
+pub(super) fn to_merge<'a>(increments: &[&'a Manifest]) -> Option<Vec<&'a Manifest>> {
+    let (_, before) = increments.split_last()?;
+    let small = |one: &&&Manifest| merged_from(one) == 1 && one.level >= Level::Verified;
+    let mut run: Vec<&Manifest> = before.iter().rev().take_while(small).copied().collect();
+    run.reverse();
+    (run.len() >= MERGE_AT).then_some(run)
+}
+
 /// Whether the live hash is to be asked for with the next increment: a member's writers wait while it is computed, so that it is
 /// asked for at a chain's first increment, and then every so often.
 pub(super) fn hash_due(increments: &[&Manifest], now: Timestamp) -> bool {
@@ -105,7 +125,10 @@ pub(super) fn tip<'a>(
             last.revision
         ));
     }
-    let count = i64::try_from(increments.len()).unwrap_or(i64::MAX);
+    let count = increments
+        .iter()
+        .map(|one| i64::from(merged_from(one)))
+        .sum::<i64>();
     let most = full_every
         .and_then(|every| every.increments)
         .unwrap_or(MOST_INCREMENTS);

@@ -6,6 +6,40 @@ use super::{Kind, Level, Manifest};
 
 /// The increments of `all` that continue `base`, each beginning where the one before it ended and naming its digest.
 pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manifest> {
+    follow(base, all, |_| true)
+}
+
+/// As [`increments_of`], for a chain that is to hold `last` itself: not a larger increment that it was merged into.
+pub fn increments_to<'a>(
+    base: &Manifest,
+    last: &Manifest,
+    all: &'a [Manifest],
+) -> Vec<&'a Manifest> {
+    follow(base, all, |one| one.id == last.id || !holds(one, last))
+}
+
+/// The larger increment that a small one was merged into, when it is proved as well as the small one.
+pub fn replacement<'a>(increment: &Manifest, all: &'a [Manifest]) -> Option<&'a Manifest> {
+    all.iter()
+        .find(|one| one.id != increment.id && one.level >= increment.level && holds(one, increment))
+}
+
+/// Whether an increment was merged from others, of which this is one.
+fn holds(merged: &Manifest, increment: &Manifest) -> bool {
+    let chain = merged.chain.as_ref().filter(|chain| chain.merged.is_some());
+    let base = increment.chain.as_ref().map(|chain| &chain.base);
+    chain.is_some()
+        && chain.map(|chain| &chain.base) == base
+        && merged.cluster_id == increment.cluster_id
+        && merged.start_revision <= increment.start_revision
+        && increment.revision <= merged.revision
+}
+
+fn follow<'a>(
+    base: &Manifest,
+    all: &'a [Manifest],
+    wanted: impl Fn(&Manifest) -> bool,
+) -> Vec<&'a Manifest> {
     let mut rest: Vec<&Manifest> = all
         .iter()
         .filter(|backup| backup.kind == Kind::Increment && backup.cluster_id == base.cluster_id)
@@ -15,6 +49,7 @@ pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manife
                 .as_ref()
                 .is_some_and(|chain| chain.base == base.id)
         })
+        .filter(|backup| wanted(backup))
         .collect();
     let mut chain: Vec<&Manifest> = Vec::new();
     loop {
@@ -24,7 +59,7 @@ pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manife
                 && backup
                     .chain
                     .as_ref()
-                    .is_some_and(|chain| chain.parent_sha256 == last.stored_sha256)
+                    .is_some_and(|chain| ends_with(last, &chain.parent_sha256))
         };
         // Two writers may have gone on from one place: the later holder of the lease is the one that was meant to.
         let Some(next) = rest.iter().copied().filter(follows).max_by_key(|backup| {
@@ -36,6 +71,15 @@ pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manife
         chain.push(next);
         rest.retain(|backup| backup.start_revision > Some(next.revision));
     }
+}
+
+/// Whether a backup ends with these stored bytes: its own, or those of the last increment that it was merged from.
+fn ends_with(backup: &Manifest, sha256: &str) -> bool {
+    let merged = backup
+        .chain
+        .as_ref()
+        .and_then(|chain| chain.merged.as_ref());
+    backup.stored_sha256 == sha256 || merged.is_some_and(|merged| merged.last_sha256 == sha256)
 }
 
 /// A stretch of time of which every moment can be restored, and its revisions.
@@ -130,6 +174,32 @@ mod tests {
             value["chain"] = serde_json::json!({"base": "b", "parentSha256": parent, "epoch": 1});
         }
         serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_merged_increment_stands_for_those_it_was_merged_from() {
+        let base = backup("b", None, 10, "", "s0");
+        let mut all = vec![
+            backup("i1", Some(11), 20, "s0", "s1"),
+            backup("i2", Some(21), 30, "s1", "s2"),
+            backup("i3", Some(31), 40, "s2", "s3"),
+        ];
+        let mut merged = backup("m", Some(11), 30, "s0", "sm");
+        merged.chain.as_mut().unwrap().merged = Some(crate::repository::MergedFrom {
+            count: 2,
+            last_sha256: "s2".to_owned(),
+        });
+        all.push(merged);
+        let ids = |chain: Vec<&Manifest>| chain.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
+        assert_eq!(ids(increments_of(&base, &all)), ["m", "i3"]);
+        // With the small ones gone, and for who asks for one of them.
+        assert_eq!(ids(increments_of(&base, &all[2..])), ["m", "i3"]);
+        assert_eq!(ids(increments_to(&base, &all[0], &all)), ["i1", "i2", "i3"]);
+        assert_eq!(replacement(&all[1], &all).unwrap().id, "m");
+        assert!(replacement(&all[2], &all).is_none() && replacement(&all[3], &all).is_none());
+        // One that is proved less replaces nothing.
+        all[3].level = Level::Stored;
+        assert!(replacement(&all[1], &all).is_none());
     }
 
     #[test]

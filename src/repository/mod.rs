@@ -19,7 +19,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
-pub use chain::{Window, increments_of, windows};
+pub use chain::{Window, increments_of, increments_to, replacement, windows};
 pub use copy::Copied;
 pub use error::RepositoryError;
 pub use lease::{Lease, LeaseTimes};
@@ -113,6 +113,19 @@ pub struct Chain {
     pub parent_sha256: String,
     /// Fencing epoch of the writer.
     pub epoch: u64,
+    /// What it was merged from, when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<MergedFrom>,
+}
+
+/// The smaller increments that a larger one was merged from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MergedFrom {
+    /// How many.
+    pub count: u32,
+    /// SHA-256 of the stored bytes of the last of them: what followed on that follows on the larger one.
+    pub last_sha256: String,
 }
 
 /// The commit point and the truth about a backup; the last object that is written, create-only.

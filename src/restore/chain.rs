@@ -11,7 +11,7 @@ use super::RestoreError;
 use super::choose::candidates;
 use crate::recorder::merge::{self, Merged, Until};
 use crate::recorder::segment::SegmentReader;
-use crate::repository::{Kind, Manifest, increments_of};
+use crate::repository::{Kind, Manifest, increments_of, increments_to};
 use crate::snapshot::bolt::Database;
 use crate::snapshot::{self, HashKv, Snapshot, SnapshotError};
 use crate::verify::Mapped;
@@ -69,7 +69,10 @@ pub fn resolve<'a>(
     }
     let mut nearest: Option<(&Manifest, &Manifest)> = None;
     for base in fulls {
-        let mut increments = increments_of(base, backups);
+        let mut increments = match last {
+            None => increments_of(base, backups),
+            Some(last) => increments_to(base, last, backups),
+        };
         if let Some(last) = last {
             let Some(index) = increments
                 .iter()

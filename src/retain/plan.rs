@@ -3,12 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{Judged, RetentionPlan, Scope};
 use crate::api::RetentionPolicy;
-use crate::repository::{Kind, Level, Manifest};
+use crate::repository::{Kind, Level, Manifest, replacement};
+
+/// What was merged into a larger increment stays for so long: a restore that chose the small ones is done by then.
+const LONGEST_RESTORE: SignedDuration = SignedDuration::from_hours(1);
 
 /// The calendar's grains in which one backup each is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +132,14 @@ fn judge(
         }
         for (position, increment) in chain.increments.iter().enumerate().rev() {
             let mut why = why.clone();
+            let larger = replacement(increment, all).filter(|_| kept);
+            if let Some(larger) = larger
+                && now.duration_since(larger.completed) >= LONGEST_RESTORE
+            {
+                let why = format!("increment {} holds it, and has for an hour", larger.id);
+                push(plan, false, increment, vec![why]);
+                continue;
+            }
             if kept {
                 why = vec![format!("an increment of {}, which stays", chain.head.id)];
             } else if position > 0 {

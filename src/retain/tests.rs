@@ -73,6 +73,7 @@ fn increment(base: &Manifest, parent: &Manifest, revision: i64, hours_ago: i64) 
             base: base.id.clone(),
             parent_sha256: parent.stored_sha256.clone(),
             epoch: 1,
+            merged: None,
         }),
         ..full(revision, hours_ago)
     }

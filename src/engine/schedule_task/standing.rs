@@ -182,13 +182,13 @@ impl ScheduleTask {
         let folder = self.services.state.root().join("recording");
         let folder = folder.join(format!("{namespace}_{}", self.name.name));
         let revision = origin.revision;
-        let recorder = Recorder::start(
-            Etcd::unconnected(&options),
-            origin,
-            &folder,
-            BUDGET,
-            self.signals.counter(),
-        );
+        // What lies on disk is read, and written anew when it is to stand on another base.
+        let counter = self.signals.counter();
+        let recorder = tokio::task::spawn_blocking(move || {
+            let etcd = Etcd::unconnected(&options);
+            Recorder::start(etcd, origin, &folder, BUDGET, counter)
+        });
+        let recorder = recorder.await.map_err(|error| words(&error))?;
         let recorder = recorder.map_err(|error| words(&error))?;
         tracing::info!(schedule = %self.name, base = base.id, after = revision, "changes are being recorded");
         Ok(Some(recorder))

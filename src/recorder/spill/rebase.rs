@@ -6,8 +6,8 @@ use std::io::{BufReader, BufWriter};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::{BUFFER, ENDING, Ready, Spill};
-use crate::recorder::group::Row;
-use crate::recorder::segment::{Header, Item, SegmentError, SegmentReader, SegmentWriter};
+use crate::recorder::concat::copy_beyond;
+use crate::recorder::segment::{Header, SegmentError, SegmentReader, SegmentWriter};
 use crate::recorder::watch::Origin;
 
 /// The new segment until it is whole; a rest of it means nothing.
@@ -69,7 +69,7 @@ impl Spill {
         for segment in &self.waiting {
             raft_term = raft_term.max(segment.finished.footer.raft_term);
             let file = BufReader::with_capacity(BUFFER, File::open(&segment.path)?);
-            copy(SegmentReader::open(file)?, origin.revision, &mut to)?;
+            copy_beyond(SegmentReader::open(file)?, origin.revision, &mut to)?;
         }
         let (out, finished) = to.finish(raft_term, None, None)?;
         let file = out
@@ -89,35 +89,4 @@ impl Spill {
             finished,
         })
     }
-}
-
-/// Copies what came after a revision; the rows of what came before are left out.
-fn copy<R: std::io::Read, W: std::io::Write>(
-    mut from: SegmentReader<R>,
-    after: i64,
-    to: &mut SegmentWriter<W>,
-) -> Result<(), SegmentError> {
-    let mut beyond = false;
-    while let Some(item) = from.next_item()? {
-        match item {
-            Item::Revision { revision, at } => {
-                beyond = revision > after;
-                if beyond {
-                    to.begin(revision, at)?;
-                }
-            }
-            Item::Row { key, value } if beyond => to.row(&Row {
-                // A tombstone's key has a letter more.
-                tombstone: key.len() > 17,
-                value: value.to_vec(),
-                lease: 0,
-            })?,
-            Item::Commit if beyond => to.commit()?,
-            Item::Idle(at) if beyond => to.idle(at)?,
-            // The keys of a lease may come later than its note.
-            Item::Lease { id, ttl } => to.lease(id, ttl)?,
-            Item::Row { .. } | Item::Commit | Item::Idle(_) => {}
-        }
-    }
-    Ok(())
 }

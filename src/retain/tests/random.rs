@@ -107,6 +107,76 @@ proptest! {
         }
     }
 
+    /// Chains with unproved ends, merged increments and those of another schedule, under any policy: what remains is whole.
+    #[test]
+    fn whatever_goes_what_remains_leads_as_far_as_before(
+        chains in proptest::collection::vec((any::<bool>(), 0_usize..6, 0_usize..6, any::<bool>(), 1_i64..300), 1..8),
+        policy in rules(),
+    ) {
+        let mut backups: Vec<Manifest> = Vec::new();
+        let mut foreign: BTreeSet<String> = BTreeSet::new();
+        let mut revision = 0;
+        let mut ago: i64 = chains.iter().map(|one| one.4).sum::<i64>() + 100;
+        for (proved, length, merged, others, gap) in &chains {
+            revision += 10;
+            ago -= gap;
+            let head = full(revision, ago);
+            let base = if *proved { head } else { unproved(head) };
+            backups.push(base.clone());
+            let mut parent = base.clone();
+            let mut made = Vec::new();
+            for step in 0..*length {
+                revision += 1;
+                let mut next = increment(&base, &parent, revision, ago);
+                next.stored_sha256 = format!("{}-stored", next.id);
+                if *others && step + 1 == *length {
+                    next.schedule = Some("another".to_owned());
+                    foreign.insert(next.id.clone());
+                }
+                made.push(next.clone());
+                parent = next;
+            }
+            // The first so many of them as one, written a while ago or just now.
+            if *merged >= 2 && *merged < made.len() {
+                let last = &made[*merged - 1];
+                let mut larger = increment(&base, &base, last.revision, ago);
+                larger.stored_sha256 = format!("{}-stored", larger.id);
+                if let Some(chain) = &mut larger.chain {
+                    chain.merged = Some(crate::repository::MergedFrom {
+                        count: u32::try_from(*merged).unwrap(),
+                        last_sha256: last.stored_sha256.clone(),
+                    });
+                }
+                if *gap % 2 == 0 {
+                    larger.completed = now();
+                }
+                made.push(larger);
+            }
+            backups.extend(made);
+        }
+        let plan = plan(&backups, &hourly(), &policy, now());
+        let dropped: BTreeSet<&str> = plan.dropped.iter().map(|one| one.id.as_str()).collect();
+        let rest: Vec<Manifest> = backups.iter().filter(|one| !dropped.contains(one.id.as_str())).cloned().collect();
+        prop_assert!(foreign.iter().all(|id| !dropped.contains(id.as_str())));
+        for base in rest.iter().filter(|one| one.kind == Kind::Full) {
+            let end = |all: &[Manifest]| crate::repository::increments_of(base, all).last().map(|one| one.revision);
+            prop_assert_eq!(end(&rest), end(&backups), "{} leads less far", base.id);
+        }
+        for increment in rest.iter().filter(|one| one.kind == Kind::Increment) {
+            let base = &increment.chain.as_ref().unwrap().base;
+            prop_assert!(rest.iter().any(|one| one.id == *base), "{} lost its base", increment.id);
+        }
+        let last = backups.iter().rev().find(|one| one.kind == Kind::Full && one.level >= Level::Verified);
+        prop_assert!(last.is_none_or(|last| !dropped.contains(last.id.as_str())));
+        // Chains go whole: every head by the model's rules, of heads alone, except that its newest increment counts for its age.
+        for judged in &plan.dropped {
+            let backup = backups.iter().find(|one| one.id == judged.id).unwrap();
+            let superseded = crate::repository::replacement(backup, &backups);
+            let head = backup.chain.as_ref().is_some_and(|chain| dropped.contains(chain.base.as_str()));
+            prop_assert!(backup.kind == Kind::Full || head || superseded.is_some_and(|one| one.completed < now()));
+        }
+    }
+
     #[test]
     fn finer_grains_nest_in_coarser_ones(a in 0_i64..4_000_000_000, step in 0_i64..5_000_000) {
         let (a, b) = (Timestamp::from_second(a).unwrap(), Timestamp::from_second(a + step).unwrap());
