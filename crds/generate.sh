@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes crds/ from the Rust types. The chart renders the same files from its own copy in charts/etcdguardian/files/crds/.
+# Writes crds/ from the Rust types. The chart renders the same files, and those of monitoring/, from its own copies in charts/etcdguardian/files/.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 binary=${ETCDGUARDIAN:-target/debug/etcdguardian}
@@ -8,3 +8,4 @@ for kind in etcdbackups etcdbackupschedules etcdrestores; do
 done
 mkdir -p charts/etcdguardian/files/crds
 cp crds/*.yaml charts/etcdguardian/files/crds/
+cp monitoring/{alerts,recording}.yaml monitoring/dashboard.json charts/etcdguardian/files/

@@ -255,6 +255,21 @@ fn only_the_operators_pod_gets_a_token_and_hooks_no_rights_in_pods_unless_told()
 }
 
 #[test]
+fn it_hands_the_rules_and_the_dashboard_on() {
+    let text = rendered("1.34.0", &FULL);
+    let rules = object(&text, "PrometheusRule", "etcdguardian");
+    let groups = rules["spec"]["groups"].as_array().unwrap();
+    let names: Vec<_> = groups.iter().map(|group| &group["name"]).collect();
+    assert_eq!(names, ["etcdguardian", "etcdguardian-recording"]);
+    assert!(groups[0]["rules"].as_array().unwrap().len() >= 12);
+    let dashboard = object(&text, "ConfigMap", "-dashboard");
+    assert_eq!(dashboard["metadata"]["labels"]["grafana_dashboard"], "1");
+    let json = dashboard["data"]["etcdguardian.json"].as_str().unwrap();
+    let json: Value = serde_json::from_str(json).unwrap();
+    assert_eq!(json["uid"], "etcdguardian");
+}
+
+#[test]
 fn the_pod_runs_without_rights() {
     let deployment = object(&rendered("1.34.0", &[]), "Deployment", "etcdguardian");
     let pod = &deployment["spec"]["template"]["spec"];

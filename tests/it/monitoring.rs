@@ -1,0 +1,217 @@
+//! What is handed to Prometheus and Grafana: rules that fire when they should, a dashboard whose every query a real
+//! Prometheus answers from our series.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::serve::{everything, listener};
+use crate::support::{Prometheus, repository, tool, until};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(repository(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The series of ours that a text names.
+fn series_in(text: &str) -> BTreeSet<String> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    text.match_indices("etcdguardian_")
+        .map(|(at, _)| {
+            let rest = &text[at..];
+            rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())].to_owned()
+        })
+        .collect()
+}
+
+/// Each is in the reference; of a histogram the name without its ending is.
+fn are_documented(text: &str) {
+    let reference = read("docs/reference/metrics.md");
+    for series in series_in(text) {
+        let base = ["_bucket", "_sum", "_count"]
+            .iter()
+            .find_map(|end| series.strip_suffix(end))
+            .unwrap_or(&series);
+        assert!(
+            [series.as_str(), base]
+                .iter()
+                .any(|name| reference.contains(&format!("`{name}`"))),
+            "{series} is not in the reference"
+        );
+    }
+}
+
+#[test]
+fn every_rule_fires_when_it_should_and_has_a_runbook_and_known_series() {
+    let output = Command::new(tool("promtool"))
+        .args(["test", "rules", "alerts_test.yaml", "recording_test.yaml"])
+        .current_dir(repository("monitoring"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+
+    let rules = read("monitoring/alerts.yaml");
+    let tests = read("monitoring/alerts_test.yaml");
+    let names: Vec<&str> = rules
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- alert: "))
+        .collect();
+    assert!(names.len() >= 12, "{names:?}");
+    for name in names {
+        let runbook = format!("docs/runbooks/{name}.md");
+        assert!(rules.contains(&format!("runbook_url: {runbook}")), "{name}");
+        let page = read(&runbook).to_lowercase();
+        for part in ["meaning", "impact", "diagnosis", "mitigation"] {
+            assert!(page.contains(part), "{runbook} has no {part}");
+        }
+        assert!(
+            tests.contains(&format!("alertname: {name}\n        exp_alerts:")),
+            "{name} is never seen firing"
+        );
+    }
+    are_documented(&rules);
+
+    let recording = read("monitoring/recording.yaml");
+    let tests = read("monitoring/recording_test.yaml");
+    let names: Vec<&str> = recording
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("- record: "))
+        .collect();
+    assert!(names.len() >= 5, "{names:?}");
+    for name in names {
+        assert!(
+            tests.contains(&format!("{name}\n")) || tests.contains(&format!("{name},")),
+            "{name}"
+        );
+        assert!(read("docs/reference/metrics.md").contains(name), "{name}");
+    }
+    are_documented(&recording);
+}
+
+#[test]
+fn the_chart_has_the_same_files() {
+    for name in ["alerts.yaml", "recording.yaml", "dashboard.json"] {
+        assert_eq!(
+            read(&format!("charts/etcdguardian/files/{name}")),
+            read(&format!("monitoring/{name}")),
+            "run `make generate`"
+        );
+    }
+}
+
+/// The panels that query, without the rows.
+fn panels(dashboard: &Value) -> Vec<&Value> {
+    let all = dashboard["panels"].as_array().unwrap();
+    all.iter().filter(|panel| panel["type"] != "row").collect()
+}
+
+fn area(panel: &Value) -> [i64; 4] {
+    ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_i64().unwrap())
+}
+
+#[test]
+fn the_dashboard_is_well_formed_and_shows_every_series() {
+    let text = read("monitoring/dashboard.json");
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    assert!(dashboard["schemaVersion"].as_i64().unwrap() >= 36);
+    assert!(dashboard.get("id").is_none(), "Grafana gives the id");
+    let all = dashboard["panels"].as_array().unwrap();
+    let ids: BTreeSet<i64> = all.iter().map(|p| p["id"].as_i64().unwrap()).collect();
+    assert_eq!(ids.len(), all.len(), "an id is used twice");
+    for (place, one) in all.iter().enumerate() {
+        let [x, y, w, h] = area(one);
+        assert!(x >= 0 && w > 0 && h > 0 && x + w <= 24, "{one}");
+        for other in &all[place + 1..] {
+            let [ox, oy, ow, oh] = area(other);
+            let apart = x + w <= ox || ox + ow <= x || y + h <= oy || oy + oh <= y;
+            assert!(apart, "{} covers {}", one["title"], other["title"]);
+        }
+    }
+    for panel in panels(&dashboard) {
+        let title = panel["title"].as_str().unwrap();
+        for field in ["title", "description"] {
+            assert!(
+                panel[field].as_str().is_some_and(|text| !text.is_empty()),
+                "{title}: {field}"
+            );
+        }
+        assert!(
+            panel["fieldConfig"]["defaults"]["unit"].is_string(),
+            "{title}"
+        );
+        assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}");
+        let targets = panel["targets"].as_array().unwrap();
+        let names: BTreeSet<&str> = targets
+            .iter()
+            .map(|t| t["refId"].as_str().unwrap())
+            .collect();
+        assert_eq!(names.len(), targets.len(), "{title}");
+    }
+    are_documented(&text);
+    let shown = series_in(&text);
+    let missing: Vec<String> = series_in(&read("docs/reference/metrics.md"))
+        .into_iter()
+        .filter(|series| !shown.iter().any(|one| one.starts_with(series)))
+        .collect();
+    // Its age since the last proof is shown instead.
+    assert_eq!(
+        missing,
+        ["etcdguardian_backup_last_success_timestamp_seconds"]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_prometheus_answers_every_query_of_the_dashboard_from_our_series() {
+    let listener = listener().await;
+    everything(&listener.metrics);
+    let prometheus = Prometheus::start("", &[format!("127.0.0.1:{}", listener.port)]);
+    let dashboard: Value = serde_json::from_str(&read("monitoring/dashboard.json")).unwrap();
+    let mut queries: Vec<(String, String)> = panels(&dashboard)
+        .iter()
+        .flat_map(|panel| {
+            let targets = panel["targets"].as_array().unwrap();
+            targets.iter().map(|target| {
+                let query = target["expr"].as_str().unwrap().to_owned();
+                (panel["title"].to_string(), query)
+            })
+        })
+        .collect();
+    assert!(queries.len() > 30, "{}", queries.len());
+    for (_, query) in &mut queries {
+        *query = query
+            .replace("$namespace", ".*")
+            .replace("$schedule", "every-.*")
+            .replace("$__rate_interval", "1m");
+        assert!(!query.contains('$'), "{query}");
+    }
+    for (title, query) in queries {
+        // Rates want two scrapes of work that goes on; one of the panels of stages divides by it.
+        until(&format!("{title} has an answer to {query}"), || {
+            everything(&listener.metrics);
+            let answer = prometheus.query(&query);
+            let samples = answer.as_array().unwrap();
+            let numbers = samples.iter().filter(|sample| sample["value"][1] != "NaN");
+            (numbers.count() > 0).then_some(())
+        });
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        if variable["type"] == "query" {
+            let definition = variable["definition"].as_str().unwrap();
+            let series = definition
+                .strip_prefix("label_values(")
+                .and_then(|rest| rest.split_once(['{', ',']))
+                .unwrap()
+                .0;
+            assert!(
+                !prometheus.query(series).as_array().unwrap().is_empty(),
+                "{definition}"
+            );
+        }
+    }
+    for annotation in dashboard["annotations"]["list"].as_array().unwrap() {
+        prometheus.query(annotation["expr"].as_str().unwrap());
+    }
+    listener.server.stop().await;
+}
