@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::{Outgoing, Stage};
-use super::{Event, Facts, Kind, Message, Standing, Subject, email, slack, webhook};
+use super::{Event, Facts, Kind, Standing, Subject, email, slack, template, webhook};
 use crate::api::{AlertChannel, AlertsConfig, ErrorClass};
 
 /// How long one attempt may take: a mail server that greylists answers within this, a dead one must not hold the lane.
@@ -113,19 +113,12 @@ pub(super) async fn deliver(
     thread: Option<&str>,
     now: Timestamp,
 ) -> Result<Option<String>, DeliveryError> {
+    let words = || template::words(channel, outgoing, now);
     let attempt = async {
         match (&channel.slack, &channel.email, &channel.webhook) {
-            (Some(slack), None, None) => {
-                let message = Message::new(outgoing, now);
-                slack::send(&channel.name, slack, &message, thread).await
-            }
-            (None, Some(email), None) => {
-                let message = Message::new(outgoing, now);
-                email::send(&channel.name, email, &message, thread).await
-            }
-            (None, None, Some(webhook)) => {
-                webhook::send(&channel.name, webhook, outgoing, now).await
-            }
+            (Some(slack), None, None) => slack::send(&channel.name, slack, &words()?, thread).await,
+            (None, Some(email), None) => email::send(&channel.name, email, &words()?, thread).await,
+            (None, None, Some(webhook)) => webhook::send(channel, webhook, outgoing, now).await,
             _ => Err(DeliveryError::Config {
                 channel: channel.name.clone(),
                 problem: "name exactly one of slack, email and webhook".to_owned(),
@@ -152,10 +145,11 @@ pub async fn send_test(
     let chosen = config
         .channels
         .iter()
-        .filter(|one| channel.is_none_or(|name| name == one.name));
-    futures::future::join_all(chosen.map(|one| async {
-        let sent = deliver(one, &test_message(&one.name, cluster, now), None, now).await;
-        (one.name.clone(), sent.map(|_| ()))
+        .filter(|one| channel.is_none_or(|name| name == one.name))
+        .map(|one| template::with_defaults(one, config));
+    futures::future::join_all(chosen.map(|one| async move {
+        let sent = deliver(&one, &test_message(&one.name, cluster, now), None, now).await;
+        (one.name, sent.map(|_| ()))
     }))
     .await
 }
@@ -180,6 +174,7 @@ fn test_message(channel: &str, cluster: &str, now: Timestamp) -> Outgoing {
             since: now,
             told: None,
             occurrences: 1,
+            ended: None,
             channels: Default::default(),
         },
         recovery: None,

@@ -94,6 +94,7 @@ fn subject(message: &Message) -> String {
     let word = match message.stage {
         Stage::Recovered => "OK",
         Stage::Test => "TEST",
+        Stage::Digest => "DIGEST",
         Stage::New | Stage::Repeat => match message.severity {
             AlertSeverity::Critical => "CRITICAL",
             AlertSeverity::Warning => "WARNING",
@@ -107,7 +108,7 @@ fn subject(message: &Message) -> String {
 fn html(message: &Message) -> String {
     let colour = match (message.stage, message.severity) {
         (Stage::Recovered, _) => "#1a7f37",
-        (Stage::Test, _) => "#57606a",
+        (Stage::Test | Stage::Digest, _) => "#57606a",
         (_, AlertSeverity::Critical) => "#b3261e",
         (_, AlertSeverity::Warning) => "#b25e00",
         (_, AlertSeverity::Info) => "#0b5cad",

@@ -31,10 +31,12 @@ pub enum Kind {
     ConfigInvalid,
     /// A channel cannot deliver.
     ChannelDown,
+    /// Nothing is wrong: the summary of a week.
+    Digest,
 }
 
 impl Kind {
-    /// All of them.
+    /// All that can be wrong.
     pub const ALL: [Self; 12] = [
         Self::BackupFailed,
         Self::NotProtected,
@@ -64,7 +66,7 @@ impl Kind {
             | Self::RecorderGap
             | Self::ConfigInvalid
             | Self::ChannelDown => AlertSeverity::Warning,
-            Self::ModelFallback => AlertSeverity::Info,
+            Self::ModelFallback | Self::Digest => AlertSeverity::Info,
         }
     }
 
@@ -83,6 +85,7 @@ impl Kind {
             Self::RecorderGap => "RecorderGap",
             Self::ConfigInvalid => "ConfigInvalid",
             Self::ChannelDown => "ChannelDown",
+            Self::Digest => "Digest",
         }
     }
 
@@ -101,6 +104,7 @@ impl Kind {
             Self::RecorderGap => "Recorded changes have a hole",
             Self::ConfigInvalid => "Configuration is wrong",
             Self::ChannelDown => "Alert channel cannot deliver",
+            Self::Digest => "Backups of the last week",
         }
     }
 
@@ -119,6 +123,7 @@ impl Kind {
             Self::RecorderGap => "docs/runbooks/RecorderGap.md",
             Self::ConfigInvalid => "docs/runbooks/ConfigInvalid.md",
             Self::ChannelDown => "docs/runbooks/ChannelDown.md",
+            Self::Digest => "docs/reference/alerts.md",
         }
     }
 
@@ -130,7 +135,8 @@ impl Kind {
             | Self::EtcdUnavailable
             | Self::ReplicaBehind
             | Self::ConfigInvalid => "etcdguardian doctor",
-            Self::NotProtected | Self::RecorderGap => "etcdguardian status",
+    /// All that can be wrong.
+    pub const ALL: [Self; 12] = [
             Self::DrillFailed => "etcdguardian drill",
             Self::VerificationFailed | Self::SizeSurprise => "etcdguardian backup list",
             Self::ModelFallback => "etcdguardian schedule list",

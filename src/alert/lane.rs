@@ -153,7 +153,8 @@ pub async fn run(channel: AlertChannel, lane: Arc<Lane>, reports: mpsc::Sender<R
                 failures = 0;
                 delays = self::delays();
                 match (message.stage, first) {
-                    (Stage::Recovered, _) => {
+                    // The digest of the next week is no reply to this one.
+                    (Stage::Recovered | Stage::Digest, _) => {
                         threads.remove(&key);
                     }
                     (_, Some(first)) => {

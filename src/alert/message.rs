@@ -61,6 +61,7 @@ impl Message {
             ),
             Stage::Recovered => format!("Recovered after {stood}: {headline}: {place}"),
             Stage::Test => format!("Test alert from etcdguardian: {place}"),
+            Stage::Digest => format!("Backups of the last week: {place}"),
         };
         let mut lines = Vec::new();
         let mut line = |label: &str, value: String| {
@@ -72,11 +73,11 @@ impl Message {
         if !event.subject.cluster.is_empty() {
             line("Cluster", event.subject.cluster.clone());
         }
-        if !event.subject.name.is_empty() {
+        if !event.subject.name.is_empty() && outgoing.stage != Stage::Digest {
             line("Name", event.subject.path());
         }
         match outgoing.stage {
-            Stage::Test => {}
+            Stage::Test | Stage::Digest => {}
             Stage::Recovered => {
                 line("Began", moment(standing.since, now));
                 line("Ended", moment(newest.at, now));
@@ -123,7 +124,7 @@ impl Message {
                 .as_deref()
                 .filter(|_| !over)
                 .map(|error| clipped(error, ERROR_LIMIT)),
-            next_step: (!over && outgoing.stage != Stage::Test)
+            next_step: matches!(outgoing.stage, Stage::New | Stage::Repeat)
                 .then(|| event.next_step().to_owned()),
             runbook: event.kind.runbook().to_owned(),
         }
@@ -134,8 +135,14 @@ impl Message {
         match self.stage {
             Stage::Recovered => "recovered",
             Stage::Test => "test",
+            Stage::Digest => "digest",
             Stage::New | Stage::Repeat => severity_word(self.severity),
         }
+    }
+
+    /// Whether something is wrong.
+    pub fn is_trouble(&self) -> bool {
+        matches!(self.stage, Stage::New | Stage::Repeat)
     }
 
     /// The message as plain text, readable in a terminal.
@@ -159,7 +166,7 @@ impl Message {
                 text.push_str(&format!("  {row}\n"));
             }
         }
-        if self.stage != Stage::Recovered && self.stage != Stage::Test {
+        if self.is_trouble() {
             text.push_str(&format!("\nRunbook: {}\n", self.runbook));
         }
         text
@@ -168,7 +175,7 @@ impl Message {
 
 fn is_about_backups(outgoing: &Outgoing) -> bool {
     use super::Kind::{BackupFailed, NotProtected, VerificationFailed};
-    outgoing.stage != Stage::Test
+    !matches!(outgoing.stage, Stage::Test | Stage::Digest)
         && matches!(
             outgoing.standing.event.kind,
             BackupFailed | NotProtected | VerificationFailed
@@ -241,7 +248,7 @@ pub fn clipped(text: &str, limit: usize) -> String {
 }
 
 /// Control characters and line ends become blanks: nothing may forge a header or a line.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.chars()
         .map(|one| if one.is_control() { ' ' } else { one })
         .collect::<String>()

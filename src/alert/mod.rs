@@ -7,17 +7,22 @@ use serde::{Deserialize, Serialize};
 
 mod deliver;
 mod email;
+mod heartbeat;
 mod kind;
 mod lane;
 mod message;
 mod plan;
+mod quiet;
 mod run;
+mod signature;
 mod slack;
+mod template;
 #[cfg(test)]
 mod tests;
 mod webhook;
 
 pub use deliver::{DeliveryError, send_test};
+pub use heartbeat::Heartbeat;
 pub use kind::{Kind, severity_word};
 pub use message::Message;
 pub use plan::{Outgoing, Stage, State};
@@ -164,6 +169,9 @@ pub struct Standing {
     pub told: Option<Timestamp>,
     /// How often it was reported since it began.
     pub occurrences: u64,
+    /// Its end, while the channels that are left wait for their quiet hours to be over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Event>,
     /// The channels that heard of it.
     #[serde(default)]
     pub channels: BTreeMap<String, Told>,

@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::quiet::Quiet;
 use super::{Event, Key, Kind, Standing, Told};
 use crate::api::{AlertSeverity, AlertsConfig};
 
@@ -19,7 +20,12 @@ pub enum Stage {
     Recovered,
     /// Nothing is wrong: somebody tries the channel.
     Test,
+    /// Nothing is wrong: the summary of a week.
+    Digest,
 }
+
+/// How often the end of quiet hours is looked for.
+const QUIET_LOOK: SignedDuration = SignedDuration::from_secs(60);
 
 /// A message that is to be delivered to one channel.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,10 +70,7 @@ impl State {
         let place = self.standing.iter().position(|one| one.event.key() == key);
         if event.recovered {
             return match place {
-                Some(place) => {
-                    let standing = self.standing.remove(place);
-                    self.recovery(standing, event, config)
-                }
+                Some(place) => self.end(place, event, config, now),
                 None => Vec::new(),
             };
         }
@@ -75,24 +78,31 @@ impl State {
             Some(standing) => {
                 standing.occurrences = standing.occurrences.saturating_add(1);
                 standing.event = event;
+                // Whoever has not heard of its end need not: it goes on.
+                standing.ended = None;
             }
             None => self.standing.push(Standing {
                 since: event.at,
                 event,
                 told: None,
                 occurrences: 1,
+                ended: None,
                 channels: BTreeMap::new(),
             }),
         }
         self.due(config, now)
     }
 
-    /// What is to be sent because time passed: repeats, and what a restart interrupted.
+    /// What is to be sent because time passed: repeats, what a restart interrupted, what waited for quiet hours to end.
     pub fn due(&mut self, config: &AlertsConfig, now: Timestamp) -> Vec<Outgoing> {
-        let mut messages = Vec::new();
-        for standing in &self.standing {
+        let quiet = Quiet::of(config);
+        let mut messages = self.ends_that_waited(quiet.as_ref(), config, now);
+        for standing in self.standing.iter().filter(|one| one.ended.is_none()) {
             let key = standing.event.key();
             for channel in hearers(&standing.event, config) {
+                if hushed(quiet.as_ref(), &standing.event, &channel, now) {
+                    continue;
+                }
                 let told = standing.channels.get(&channel);
                 let asked = self.asked.get(&(key.clone(), channel.clone())).copied();
                 let last = told.map(|told| told.at).max(asked);
@@ -120,16 +130,23 @@ impl State {
         messages
     }
 
-    /// When [`State::due`] next has something to say.
-    pub fn next_due(&self, config: &AlertsConfig) -> Option<Timestamp> {
+    /// When [`State::due`] next has something to say, or is to look whether quiet hours are over.
+    pub fn next_due(&self, config: &AlertsConfig, now: Timestamp) -> Option<Timestamp> {
         let interval = config.repeat_interval.as_signed();
+        let quiet = Quiet::of(config);
+        let look = now.checked_add(QUIET_LOOK).unwrap_or(Timestamp::MAX);
         self.standing
             .iter()
             .flat_map(|standing| {
                 let key = standing.event.key();
+                let quiet = quiet.as_ref();
                 hearers(&standing.event, config)
                     .into_iter()
                     .map(move |channel| {
+                        if standing.ended.is_some() || hushed(quiet, &standing.event, &channel, now)
+                        {
+                            return look;
+                        }
                         let told = standing.channels.get(&channel).map(|told| told.at);
                         let asked = self.asked.get(&(key.clone(), channel)).copied();
                         told.max(asked).map_or(Timestamp::MIN, |last| {
@@ -173,6 +190,62 @@ impl State {
         self.standing.len() != before
     }
 
+    /// Ends a matter: who may hear it now does, for the rest it is kept until their quiet hours are over.
+    fn end(
+        &mut self,
+        place: usize,
+        event: Event,
+        config: &AlertsConfig,
+        now: Timestamp,
+    ) -> Vec<Outgoing> {
+        let mut loud = self.standing.remove(place);
+        if loud.ended.is_some() {
+            self.standing.insert(place, loud);
+            return Vec::new();
+        }
+        let quiet = Quiet::of(config);
+        let hushed = |name: &str| hushed(quiet.as_ref(), &event, name, now);
+        let (waiting, told): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut loud.channels)
+            .into_iter()
+            .partition(|(name, _)| hushed(name));
+        loud.channels = told;
+        if config.resolve && !waiting.is_empty() {
+            self.standing.push(Standing {
+                channels: waiting,
+                ended: Some(event.clone()),
+                ..loud.clone()
+            });
+        }
+        let mut messages = self.recovery(loud, event.clone(), config);
+        messages.retain(|message| !hushed(&message.channel));
+        messages
+    }
+
+    fn ends_that_waited(
+        &mut self,
+        quiet: Option<&Quiet<'_>>,
+        config: &AlertsConfig,
+        now: Timestamp,
+    ) -> Vec<Outgoing> {
+        let (ended, standing): (Vec<Standing>, Vec<Standing>) = std::mem::take(&mut self.standing)
+            .into_iter()
+            .partition(|one| {
+                one.ended.is_some()
+                    && !one
+                        .channels
+                        .keys()
+                        .any(|name| hushed(quiet, &one.event, name, now))
+            });
+        self.standing = standing;
+        let mut messages = Vec::new();
+        for mut one in ended {
+            if let Some(event) = one.ended.take() {
+                messages.extend(self.recovery(one, event, config));
+            }
+        }
+        messages
+    }
+
     fn recovery(
         &mut self,
         standing: Standing,
@@ -202,6 +275,10 @@ impl State {
             })
             .collect()
     }
+}
+
+fn hushed(quiet: Option<&Quiet<'_>>, event: &Event, channel: &str, now: Timestamp) -> bool {
+    quiet.is_some_and(|quiet| quiet.covers(event.kind.severity(), channel, now))
 }
 
 /// The channels that hear of an event: those that the resource names, narrowed by the routes. A critical alert

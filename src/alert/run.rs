@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 
 use super::lane::{self, Lane, Report};
 use super::plan::{Outgoing, Stage, State};
-use super::{AlertObserver, ChannelHealth, Event, Facts, Key, Kind, Standing, Subject};
+use super::{AlertObserver, ChannelHealth, Event, Facts, Key, Kind, Standing, Subject, template};
 use crate::api::AlertsConfig;
 use crate::records::{read_record, write_record};
 
@@ -40,6 +40,7 @@ struct Shared {
 enum Input {
     Event(Box<Event>),
     Forget { namespace: String, name: String },
+    Digest(Box<Event>),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -69,7 +70,7 @@ impl Alerter {
             inbox: Mutex::default(),
             arrived: Notify::new(),
             dropped: AtomicU64::new(0),
-            seen: Mutex::new((state.standing.clone(), health)),
+            seen: Mutex::new((open(&state), health)),
             finishing: watch::Sender::new(false),
             finished: watch::Sender::new(false),
         });
@@ -78,6 +79,7 @@ impl Alerter {
             config,
             observer,
             record,
+            kept: state.standing.clone(),
             state,
             lanes: BTreeMap::new(),
         };
@@ -96,6 +98,11 @@ impl Alerter {
             namespace: namespace.to_owned(),
             name: name.to_owned(),
         });
+    }
+
+    /// Hands in the summary of a week, for the channels of `digest`.
+    pub fn digest(&self, event: Event) {
+        self.hand_in(Input::Digest(Box::new(event)));
     }
 
     /// How many events a flood pushed out unread.
@@ -143,11 +150,42 @@ impl Alerter {
     }
 }
 
+/// What stands: not what waits to be told that it is over.
+fn open(state: &State) -> Vec<Standing> {
+    let all = state.standing.iter();
+    all.filter(|one| one.ended.is_none()).cloned().collect()
+}
+
+/// The summary of a week for each channel that gets it.
+fn digests(event: &Event, config: &AlertsConfig) -> Vec<Outgoing> {
+    let wanted = config.digest.iter().flat_map(|digest| {
+        let all = config.channels.iter().map(|channel| channel.name.clone());
+        all.filter(|name| digest.channels.is_empty() || digest.channels.contains(name))
+    });
+    wanted
+        .map(|channel| Outgoing {
+            channel,
+            stage: Stage::Digest,
+            standing: Standing {
+                event: event.clone(),
+                since: event.at,
+                told: None,
+                occurrences: 1,
+                ended: None,
+                channels: BTreeMap::new(),
+            },
+            recovery: None,
+        })
+        .collect()
+}
+
 struct Dispatcher {
     shared: Arc<Shared>,
     config: AlertsConfig,
     observer: Arc<dyn AlertObserver>,
     record: Option<PathBuf>,
+    /// What the record file holds.
+    kept: Vec<Standing>,
     state: State,
     lanes: BTreeMap<String, Arc<Lane>>,
 }
@@ -160,7 +198,8 @@ impl Dispatcher {
         for channel in &self.config.channels {
             let lane = Arc::new(Lane::default());
             self.lanes.insert(channel.name.clone(), Arc::clone(&lane));
-            workers.spawn(lane::run(channel.clone(), lane, reporter.clone()));
+            let channel = template::with_defaults(channel, &self.config);
+            workers.spawn(lane::run(channel, lane, reporter.clone()));
         }
         let mut finishing = self.shared.finishing.subscribe();
         loop {
@@ -168,6 +207,8 @@ impl Dispatcher {
             self.take_inbox().await;
             let due = self.state.due(&self.config, Timestamp::now());
             self.dispatch(due);
+            // An end that waited for quiet hours to be over stands no more.
+            self.publish().await;
             if closing && self.lanes.values().all(|lane| lane.is_empty()) {
                 while let Ok(report) = reports.try_recv() {
                     self.note(report).await;
@@ -186,9 +227,10 @@ impl Dispatcher {
     }
 
     fn sleep(&self) -> Duration {
-        let until = self.state.next_due(&self.config);
+        let now = Timestamp::now();
+        let until = self.state.next_due(&self.config, now);
         until
-            .map(|at| at.duration_since(Timestamp::now()))
+            .map(|at| at.duration_since(now))
             .and_then(|wait| Duration::try_from(wait).ok())
             .map_or(LONGEST_SLEEP, |wait| {
                 // A message that is due but waits in its lane must not make this task spin.
@@ -210,6 +252,7 @@ impl Dispatcher {
                 Input::Forget { namespace, name } => {
                     self.state.forget(&namespace, &name);
                 }
+                Input::Digest(event) => self.dispatch(digests(&event, &self.config)),
             }
         }
         self.publish().await;
@@ -274,13 +317,12 @@ impl Dispatcher {
 
     /// Shows what stands, and keeps it.
     async fn publish(&mut self) {
-        let changed = {
-            let mut seen = lock(&self.shared.seen);
-            let changed = seen.0 != self.state.standing;
-            seen.0.clone_from(&self.state.standing);
-            changed
-        };
-        let (true, Some(path)) = (changed, self.record.clone()) else {
+        if self.kept == self.state.standing {
+            return;
+        }
+        self.kept.clone_from(&self.state.standing);
+        lock(&self.shared.seen).0 = open(&self.state);
+        let Some(path) = self.record.clone() else {
             return;
         };
         let state = self.state.clone();

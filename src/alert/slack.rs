@@ -54,7 +54,7 @@ fn blocks(message: &Message) -> Vec<SlackBlock> {
     if let Some(error) = &message.error {
         blocks.push(fenced("*Error*", error));
     }
-    if !matches!(message.stage, Stage::Recovered | Stage::Test) {
+    if message.is_trouble() {
         let words = format!(
             "{} · runbook: {}",
             message.status(),
@@ -71,6 +71,7 @@ fn mark(message: &Message) -> &'static str {
     match (message.stage, message.severity) {
         (Stage::Recovered, _) => ":white_check_mark:",
         (Stage::Test, _) => ":wrench:",
+        (Stage::Digest, _) => ":bar_chart:",
         (_, AlertSeverity::Critical) => ":red_circle:",
         (_, AlertSeverity::Warning) => ":large_orange_circle:",
         (_, AlertSeverity::Info) => ":large_blue_circle:",

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use serde::Serialize;
 
 use super::deliver::{DeliveryError, root_cause, secret};
 use super::kind::severity_word;
-use super::message::{Message, clipped};
+use super::message::clipped;
 use super::plan::{Outgoing, Stage};
-use crate::api::WebhookChannel;
+use super::{Message, signature, template};
+use crate::api::{AlertChannel, WebhookChannel};
 
 /// What is posted. Fields may be added; none is renamed while the version is 1.
 #[derive(Debug, Serialize)]
@@ -21,7 +22,7 @@ pub struct Payload {
     version: u32,
     /// The same for all messages of one matter.
     id: String,
-    /// `firing`, `repeated`, `recovered` or `test`.
+    /// `firing`, `repeated`, `recovered`, `test` or `digest`.
     status: &'static str,
     kind: &'static str,
     severity: &'static str,
@@ -43,9 +44,8 @@ pub struct Payload {
 }
 
 impl Payload {
-    /// The payload of a message as of `now`.
-    pub fn new(outgoing: &Outgoing, now: Timestamp) -> Self {
-        let message = Message::new(outgoing, now);
+    /// The payload of a message.
+    pub fn new(message: Message, outgoing: &Outgoing) -> Self {
         let standing = &outgoing.standing;
         let newest = outgoing.recovery.as_ref().unwrap_or(&standing.event);
         let subject = &newest.subject;
@@ -64,6 +64,7 @@ impl Payload {
                 Stage::Repeat => "repeated",
                 Stage::Recovered => "recovered",
                 Stage::Test => "test",
+                Stage::Digest => "digest",
             },
             kind: newest.kind.word(),
             severity: severity_word(newest.kind.severity()),
@@ -86,13 +87,28 @@ impl Payload {
     }
 }
 
+/// Identifies one message, the same when it is tried again: a receiver may drop what it has seen.
+fn message_id(payload: &Payload, outgoing: &Outgoing) -> String {
+    let told = outgoing.standing.told.map(Timestamp::as_nanosecond);
+    let text = format!(
+        "{}\n{}\n{:?}\n{}",
+        payload.id, payload.status, told, payload.at
+    );
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let short = digest.as_ref().get(..16).unwrap_or_default();
+    format!("msg_{}", hex::encode(short))
+}
+
 /// Posts a message. Any answer below 300 is a delivery; redirects are not followed, for headers may hold secrets.
 pub async fn send(
-    channel: &str,
+    target: &AlertChannel,
     config: &WebhookChannel,
     outgoing: &Outgoing,
     now: Timestamp,
 ) -> Result<Option<String>, DeliveryError> {
+    let channel = target.name.as_str();
+    let payload = Payload::new(template::words(target, outgoing, now)?, outgoing);
+    let body = template::body(target, &payload)?;
     let mut headers = HeaderMap::new();
     if let Some(file) = &config.headers_file {
         for (number, line) in secret(channel, file).await?.lines().enumerate() {
@@ -116,6 +132,21 @@ pub async fn send(
             headers.insert(name, value);
         }
     }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    if let Some(file) = &config.signing_secret_file {
+        let secret = secret(channel, file).await?;
+        let id = message_id(&payload, outgoing);
+        let signed = signature::headers(&secret, &id, now, body.as_bytes());
+        for (name, value) in signed.ok_or_else(|| DeliveryError::Config {
+            channel: channel.to_owned(),
+            problem: format!(
+                "{} does not hold 'whsec_' and 24 to 64 bytes in base64: make one with \"echo whsec_$(openssl rand -base64 32)\"",
+                file.display()
+            ),
+        })? {
+            headers.insert(name, value);
+        }
+    }
     let unreachable = |error: reqwest::Error| DeliveryError::Unreachable {
         channel: channel.to_owned(),
         // A URL may hold a token in its path or query.
@@ -129,7 +160,7 @@ pub async fn send(
     let answer = client
         .post(&config.url)
         .headers(headers)
-        .json(&Payload::new(outgoing, now))
+        .body(body)
         .send()
         .await
         .map_err(unreachable)?;

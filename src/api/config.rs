@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    EtcdAuth, EtcdBackupSpec, EtcdCertificates, HumanDuration, OperatorConfig, PrometheusSource,
+    AlertsConfig, EtcdAuth, EtcdBackupSpec, EtcdCertificates, OperatorConfig, PrometheusSource,
     StorageLocation,
 };
 
@@ -90,164 +90,6 @@ impl ClusterConfig {
     }
 }
 
-/// Who is told when something goes wrong.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AlertsConfig {
-    /// The channels.
-    #[serde(default)]
-    pub channels: Vec<AlertChannel>,
-    /// Which channel hears of what; all of everything unless set.
-    #[serde(default)]
-    pub routes: Vec<AlertRoute>,
-    /// How often an alert that still stands is sent again.
-    #[serde(default = "default_repeat_interval")]
-    pub repeat_interval: HumanDuration,
-    /// Whether recovery is announced.
-    #[serde(default = "super::default_true")]
-    pub resolve: bool,
-}
-
-impl Default for AlertsConfig {
-    fn default() -> Self {
-        Self {
-            channels: Vec::new(),
-            routes: Vec::new(),
-            repeat_interval: default_repeat_interval(),
-            resolve: true,
-        }
-    }
-}
-
-fn default_repeat_interval() -> HumanDuration {
-    HumanDuration::from_secs(4 * 3600)
-}
-
-/// One way to reach people: exactly one of Slack, email and webhook.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AlertChannel {
-    /// Name in routes, schedules and metrics.
-    pub name: String,
-    /// A Slack channel.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub slack: Option<SlackChannel>,
-    /// Email.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub email: Option<EmailChannel>,
-    /// An HTTP endpoint.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub webhook: Option<WebhookChannel>,
-}
-
-/// Slack by incoming webhook or by bot token.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SlackChannel {
-    /// File with the URL of an incoming webhook.
-    #[serde(
-        default,
-        rename = "webhookURLFile",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub webhook_url_file: Option<PathBuf>,
-    /// File with a bot token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub token_file: Option<PathBuf>,
-    /// Channel id or name, with a token.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub channel: Option<String>,
-    /// URL of the Web API, for a proxy; Slack's own unless set.
-    #[serde(default, rename = "apiURL", skip_serializing_if = "Option::is_none")]
-    pub api_url: Option<String>,
-}
-
-/// Email by SMTP.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct EmailChannel {
-    /// The server.
-    pub smtp: SmtpConfig,
-    /// Sender.
-    pub from: String,
-    /// Recipients.
-    pub to: Vec<String>,
-}
-
-/// An SMTP server.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SmtpConfig {
-    /// Host name or address.
-    pub host: String,
-    /// Port; 465, 587 or 25 by `tls` unless set.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port: Option<u16>,
-    /// How the connection is encrypted.
-    #[serde(default)]
-    pub tls: SmtpTls,
-    /// File with a certificate authority that is trusted besides the system's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_file: Option<PathBuf>,
-    /// File with the user name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub username_file: Option<PathBuf>,
-    /// File with the password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub password_file: Option<PathBuf>,
-}
-
-/// How an SMTP connection is encrypted.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum SmtpTls {
-    /// From the first byte (port 465).
-    Implicit,
-    /// Upgraded before anything is said (port 587); refused when the server cannot.
-    #[default]
-    StartTLS,
-    /// Not at all.
-    None,
-}
-
-/// An HTTP endpoint that takes alerts as JSON.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct WebhookChannel {
-    /// Where to.
-    pub url: String,
-    /// File with a `Name: value` header on each line.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub headers_file: Option<PathBuf>,
-}
-
-/// Sends some alerts to some channels.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct AlertRoute {
-    /// Schedules that this route is for; all unless set.
-    #[serde(default)]
-    pub schedules: Vec<String>,
-    /// Severities that this route is for; all unless set.
-    #[serde(default)]
-    pub severities: Vec<AlertSeverity>,
-    /// Channels that are told.
-    pub channels: Vec<String>,
-}
-
-/// How urgent an alert is.
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum AlertSeverity {
-    /// Good to know.
-    Info,
-    /// Look at it in working hours.
-    Warning,
-    /// Act now.
-    Critical,
-}
-
 /// How restore drills are done.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
@@ -264,6 +106,9 @@ pub struct ServeConfig {
     /// Address and port of metrics, health and status page; empty switches it off.
     #[serde(default = "default_listen")]
     pub listen: String,
+    /// File with a token that the page, its JSON and the metrics are shown for; to all unless set. Health is always shown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
 }
 
 fn default_listen() -> String {
@@ -274,6 +119,7 @@ impl Default for ServeConfig {
     fn default() -> Self {
         Self {
             listen: default_listen(),
+            token_file: None,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What users write and what every room agrees on: resources, config, defaults, validation. Pure.
 
+mod alerts;
 mod backup;
 mod config;
 mod document;
@@ -12,10 +13,12 @@ mod restore;
 mod schedule;
 mod storage;
 mod validate;
+mod validate_alerts;
 
 #[cfg(test)]
 mod tests;
 
+pub use alerts::*;
 pub use backup::*;
 pub use config::*;
 pub use document::{DocumentError, Resource, parse_config, parse_resources};
@@ -28,6 +31,7 @@ pub use restore::*;
 pub use schedule::*;
 pub use storage::*;
 pub use validate::{FieldError, validate_backup, validate_config, validate_schedule};
+pub use validate_alerts::{parse_time_of_day, parse_zone};
 
 fn default_true() -> bool {
     true

@@ -183,6 +183,41 @@ alerts:
             "clutser:",
             "clutser: unknown field, did you mean 'cluster'?",
         ),
+        (
+            "  routes:",
+            "  quietHours: {from: '25:00', to: '07:00'}\n  routes:",
+            "alerts.quietHours.from: '25:00' is not a time of day",
+        ),
+        (
+            "  routes:",
+            "  quietHours: {from: '22:00', to: '07:00', timeZone: Berlin}\n  routes:",
+            "'Berlin' is not a time zone",
+        ),
+        (
+            "  routes:",
+            "  digest: {channels: [mail]}\n  routes:",
+            "alerts.digest.channels: 'mail' is not the name of a channel",
+        ),
+        (
+            "  routes:",
+            "  templates: {title: '{{ open'}\n  routes:",
+            "alerts.templates.title: is no template",
+        ),
+        (
+            "  routes:",
+            "  heartbeat: {urlFile: /x, interval: 1s}\n  routes:",
+            "alerts.heartbeat.interval: is at least 10s",
+        ),
+        (
+            "      slack:",
+            "      templates: {body: '{}'}\n      slack:",
+            "templates.body: is for webhooks",
+        ),
+        (
+            "cluster:",
+            "serve: {listen: '', tokenFile: /x}\ncluster:",
+            "serve.tokenFile: has no use without serve.listen",
+        ),
     ] {
         let message = parse_config(&good.replace(from, to), "guardian.yaml")
             .unwrap_err()

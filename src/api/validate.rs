@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::{
     EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider, RetentionPolicy,
-    SmtpTls, StorageLocation,
+    StorageLocation, validate_alerts,
 };
 
 /// One wrong field: where, and what to write instead.
@@ -25,10 +25,10 @@ impl fmt::Display for FieldError {
     }
 }
 
-struct Findings(Vec<FieldError>);
+pub(super) struct Findings(Vec<FieldError>);
 
 impl Findings {
-    fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(super) fn push(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(FieldError {
             path: path.into(),
             message: message.into(),
@@ -242,67 +242,11 @@ pub fn validate_config(config: &EtcdGuardianConfig) -> Vec<FieldError> {
     if let Some(store) = &config.store {
         storage(&mut found, "store", store);
     }
-    alert_channels(&mut found, config);
+    validate_alerts::alerts(&mut found, &config.alerts);
+    if config.serve.token_file.is_some() && config.serve.listen.is_empty() {
+        found.push("serve.tokenFile", "has no use without serve.listen");
+    }
     found.0
-}
-
-fn alert_channels(found: &mut Findings, config: &EtcdGuardianConfig) {
-    let mut names = std::collections::BTreeSet::new();
-    for (index, channel) in config.alerts.channels.iter().enumerate() {
-        let path = format!("alerts.channels[{index}]");
-        if !names.insert(channel.name.as_str()) {
-            found.push(
-                format!("{path}.name"),
-                format!("'{}' is used twice", channel.name),
-            );
-        }
-        let kinds = usize::from(channel.slack.is_some())
-            + usize::from(channel.email.is_some())
-            + usize::from(channel.webhook.is_some());
-        if kinds != 1 {
-            found.push(&path, "needs exactly one of slack, email and webhook");
-        }
-        if let Some(slack) = &channel.slack {
-            if slack.webhook_url_file.is_some() == slack.token_file.is_some() {
-                let at = format!("{path}.slack");
-                found.push(at, "needs exactly one of webhookURLFile and tokenFile");
-            }
-            if slack.token_file.is_some() && slack.channel.is_none() {
-                found.push(
-                    format!("{path}.slack.channel"),
-                    "is required with tokenFile",
-                );
-            }
-        }
-        if let Some(email) = &channel.email {
-            if email.to.is_empty() {
-                found.push(format!("{path}.email.to"), "needs at least one recipient");
-            }
-            let smtp = &email.smtp;
-            if smtp.username_file.is_some() != smtp.password_file.is_some() {
-                let at = format!("{path}.email.smtp");
-                found.push(
-                    at,
-                    "needs both of usernameFile and passwordFile, or neither",
-                );
-            }
-            if smtp.tls == SmtpTls::None && smtp.password_file.is_some() {
-                let at = format!("{path}.email.smtp.tls");
-                found.push(
-                    at,
-                    "None would send the password in clear: use StartTLS or Implicit",
-                );
-            }
-        }
-    }
-    for (index, route) in config.alerts.routes.iter().enumerate() {
-        for name in &route.channels {
-            if !names.contains(name.as_str()) {
-                let at = format!("alerts.routes[{index}].channels");
-                found.push(at, format!("'{name}' is not the name of a channel"));
-            }
-        }
-    }
 }
 
 /// Fields of `document` that `schema` does not know, each with the nearest known name.

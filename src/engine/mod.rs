@@ -6,6 +6,7 @@
 
 mod board;
 mod counts;
+pub mod digest;
 mod dispatch;
 mod host;
 mod keeper;

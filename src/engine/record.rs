@@ -9,9 +9,12 @@ use crate::api::{BackupHistoryEntry, ErrorClass};
 use crate::repository::Manifest;
 use crate::schedule::size::{self, Expected, Past};
 use crate::schedule::state::STATE_VERSION;
+use crate::serve::DayTally;
 
 /// The API keeps this many in `status.backupHistory`.
 const HISTORY: usize = 20;
+/// Days whose backups are counted.
+const DAYS: usize = 35;
 
 /// What is remembered of a schedule.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -39,6 +42,8 @@ pub struct ScheduleRecord {
     pub drill: Option<DrillRecord>,
     /// The newest backups, newest first.
     pub history: VecDeque<BackupHistoryEntry>,
+    /// What came of the backups of the last weeks, a day each, oldest first.
+    pub days: VecDeque<DayTally>,
     /// Slots that passed without a backup.
     pub missed_slots: i64,
     /// The newest value of the trigger annotation that was heeded.
@@ -254,6 +259,9 @@ impl ScheduleRecord {
     /// The run ended well.
     pub fn succeeded(&mut self, run: &Run, backup: GoodBackup) {
         self.note(run, "Completed");
+        if let Some(day) = self.day(backup.completed) {
+            *day.levels.entry(backup.level.clone()).or_default() += 1;
+        }
         self.in_flight = None;
         self.failure = None;
         if backup.is_verified() {
@@ -265,6 +273,9 @@ impl ScheduleRecord {
     /// The run failed.
     pub fn failed(&mut self, run: &Run, at: Timestamp, class: ErrorClass, message: String) {
         self.note(run, "Failed");
+        if let Some(day) = self.day(at) {
+            day.failed += 1;
+        }
         self.in_flight = None;
         self.failure = Some(Failure::after(
             self.failure.as_ref(),
@@ -272,6 +283,21 @@ impl ScheduleRecord {
             class.reason(),
             message,
         ));
+    }
+
+    /// The tally of a moment's day; a clock that went back counts on in the newest.
+    fn day(&mut self, at: Timestamp) -> Option<&mut DayTally> {
+        let day = at.strftime("%Y-%m-%d").to_string();
+        if self.days.back().is_none_or(|newest| newest.day < day) {
+            self.days.push_back(DayTally {
+                day,
+                ..DayTally::default()
+            });
+            if self.days.len() > DAYS {
+                self.days.pop_front();
+            }
+        }
+        self.days.back_mut()
     }
 
     /// Puts the run's phase into the history, newest first, at most as many as the API keeps.

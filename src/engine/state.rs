@@ -109,6 +109,11 @@ impl StateDir {
         self.root.join("alerts.json")
     }
 
+    /// Where it is kept when the last digest was sent.
+    pub fn digest_file(&self) -> PathBuf {
+        self.root.join("digest.json")
+    }
+
     /// The file of a schedule's or backup's record.
     pub fn record(&self, kind: &str, name: &ResourceName) -> PathBuf {
         // '_' cannot occur in a namespace or name, so no two resources share a file.

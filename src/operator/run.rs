@@ -18,11 +18,11 @@ use super::runs::Runs;
 use super::schedule::ClusterHost;
 use super::secrets::{ClusterSecrets, own_cluster};
 use super::{backup, discovery, manifests, restore, schedule};
-use crate::alert::Alerter;
+use crate::alert::{AlertObserver, Alerter, Heartbeat};
 use crate::api::{ErrorClass, EtcdBackup, EtcdGuardianConfig};
 use crate::cause::with_causes;
 use crate::engine::{
-    Board, Host, LOOKS, Services, Slots, StateDir, StateError, Trust, cluster_name,
+    Board, Host, LOOKS, Services, Slots, StateDir, StateError, Trust, cluster_name, digest,
 };
 use crate::serve::{self, Metrics};
 
@@ -132,7 +132,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
     metrics.leading(false);
     let (alerter, _dispatcher) = Alerter::start(
         config.alerts.clone(),
-        Arc::clone(&metrics) as Arc<dyn crate::alert::AlertObserver>,
+        Arc::clone(&metrics) as Arc<dyn AlertObserver>,
         Some(state.alerts_file()),
     );
     let board = Board::new(&cluster_name(&config), Timestamp::now(), &state);
@@ -141,7 +141,15 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
     let server = if listen.is_empty() {
         None
     } else {
-        Some(serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await?)
+        Some(
+            serve::start(
+                &config.serve,
+                Arc::clone(&metrics),
+                board.subscribe(),
+                is_ready,
+            )
+            .await?,
+        )
     };
     if let Some(server) = &server {
         tracing::info!("status page and metrics on http://{}", server.address);
@@ -229,6 +237,12 @@ async fn work(context: &Arc<Context>, host: &Arc<ClusterHost>) {
     tasks.spawn(restore::control(Arc::clone(context)));
     tasks.spawn(discovery::discover(Arc::clone(context)));
     tasks.spawn(publish(Arc::clone(context)));
+    tasks.spawn(digest::run(Arc::clone(&context.services)));
+    // The one that leads alone: a replica that waits must not keep the alarm silent.
+    if let Some(config) = context.services.config.alerts.heartbeat.clone() {
+        let observer = Arc::clone(&context.services.metrics) as Arc<dyn AlertObserver>;
+        tasks.spawn(Heartbeat::new(config, observer).run());
+    }
     tasks.join_next().await;
 }
 

@@ -11,11 +11,11 @@ use tokio::task::JoinHandle;
 
 use super::host::FolderHost;
 use super::{Desired, FolderWatch, requests, single_task};
-use crate::alert::{Alerter, Facts, Kind};
+use crate::alert::{AlertObserver, Alerter, Facts, Heartbeat, Kind};
 use crate::api::{ErrorClass, EtcdGuardianConfig};
 use crate::engine::{
     About, Board, Keeper, LOOKS, Looked, ResourceName, ScheduleTask, Services, Slots, StateDir,
-    StateError, Trust, policy_of,
+    StateError, Trust, digest, policy_of,
 };
 use crate::secrets::Secrets;
 use crate::serve::{self, Metrics};
@@ -89,7 +89,7 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
     let metrics = Arc::new(Metrics::new());
     let (alerter, _dispatcher) = Alerter::start(
         start.config.alerts.clone(),
-        Arc::clone(&metrics) as Arc<dyn crate::alert::AlertObserver>,
+        Arc::clone(&metrics) as Arc<dyn AlertObserver>,
         Some(state.alerts_file()),
     );
     let cluster = start
@@ -107,7 +107,15 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
     let server = if listen.is_empty() || start.once {
         None
     } else {
-        Some(serve::start(&listen, Arc::clone(&metrics), board.subscribe(), is_ready).await?)
+        Some(
+            serve::start(
+                &start.config.serve,
+                Arc::clone(&metrics),
+                board.subscribe(),
+                is_ready,
+            )
+            .await?,
+        )
     };
     let services = Arc::new(Services {
         trust: Trust::Everyone,
@@ -130,6 +138,13 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
         let outcome = one_round(&services, &folder).await;
         services.alerter.finish(FLUSH).await;
         return Ok(outcome);
+    }
+    // Dropped with this function, and what runs beside the loop with it.
+    let mut beside = tokio::task::JoinSet::new();
+    beside.spawn(digest::run(Arc::clone(&services)));
+    if let Some(config) = services.config.alerts.heartbeat.clone() {
+        let observer = Arc::clone(&services.metrics) as Arc<dyn AlertObserver>;
+        beside.spawn(Heartbeat::new(config, observer).run());
     }
     let mut keeper = FolderLoop {
         schedules: Keeper::new(Arc::clone(&services)),

@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use etcdguardian::alert::{AlertObserver, Alerter, Event, Facts, Kind, Subject, send_test};
+use etcdguardian::alert::{
+    AlertObserver, Alerter, Event, Facts, Heartbeat, Kind, Subject, send_test,
+};
 use etcdguardian::api::{
-    AlertChannel, AlertsConfig, EmailChannel, HumanDuration, SlackChannel, SmtpConfig, SmtpTls,
-    WebhookChannel,
+    AlertChannel, AlertTemplates, AlertsConfig, DayOfWeek, DigestConfig, EmailChannel,
+    HeartbeatConfig, HumanDuration, SlackChannel, SmtpConfig, SmtpTls, WebhookChannel,
 };
 use jiff::Timestamp;
 use tempfile::TempDir;

@@ -81,6 +81,7 @@ impl ScheduleTask {
             rates: report::drawn_rates(&observed.series, report::drawn_span(&self.policy), now),
             forecast: report::drawn_forecast(decision),
             cron_slots: report::drawn_slots(&self.policy, now),
+            days: self.record.days.iter().cloned().collect(),
         };
         state.expected = self.record.expected(self.db_size);
         if let Some(expected) = state.expected {
