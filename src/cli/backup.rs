@@ -247,7 +247,7 @@ fn backup_table(items: &[BackupView], now: Timestamp) -> String {
                 output::relative(item.time, now),
                 output::bytes(item.size),
                 output::bytes(item.stored_size),
-                item.level.clone(),
+                output::level(&item.level),
                 item.schedule.clone().unwrap_or_else(|| "-".to_owned()),
             ]
         })

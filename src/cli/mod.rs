@@ -42,6 +42,7 @@ mod snapshot;
 mod snapshot_contents;
 mod snapshot_file;
 mod snapshot_save;
+mod spark;
 mod status;
 mod velero;
 mod wait;

@@ -83,20 +83,92 @@ pub fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()
 }
 
+/// Whether stdout is a terminal: what is drawn is for people alone.
+pub fn is_screen() -> bool {
+    io::stdout().is_terminal()
+}
+
+/// Whether stdout is a terminal that wants colours.
+pub fn coloured_out() -> bool {
+    static WANTED: std::sync::OnceLock<bool> = std::sync::OnceLock::new();
+    *WANTED.get_or_init(|| {
+        io::stdout().is_terminal()
+            && std::env::var_os("NO_COLOR").is_none()
+            && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    })
+}
+
+/// What a word means, as a colour says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Look at it.
+    Warn,
+    /// Act.
+    Bad,
+    /// Less important.
+    Quiet,
+    /// A heading.
+    Strong,
+}
+
+/// The text in a colour, on a terminal that wants one.
+pub fn paint(tone: Tone, text: &str) -> String {
+    if !coloured_out() {
+        return text.to_owned();
+    }
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Warn => "33",
+        Tone::Bad => "1;31",
+        Tone::Quiet => "2",
+        Tone::Strong => "1",
+    };
+    format!("\x1b[{code}m{text}\x1b[0m")
+}
+
+/// The characters that a text takes on a screen: colours take none.
+fn width(text: &str) -> usize {
+    let mut count = 0;
+    let mut escaped = false;
+    for letter in text.chars() {
+        match (escaped, letter) {
+            (false, '\x1b') => escaped = true,
+            (true, 'm') => escaped = false,
+            (true, _) => {}
+            (false, _) => count += 1,
+        }
+    }
+    count
+}
+
+/// The level of a backup in its colour.
+pub fn level(level: &str) -> String {
+    paint(
+        if level == "Stored" {
+            Tone::Warn
+        } else {
+            Tone::Good
+        },
+        level,
+    )
+}
+
 /// A table with aligned columns; rows shorter than the header are padded.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = header.iter().map(|name| name.chars().count()).collect();
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
+            *width = (*width).max(self::width(cell));
         }
     }
     let mut text = String::new();
-    let header_cells: Vec<String> = header.iter().map(|name| (*name).to_owned()).collect();
+    let header_cells: Vec<String> = header.iter().map(|name| paint(Tone::Quiet, name)).collect();
     for row in std::iter::once(&header_cells).chain(rows) {
         let mut line = String::new();
         for (width, cell) in widths.iter().zip(row) {
-            let padding = width - cell.chars().count();
+            let padding = width - self::width(cell);
             line.push_str(cell);
             line.extend(std::iter::repeat_n(' ', padding + 3));
         }
@@ -205,5 +277,6 @@ mod tests {
             vec!["cccc".to_owned()],
         ];
         assert_eq!(table(&["X", "Y"], &rows), "X      Y\na      bb\ncccc\n");
+        assert_eq!(width("\x1b[1;31mNO\x1b[0m yes"), 6);
     }
 }

@@ -16,7 +16,7 @@ impl Bar {
         if global.no_progress {
             bar.set_draw_target(ProgressDrawTarget::hidden());
         }
-        let template = "{msg:10} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec}";
+        let template = "{msg:10} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }

@@ -211,6 +211,10 @@ impl Seen {
                 at.map_or_else(|| "-".to_owned(), |at| output::relative(at, now))
             };
             let yes = |value: bool| if value { "yes" } else { "no" }.to_owned();
+            let protected = |value: bool| match value {
+                true => output::paint(output::Tone::Good, "yes"),
+                false => output::paint(output::Tone::Bad, "no"),
+            };
             let cells: Vec<Vec<String>> = rows
                 .iter()
                 .map(|row| {
@@ -221,7 +225,7 @@ impl Seen {
                         row.source.clone().unwrap_or_else(|| "-".to_owned()),
                         moment(row.last),
                         moment(row.next),
-                        row.protected.map_or_else(|| "-".to_owned(), yes),
+                        row.protected.map_or_else(|| "-".to_owned(), protected),
                     ]
                 })
                 .collect();
@@ -274,7 +278,18 @@ impl Seen {
         let policy = policy_of(&schedule.spec)
             .map_err(|error| CliError::new(ErrorClass::Usage, error.to_string()))?;
         if global.output == Format::Table {
-            let lines = explain::render(&decision, &policy, Timestamp::now());
+            let now = Timestamp::now();
+            let mut lines = explain::render(&decision, &policy, now);
+            let state = self
+                .snapshot
+                .schedules
+                .iter()
+                .find(|state| state.name == name.name && state.namespace == name.namespace);
+            if let Some(state) = state.filter(|_| output::is_screen()) {
+                let drawn = super::spark::lines(state, now);
+                lines.extend(drawn.into_iter().map(|line| format!("  {line}")));
+            }
+            let name = output::paint(output::Tone::Strong, &name.to_string());
             return output::write_out(format!("{name}: {}\n", lines.join("\n")).as_bytes());
         }
         // The contract's whole numbers go before the core's own.

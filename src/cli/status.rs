@@ -1,25 +1,43 @@
 //! `status`: one screen that says whether the cluster is protected, since when, and when the next backup is due.
 
+use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use super::context::Context;
-use super::output;
+use super::output::{self, Tone, paint};
+use super::spark;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::engine::StateDir;
 use crate::records::read_record;
 use crate::serve::{ScheduleState, StatusSnapshot};
 
+/// Sparklines of more schedules would fill the screen.
+const DRAWN: usize = 3;
 /// The running loop writes its status more often than this.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
 
 /// Say whether the cluster is protected; exits 3 when a schedule is not.
 #[derive(Debug, Args)]
-pub struct Status {}
+pub struct Status {
+    /// Show the status page in the browser: the one of $BROWSER, else the desktop's.
+    #[arg(long, conflicts_with = "watch")]
+    open: bool,
+    /// Look again every so many seconds, until interrupted.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        num_args = 0..=1,
+        default_missing_value = "2",
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    watch: Option<u64>,
+}
 
 /// The status as JSON: what the page shows, judged anew at this moment.
 #[derive(Debug, Serialize)]
@@ -34,26 +52,102 @@ struct Screen {
 impl Status {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, "warn")?;
+        if self.open {
+            return open_page(&context);
+        }
         let root = context.state_dir()?;
-        let file = StateDir::status_file(&root);
-        let snapshot: StatusSnapshot = read_record(&file).ok_or_else(|| {
-            CliError::new(
-                ErrorClass::NotFound,
-                format!(
-                    "{} holds no status: start 'etcdguardian run' with this config first",
-                    root.display()
-                ),
-            )
-        })?;
-        let now = Timestamp::now();
-        let screen = judge(snapshot, now);
-        output::print(global.output, &screen, |screen| render(screen, now))?;
-        Ok(if screen.protected {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(ErrorClass::VerificationFailed.exit_code())
-        })
+        let Some(seconds) = self.watch else {
+            return look(global, &root, "");
+        };
+        // On a screen the old picture is replaced; in a pipe one follows the other.
+        let before = if output::is_screen() { CLEAR } else { "" };
+        loop {
+            look(global, &root, before)?;
+            tokio::time::sleep(Duration::from_secs(seconds)).await;
+        }
     }
+}
+
+/// Home, and everything behind it cleared.
+const CLEAR: &str = "\x1b[H\x1b[J";
+
+fn look(global: &Global, root: &Path, before: &str) -> Result<ExitCode, CliError> {
+    let file = StateDir::status_file(root);
+    let snapshot: StatusSnapshot = read_record(&file).ok_or_else(|| {
+        CliError::new(
+            ErrorClass::NotFound,
+            format!(
+                "{} holds no status: start 'etcdguardian run' with this config first",
+                root.display()
+            ),
+        )
+    })?;
+    let now = Timestamp::now();
+    let screen = judge(snapshot, now);
+    output::print(global.output, &screen, |screen| {
+        format!("{before}{}", render(screen, now))
+    })?;
+    Ok(if screen.protected {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(ErrorClass::VerificationFailed.exit_code())
+    })
+}
+
+/// Shows the page in a browser, and prints where it is.
+fn open_page(context: &Context) -> Result<ExitCode, CliError> {
+    let listen = &context.config.serve.listen;
+    let refused = |words: String| Err(CliError::new(ErrorClass::Refused, words));
+    if listen.is_empty() {
+        return refused(
+            "serve.listen is empty, so there is no page: set it, such as 127.0.0.1:9180".to_owned(),
+        );
+    }
+    let url = page_url(listen);
+    let host = url.trim_start_matches("http://").trim_end_matches('/');
+    if let Err(error) = std::net::TcpStream::connect(host) {
+        return Err(CliError::new(
+            ErrorClass::NotFound,
+            format!(
+                "nobody answers at {url} ({error}): start 'etcdguardian run' with this config first"
+            ),
+        ));
+    }
+    output::write_out(format!("{url}\n").as_bytes())?;
+    if context.config.serve.token_file.is_some() {
+        output::say(
+            "the browser asks for a password: it is the token in the file of serve.tokenFile",
+        );
+    }
+    let named = std::env::var("BROWSER")
+        .ok()
+        .filter(|name| !name.is_empty());
+    let programs = named.map_or_else(
+        || vec!["xdg-open".to_owned(), "open".to_owned()],
+        |name| vec![name],
+    );
+    let shown = programs.iter().any(|program| {
+        std::process::Command::new(program)
+            .arg(&url)
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .is_ok()
+    });
+    if !shown {
+        output::say("no browser was found here: open that address in one");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where a browser on this host finds the listener: one on every address is there too.
+fn page_url(listen: &str) -> String {
+    let local = match listen.rsplit_once(':') {
+        Some(("0.0.0.0" | "" | "[::]" | "*", port)) => format!("127.0.0.1:{port}"),
+        _ => listen.to_owned(),
+    };
+    format!("http://{local}/")
 }
 
 /// Judges a stored status at `now`: a loop that died leaves one that once was true.
@@ -74,19 +168,18 @@ fn judge(mut snapshot: StatusSnapshot, now: Timestamp) -> Screen {
 fn render(screen: &Screen, now: Timestamp) -> String {
     let snapshot = &screen.snapshot;
     let mut text = match (screen.protected, snapshot.schedules.is_empty()) {
-        (true, _) => format!("{}: protected\n", snapshot.cluster),
-        (false, true) => format!(
-            "{}: NOT PROTECTED: there is no schedule\n",
-            snapshot.cluster
-        ),
-        (false, false) => format!("{}: NOT PROTECTED\n", snapshot.cluster),
+        (true, _) => paint(Tone::Good, "protected"),
+        (false, true) => paint(Tone::Bad, "NOT PROTECTED") + ": there is no schedule",
+        (false, false) => paint(Tone::Bad, "NOT PROTECTED"),
     };
+    text = format!("{}: {text}\n", paint(Tone::Strong, &snapshot.cluster));
     if !screen.running {
         let since = snapshot
             .now
             .map_or_else(|| "ever".to_owned(), |at| output::relative(at, now));
         text.push_str(&format!(
-            "warning: 'etcdguardian run' does not seem to run; this was written {since}\n"
+            "{}: 'etcdguardian run' does not seem to run; this was written {since}\n",
+            paint(Tone::Warn, "warning")
         ));
     }
     text.push('\n');
@@ -99,19 +192,29 @@ fn render(screen: &Screen, now: Timestamp) -> String {
         let header = ["SCHEDULE", "PROTECTED", "RECOVERABLE TO", "NEXT", "WHY"];
         text.push_str(&output::table(&header, &rows));
     }
+    if output::is_screen() && snapshot.schedules.len() <= DRAWN {
+        for schedule in &snapshot.schedules {
+            for line in spark::lines(schedule, now) {
+                text.push_str(&format!("{line}\n"));
+            }
+        }
+    }
     for problem in &snapshot.problems {
-        text.push_str(&format!("problem: {problem}\n"));
+        text.push_str(&format!("{}: {problem}\n", paint(Tone::Warn, "problem")));
     }
     for store in snapshot.stores.iter().filter(|store| !store.reachable) {
-        text.push_str(&format!("store {}: {}\n", store.url, store.error));
+        let store = format!("store {}: {}", store.url, store.error);
+        text.push_str(&format!("{}\n", paint(Tone::Bad, &store)));
     }
     for alert in &snapshot.alerts {
         let since = alert
             .since
             .map_or_else(String::new, |at| output::relative(at, now));
         text.push_str(&format!(
-            "alert ({}, {since}): {}\n",
-            alert.severity, alert.what
+            "{} ({}, {since}): {}\n",
+            paint(Tone::Bad, "alert"),
+            alert.severity,
+            alert.what
         ));
     }
     for channel in &snapshot.channels {
@@ -138,7 +241,11 @@ fn row(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
     };
     vec![
         format!("{}/{}", schedule.namespace, schedule.name),
-        if schedule.protected { "yes" } else { "NO" }.to_owned(),
+        if schedule.protected {
+            paint(Tone::Good, "yes")
+        } else {
+            paint(Tone::Bad, "NO")
+        },
         moment(schedule.status.recoverable_to),
         moment(schedule.status.next_backup_time),
         why,
@@ -152,6 +259,13 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn the_page_is_looked_for_on_this_host() {
+        assert_eq!(page_url("0.0.0.0:9180"), "http://127.0.0.1:9180/");
+        assert_eq!(page_url("[::]:9180"), "http://127.0.0.1:9180/");
+        assert_eq!(page_url("10.1.2.3:80"), "http://10.1.2.3:80/");
     }
 
     #[test]

@@ -17,7 +17,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use super::auth::{self, TokenFile};
 use super::{CONTENT_TYPE, Metrics, StatusSnapshot};
+use crate::api::ServeConfig;
 
 /// Enough for scrapers, probes and people; a flood waits at the door.
 const CONNECTIONS: usize = 256;
@@ -54,6 +56,8 @@ struct Shown {
     metrics: Arc<Metrics>,
     status: watch::Receiver<StatusSnapshot>,
     ready: watch::Receiver<bool>,
+    /// Whether a token is asked for; then health says no more than whether.
+    guarded: bool,
 }
 
 /// The address that was to be served on cannot be had.
@@ -67,27 +71,31 @@ pub struct ListenError {
     source: std::io::Error,
 }
 
-/// Starts the listener on `listen`. `ready` says whether the loop works.
+/// Starts the listener of `config`. `ready` says whether the loop works.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub async fn start(
-    listen: &str,
+    config: &ServeConfig,
     metrics: Arc<Metrics>,
     status: watch::Receiver<StatusSnapshot>,
     ready: watch::Receiver<bool>,
 ) -> Result<Server, ListenError> {
+    let listen = &config.listen;
+    let token: TokenFile = config.token_file.clone().map(Arc::new);
     let refused = |source| ListenError {
         listen: listen.to_owned(),
         source,
     };
     let listener = TcpListener::bind(listen).await.map_err(refused)?;
     let address = listener.local_addr().map_err(refused)?;
-    let router = router(Shown {
+    let shown = Shown {
         metrics,
         status,
         ready,
-    });
+        guarded: token.is_some(),
+    };
+    let router = router(shown, token);
     let stop = watch::Sender::new(false);
     let task = tokio::spawn(accept(listener, router, stop.subscribe()));
     Ok(Server {
@@ -97,13 +105,15 @@ pub async fn start(
     })
 }
 
-fn router(shown: Shown) -> Router {
+fn router(shown: Shown, token: TokenFile) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/metrics", get(metrics))
+        .route("/status.json", get(status))
+        .route_layer(middleware::from_fn_with_state(token, auth::guard))
+        // A kubelet brings no token.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
-        .route("/status.json", get(status))
         .layer(middleware::from_fn(secured))
         .with_state(shown)
 }
@@ -174,7 +184,13 @@ async fn readiness(State(shown): State<Shown>) -> Response {
         return "ok\n".into_response();
     }
     let mut reasons = String::from("not ready: the first round of the loop has not ended\n");
-    for problem in &shown.status.borrow().problems {
+    for problem in shown
+        .status
+        .borrow()
+        .problems
+        .iter()
+        .filter(|_| !shown.guarded)
+    {
         reasons.push_str(problem);
         reasons.push('\n');
     }

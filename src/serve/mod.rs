@@ -1,5 +1,7 @@
 //! The HTTP listener: metrics, health, the status page and its JSON.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use crate::alert::{ChannelHealth, Standing, severity_word};
 use crate::api::EtcdBackupScheduleStatus;
 use crate::schedule::size::Expected;
 
+mod auth;
 mod families;
 mod http;
 mod labels;
@@ -79,8 +82,22 @@ pub struct ScheduleState {
     pub rates: Vec<RatePoint>,
     /// Forecast change rates.
     pub forecast: Vec<RatePoint>,
+    /// What came of the backups of the last weeks, a day each, oldest first.
+    pub days: Vec<DayTally>,
     /// When the plain cron would have run and will run, over the span of the rates and a day ahead.
     pub cron_slots: Vec<Timestamp>,
+}
+
+/// What came of a day's backups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DayTally {
+    /// The day in UTC, `YYYY-MM-DD`.
+    pub day: String,
+    /// Good backups by the level that they had when they ended.
+    pub levels: BTreeMap<String, u64>,
+    /// Attempts that failed.
+    pub failed: u64,
 }
 
 /// A backup, or an attempt that failed.

@@ -1,6 +1,5 @@
 //! The status page in a real browser: what a person would see of a given status, on a wide screen and on a phone.
 
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -9,23 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
 use tokio::sync::watch;
 
-use crate::support::repository;
-
-/// The browser; `make tools` installs one where there is none.
-fn browser() -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let names = ["chromium", "chromium-browser", "google-chrome"];
-    std::env::split_paths(&path)
-        .flat_map(|folder| names.map(|name| folder.join(name)))
-        .find(|program| program.is_file())
-        .expect("no Chromium on PATH: run `make tools`")
-}
+use crate::serve::loopback;
+use crate::support::{chromium, repository};
 
 /// The document as it stands once its script has drawn the status.
 async fn drawn(status: &StatusSnapshot, width: u32) -> String {
     let (sender, ready) = (watch::Sender::new(status.clone()), watch::Sender::new(true));
     let server = serve::start(
-        "127.0.0.1:0",
+        &loopback(),
         Arc::new(Metrics::new()),
         sender.subscribe(),
         ready.subscribe(),
@@ -33,7 +23,7 @@ async fn drawn(status: &StatusSnapshot, width: u32) -> String {
     .await
     .unwrap();
     let profile = TempDir::new().unwrap();
-    let mut command = Command::new(browser());
+    let mut command = Command::new(chromium());
     command
         .args([
             "--headless=new",
@@ -68,7 +58,7 @@ async fn drawn(status: &StatusSnapshot, width: u32) -> String {
 }
 
 /// The sample's good schedule alone, with its history moved to now: two days of rates, a forecast, the cron each six hours.
-fn protected() -> StatusSnapshot {
+pub(crate) fn protected() -> StatusSnapshot {
     let sample = std::fs::read_to_string(repository("tests/samples/status.json")).unwrap();
     let mut status: StatusSnapshot = serde_json::from_str(&sample).unwrap();
     let now = Timestamp::now();

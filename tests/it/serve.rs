@@ -1,31 +1,43 @@
 //! The listener: every promised series with its labels, health with reasons, a page that shows what it is given.
 
 use std::collections::BTreeSet;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use etcdguardian::alert::AlertObserver;
+use etcdguardian::api::ServeConfig;
 use etcdguardian::serve::{self, BackupLabels, Metrics, Server, StatusSnapshot};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
-use crate::support::{Prometheus, http, repository, tool, until};
+use crate::support::{Prometheus, http, repository, until};
 
-struct Listener {
-    port: u16,
-    server: Server,
-    metrics: Arc<Metrics>,
+pub(crate) struct Listener {
+    pub port: u16,
+    pub server: Server,
+    pub metrics: Arc<Metrics>,
     status: watch::Sender<StatusSnapshot>,
     ready: watch::Sender<bool>,
 }
 
-async fn listener() -> Listener {
+/// A free port of this host, for everybody.
+pub(crate) fn loopback() -> ServeConfig {
+    ServeConfig {
+        listen: "127.0.0.1:0".to_owned(),
+        token_file: None,
+    }
+}
+
+pub(crate) async fn listener() -> Listener {
+    listener_of(&loopback()).await
+}
+
+async fn listener_of(config: &ServeConfig) -> Listener {
     let metrics = Arc::new(Metrics::new());
     let status = watch::Sender::new(StatusSnapshot::default());
     let ready = watch::Sender::new(false);
     let server = serve::start(
-        "127.0.0.1:0",
+        config,
         metrics.clone(),
         status.subscribe(),
         ready.subscribe(),
@@ -42,7 +54,7 @@ async fn listener() -> Listener {
 }
 
 /// Something of everything that can happen.
-fn everything(metrics: &Metrics) {
+pub(crate) fn everything(metrics: &Metrics) {
     let (namespace, schedule) = ("etcd", "every-6h");
     let labels = BackupLabels {
         namespace: namespace.to_owned(),
@@ -62,6 +74,7 @@ fn everything(metrics: &Metrics) {
     metrics.certificate_expires("prod", now, minute);
     metrics.exposure(namespace, schedule, Some(18_250.0), minute);
     metrics.proved(namespace, schedule, 7, [0.25, 0.99, 0.7]);
+    metrics.proved(namespace, schedule, 28, [0.3, 0.98, 0.7]);
     metrics.planned(namespace, schedule, "Cron", minute * 60, Some(now));
     metrics.planned(namespace, schedule, "Model", minute * 90, Some(now));
     metrics.decided(namespace, schedule, "Model", "Due");
@@ -187,6 +200,7 @@ async fn health_says_why_and_only_reading_is_allowed() {
         );
     }
 
+    etcdguardian::init_tls();
     let client = reqwest::Client::new();
     let answer = client
         .get(format!("http://127.0.0.1:{port}/"))
@@ -203,6 +217,63 @@ async fn health_says_why_and_only_reading_is_allowed() {
     assert_eq!(answer.headers()["x-content-type-options"], "nosniff");
     listener.server.stop().await;
     assert!(http("GET", port, "/livez", "").is_none(), "it is closed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_asked_for_and_read_anew_and_health_needs_none() {
+    etcdguardian::init_tls();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "open-sesame\n").unwrap();
+    let config = ServeConfig {
+        token_file: Some(file.clone()),
+        ..loopback()
+    };
+    let listener = listener_of(&config).await;
+    listener
+        .status
+        .send_modify(|status| status.problems.push("a name in a manifest".to_owned()));
+    let client = reqwest::Client::new();
+    let url = |path: &str| format!("http://127.0.0.1:{}{path}", listener.port);
+    for path in ["/", "/status.json", "/metrics"] {
+        let refused = client.get(url(path)).send().await.unwrap();
+        assert_eq!(refused.status(), 401, "{path}");
+        let asks = refused.headers()["www-authenticate"].to_str().unwrap();
+        assert!(asks.starts_with("Basic"), "{asks}");
+        assert!(!refused.text().await.unwrap().contains("manifest"));
+        let get = || client.get(url(path));
+        for (request, wanted) in [
+            (get().bearer_auth("open-sesame"), 200),
+            (get().basic_auth("anybody", Some("open-sesame")), 200),
+            (get().bearer_auth("open-sesam"), 401),
+            (get().bearer_auth(""), 401),
+            (get().basic_auth("open-sesame", Some("")), 401),
+            (get().header("authorization", "Basic not-base64!"), 401),
+        ] {
+            let request = request.build().unwrap();
+            let words = format!("{path} {:?}", request.headers());
+            let answer = client.execute(request).await.unwrap();
+            assert_eq!(answer.status(), wanted, "{words}");
+        }
+    }
+    let health = client.get(url("/readyz")).send().await.unwrap();
+    assert_eq!(health.status(), 503);
+    assert!(!health.text().await.unwrap().contains("manifest"));
+    assert_eq!(
+        client.get(url("/livez")).send().await.unwrap().status(),
+        200
+    );
+
+    std::fs::write(&file, "another\n").unwrap();
+    let with = |token: &'static str| client.get(url("/")).bearer_auth(token).send();
+    assert_eq!(with("open-sesame").await.unwrap().status(), 401);
+    assert_eq!(with("another").await.unwrap().status(), 200);
+    // A token that is gone or empty opens nothing.
+    std::fs::write(&file, "\n").unwrap();
+    assert_eq!(with("").await.unwrap().status(), 503);
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(with("another").await.unwrap().status(), 503);
+    listener.server.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,44 +316,4 @@ async fn a_client_that_says_nothing_is_cut_off() {
         "{text}"
     );
     listener.server.stop().await;
-}
-
-#[test]
-fn every_rule_fires_when_it_should_and_has_a_runbook_and_known_series() {
-    let folder = repository("monitoring");
-    let output = Command::new(tool("promtool"))
-        .args(["test", "rules", "alerts_test.yaml"])
-        .current_dir(&folder)
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout).into_owned()
-        + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-
-    let rules = std::fs::read_to_string(folder.join("alerts.yaml")).unwrap();
-    let tests = std::fs::read_to_string(folder.join("alerts_test.yaml")).unwrap();
-    let reference = std::fs::read_to_string(repository("docs/reference/metrics.md")).unwrap();
-    let names: Vec<&str> = rules
-        .lines()
-        .filter_map(|line| line.trim().strip_prefix("- alert: "))
-        .collect();
-    assert!(names.len() >= 12, "{names:?}");
-    for name in names {
-        let runbook = format!("docs/runbooks/{name}.md");
-        assert!(rules.contains(&format!("runbook_url: {runbook}")), "{name}");
-        assert!(repository(&runbook).is_file(), "{runbook}");
-        assert!(
-            tests.contains(&format!("alertname: {name}\n        exp_alerts:")),
-            "{name} is never seen firing"
-        );
-    }
-    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    for (at, _) in rules.match_indices("etcdguardian_") {
-        let rest = &rules[at..];
-        let series = &rest[..rest.find(|c| !word(c)).unwrap_or(rest.len())];
-        assert!(
-            reference.contains(&format!("`{series}`")),
-            "{series} is not in the reference"
-        );
-    }
 }

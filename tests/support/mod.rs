@@ -3,6 +3,7 @@
 //! Every binary comes from `$ETCDGUARDIAN_TOOLS/bin` (`make tools`); a missing one fails the test and says how to get it.
 
 mod binary;
+mod browser;
 mod dense;
 mod etcd;
 mod http;
@@ -17,6 +18,7 @@ pub mod traces;
 use std::path::PathBuf;
 
 pub use binary::{Ran, guardian, guardian_command, guardian_process};
+pub use browser::{Page, chromium};
 pub use dense::dense;
 pub use etcd::Etcd;
 pub use http::http;

@@ -96,6 +96,8 @@ function inside(schedule) {
   if (decision.exposure) facts.push(["Changes at risk", number(decision.exposure) + (decision.budget ? ", " + number(decision.budget) + " is par" : "")]);
   if (decision.intervalSeconds) facts.push(["Interval in force", span(decision.intervalSeconds * 1000)]);
   if (decision.savedPercent !== undefined) facts.push(["Saved against the cron", decision.savedPercent + " % of backups" + (decision.exposureRatioPercent !== undefined ? " at " + decision.exposureRatioPercent + " % of its exposure" : "")]);
+  const week = lastWeek(schedule);
+  if (week) facts.push(["Last 7 days", week]);
   if (schedule.dbSize) facts.push(["Database", bytes(schedule.dbSize)]);
   if (schedule.revision) facts.push(["Revision", number(schedule.revision)]);
   if (schedule.signal) facts.push(["Signals", schedule.signal]);
@@ -106,6 +108,18 @@ function inside(schedule) {
   if (bars) parts.push(el("h3", {}, "Sizes"), bars);
   parts.push(el("h3", {}, "Backups"), history(schedule));
   return parts;
+}
+
+// What came of the last seven days' backups, in a sentence.
+function lastWeek(schedule) {
+  const first = new Date(now() - 7 * 86400000).toISOString().slice(0, 10), levels = {};
+  let failed = 0, taken = 0;
+  for (const day of (schedule.days || []).filter((one) => one.day > first)) {
+    failed += day.failed;
+    for (const [level, count] of Object.entries(day.levels)) { levels[level] = (levels[level] || 0) + count; taken += count; }
+  }
+  if (!taken && !failed) return "";
+  return taken + (taken === 1 ? " backup" : " backups") + (taken ? ": " + Object.entries(levels).map(([level, count]) => count + " " + (LEVELS[level] || level)).join(", ") : "") + "; " + (failed ? failed + " failed" : "none failed");
 }
 
 function rowsOf(schedule) {
