@@ -191,6 +191,20 @@ pub enum RepositoryError {
         #[source]
         source: io::Error,
     },
+    /// The bucket is in another region.
+    #[error(
+        "the bucket of {location} is in another region{}: correct the region, and the endpoint if one is named",
+        .region.as_ref().map(|name| format!(", {name}")).unwrap_or_default()
+    )]
+    Region {
+        /// Where it was looked for.
+        location: String,
+        /// The one that it is in, where the store says so.
+        region: Option<String>,
+        /// What the store said.
+        #[source]
+        source: object_store::Error,
+    },
     /// Credentials could not be read.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -206,7 +220,9 @@ impl RepositoryError {
             Self::NotFound { .. } | Self::NoObject { .. } | Self::NoBucket { .. } => {
                 ErrorClass::NotFound
             }
-            Self::Ambiguous { .. } | Self::Location { .. } => ErrorClass::Usage,
+            Self::Ambiguous { .. } | Self::Location { .. } | Self::Region { .. } => {
+                ErrorClass::Usage
+            }
             Self::Conflict { .. } | Self::Unsupported { .. } | Self::ForeignKey { .. } => {
                 ErrorClass::Refused
             }
@@ -241,6 +257,14 @@ impl Attempt<'_> {
         let says = |codes: &[&str]| codes.iter().any(|code| words.contains(code));
         if says(&["RequestTimeTooSkewed"]) {
             return RepositoryError::Clock { location, source };
+        }
+        if says(OTHER_REGION) {
+            let region = region_in(&words);
+            return RepositoryError::Region {
+                location,
+                region,
+                source,
+            };
         }
         if says(METADATA_SERVERS) {
             return RepositoryError::NoCredentials { location, source };
@@ -296,6 +320,13 @@ const METADATA_SERVERS: &[&str] = &[
     "169.254.170.2",
     "metadata.google.internal",
 ];
+/// The words for a bucket of another region: S3's, and the store crate's for a redirect that leads nowhere.
+const OTHER_REGION: &[&str] = &[
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IncorrectEndpoint",
+    "redirect without LOCATION",
+];
 /// The providers' words for a bucket that is not there.
 const MISSING_BUCKET: &[&str] = &[
     "NoSuchBucket",
@@ -313,6 +344,17 @@ const WRONG_CREDENTIALS: &[&str] = &[
     "InvalidAuthenticationInfo",
     "InvalidIdentityToken",
 ];
+
+/// The region that an answer names: `<Region>…</Region>`, or `expecting '…'`.
+fn region_in(words: &str) -> Option<String> {
+    let between = |before: &str, after: char| {
+        let (_, rest) = words.split_once(before)?;
+        let (name, _) = rest.split_once(after)?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        (!name.is_empty() && name.len() < 40 && name.chars().all(plain)).then(|| name.to_owned())
+    };
+    between("<Region>", '<').or_else(|| between("expecting '", '\''))
+}
 
 fn chain_of(error: &(dyn Error + 'static)) -> String {
     let mut words = error.to_string();

@@ -200,9 +200,6 @@ get_minio() {
 get_versitygw() {
   go_tool versitygw github.com/versity/versitygw v1.8.0 h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc= ./cmd/versitygw
 }
-get_fake-gcs-server() {
-  go_tool fake-gcs-server github.com/fsouza/fake-gcs-server v1.56.1 h1:K03sAvbLvDz4hAynpCCUqnNRp+ik9JFSvHbkD/wTPOU= .
-}
 get_azurite() {
   local stamp
   stamp="$stamps/azurite-$(fingerprint <"$here/get-tools.d/azurite/package-lock.json")"
@@ -337,7 +334,7 @@ get_notebooks() {
 # Groups.
 get_etcd() { get etcd34 etcd35 etcd36 etcd37; }
 get_e2e() { get system etcd36 versitygw helm cluster node; } # tests/e2e
-get_stores() { get versitygw minio fake-gcs-server azurite; }
+get_stores() { get versitygw minio azurite; }
 get_demo() { get system etcd36 mailpit versitygw; } # demo/demo.sh adds prometheus when there is none on PATH
 
 # ---- --------------------------------------------------------------------------------------------------------------------

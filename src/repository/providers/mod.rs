@@ -15,11 +15,13 @@ use object_store::path::Path;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
 use super::error::RepositoryError;
-use crate::api::{Provider, StorageLocation};
+use crate::api::{HumanDuration, Provider, StorageLocation};
 use crate::secrets::{Secret, Secrets};
 
 /// A server that sends or takes nothing for so long is gone. Not a limit on a whole transfer, which may take hours.
 const SILENCE: Duration = Duration::from_secs(180);
+/// Names another time than [`SILENCE`], such as `30s`: for networks that lose connections without a word.
+const SILENCE_VARIABLE: &str = "ETCDGUARDIAN_STORE_SILENCE";
 const CONNECT: Duration = Duration::from_secs(10);
 
 /// An opened store and the path of the repository in it.
@@ -115,7 +117,7 @@ fn client_options(
     let mut options = ClientOptions::new()
         .with_allow_http(plain)
         .with_timeout_disabled()
-        .with_read_timeout(SILENCE)
+        .with_read_timeout(silence())
         .with_connect_timeout(CONNECT);
     let Some(secret) = secret else {
         return Ok(options);
@@ -138,6 +140,21 @@ fn client_options(
         options = options.with_proxy_url(proxy);
     }
     Ok(options)
+}
+
+fn silence() -> Duration {
+    let Ok(said) = std::env::var(SILENCE_VARIABLE) else {
+        return SILENCE;
+    };
+    match said.parse::<HumanDuration>() {
+        Ok(time) if time.as_std() >= Duration::from_secs(1) => time.as_std(),
+        _ => {
+            if first_time(SILENCE_VARIABLE) {
+                tracing::warn!("{SILENCE_VARIABLE}={said} is not a time of at least 1s: it is 3m");
+            }
+            SILENCE
+        }
+    }
 }
 
 /// Each request is retried for itself: about ten seconds for a server that is not there.

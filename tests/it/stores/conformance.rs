@@ -151,7 +151,7 @@ fn memory_keeps_the_contract() {
         what_is_stored_is_read(&repository).await;
         nothing_is_overwritten(&repository).await;
         a_copy_arrives(&repository, &target).await;
-        a_long_listing_is_whole(&repository, 5_000).await;
+        a_long_listing_is_whole(&repository, 100_000).await;
     });
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """gcsfake.py PORT BUCKET PUBLIC_KEY CLIENT_EMAIL: a contract server for the XML API of Google Cloud Storage, which the product
-speaks, on 127.0.0.1, in memory. Standard library and openssl only. (fake-gcs-server has no puts and no uploads of that API.)
+speaks, on 127.0.0.1, in memory. Standard library and openssl only.
 
  - the self-signed token of a service account is verified (RS256 by openssl, issuer, scope, expiry); anything else is 401
  - put, get with ranges, head, delete, listing in pages of at most 1,000, uploads in parts (all but the last at least 5 MiB)
@@ -8,16 +8,14 @@ speaks, on 127.0.0.1, in memory. Standard library and openssl only. (fake-gcs-se
 """
 import base64, hashlib, json, re, subprocess, sys, tempfile, threading, time, urllib.parse as U
 from email.utils import formatdate
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from xml.sax.saxutils import escape
+
+sys.dont_write_bytecode = True  # nothing is left beside the sources
+from contract import Contract, Refused  # noqa: E402
 
 BUCKET, PUBLIC, EMAIL = sys.argv[2:5]
 OBJECTS, UPLOADS, BELIEVED, LOCK = {}, {}, {}, threading.Lock()
-
-
-class Refused(Exception):
-    def __init__(self, status, code):
-        self.status, self.code = status, code
 
 
 def decode(part):
@@ -42,43 +40,21 @@ def believe(token):
     BELIEVED[token] = said["exp"]
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, status, body=b"", headers=()):
-        self.send_response(status)
-        for name, value in headers:
-            self.send_header(name, str(value))
-        if not any(name == "Content-Length" for name, _ in headers):
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def handle_any(self):
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+class Handler(Contract):
+    def serve(self):
         path, _, query = self.path.partition("?")
         if path == "/_ready":
             return self.answer(200)
         query = dict(U.parse_qsl(query, keep_blank_values=True))
         bucket, _, key = path.lstrip("/").partition("/")
-        try:
-            scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
-            if scheme != "Bearer":
-                raise Refused(401, "AuthenticationRequired")
-            believe(token)
-            if bucket != BUCKET:
-                raise Refused(404, "NoSuchBucket")
-            with LOCK:
-                self.carry_out(U.unquote(key), query)
-        except Refused as refused:
-            body = f"<?xml version='1.0'?><Error><Code>{refused.code}</Code><Message>{refused.code}</Message></Error>"
-            self.answer(refused.status, body.encode(), [("Content-Type", "application/xml")])
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+        scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
+        if scheme != "Bearer":
+            raise Refused(401, "AuthenticationRequired")
+        believe(token)
+        if bucket != BUCKET:
+            raise Refused(404, "NoSuchBucket")
+        with LOCK:
+            self.carry_out(U.unquote(key), query)
 
     def keep(self, key, data):
         if self.headers.get("x-goog-if-generation-match") == "0" and key in OBJECTS:

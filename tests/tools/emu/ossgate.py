@@ -11,70 +11,46 @@ use the real host names. Standard library only.
    ("after": the request is carried out and its answer lost).
 """
 import base64, datetime, hashlib, hmac, http.client, json, os, re, sys, threading, urllib.parse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
+
+sys.dont_write_bytecode = True  # nothing is left beside the sources
+from contract import Contract, Refused  # noqa: E402
 
 KEYS = {"LTAItest": ("testsecret", None), "STS.temporary": ("temporarysecret", "temporarytoken")}
 UPSTREAM, FOLDER = int(sys.argv[2]), sys.argv[3]
 REQUESTS, FAULTS, LOCK = [], [], threading.Lock()
 
 
-class Refused(Exception):
-    def __init__(self, status, code, message=""):
-        self.status, self.code, self.message = status, code, message
-
-
 def mac(key, text):
     return hmac.new(key, text.encode(), hashlib.sha256).digest()
 
 
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def answer(self, status, body=b"", headers=()):
-        self.send_response(status)
-        for name, value in headers:
-            self.send_header(name, value)
-        if not any(name.lower() == "content-length" for name, _ in headers):
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def handle_any(self):
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+class Handler(Contract):
+    def serve(self):
         parts = urllib.parse.urlsplit(self.path)
         self.name = parts.hostname or "127.0.0.1"
-        try:
-            if self.name == "127.0.0.1":
-                return self.admin(parts.path)
-            with LOCK:
-                REQUESTS.append({"method": self.command, "host": self.name, "path": parts.path, "query": parts.query,
-                                 "headers": {k.lower(): v for k, v in self.headers.items()
-                                             if k.lower() not in ("authorization", "x-oss-security-token")}})
-                fault = next((f for f in FAULTS if f["count"] > 0 and re.search(f["match"], f"{self.command} {self.path}")), None)
-                if fault:
-                    fault["count"] -= 1
-            if fault and not fault.get("after"):
-                raise Refused(fault["status"], "ServiceUnavailable")
-            match = re.fullmatch(r"([a-z0-9-]+)\.(s3\.)?oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com", self.name)
-            if not match:
-                raise Refused(403, "SecondLevelDomainForbidden", "use virtual-hosted addressing")
-            bucket, compatible, region = match.group(1), match.group(2), match.group(3)
-            if not os.path.isdir(os.path.join(FOLDER, bucket)):
-                raise Refused(404, "NoSuchBucket", "The specified bucket does not exist.")
-            self.lost = bool(fault)
-            if compatible:
-                self.forward(parts)
-            else:
-                self.native(bucket, region, parts)
-        except Refused as refused:
-            body = f"<?xml version=\"1.0\"?><Error><Code>{refused.code}</Code><Message>{refused.message}</Message></Error>"
-            self.answer(refused.status, body.encode(), [("Content-Type", "application/xml")])
-
-    do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = handle_any
+        if self.name == "127.0.0.1":
+            return self.admin(parts.path)
+        with LOCK:
+            REQUESTS.append({"method": self.command, "host": self.name, "path": parts.path, "query": parts.query,
+                             "headers": {k.lower(): v for k, v in self.headers.items()
+                                         if k.lower() not in ("authorization", "x-oss-security-token")}})
+            fault = next((f for f in FAULTS if f["count"] > 0 and re.search(f["match"], f"{self.command} {self.path}")), None)
+            if fault:
+                fault["count"] -= 1
+        if fault and not fault.get("after"):
+            raise Refused(fault["status"], "ServiceUnavailable")
+        match = re.fullmatch(r"([a-z0-9-]+)\.(s3\.)?oss-([a-z0-9-]+?)(-internal)?\.aliyuncs\.com", self.name)
+        if not match:
+            raise Refused(403, "SecondLevelDomainForbidden", "use virtual-hosted addressing")
+        bucket, compatible, region = match.group(1), match.group(2), match.group(3)
+        if not os.path.isdir(os.path.join(FOLDER, bucket)):
+            raise Refused(404, "NoSuchBucket", "The specified bucket does not exist.")
+        self.lost = bool(fault)
+        if compatible:
+            self.forward(parts)
+        else:
+            self.native(bucket, region, parts)
 
     def admin(self, path):
         if path == "/_fault":
