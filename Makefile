@@ -15,7 +15,7 @@ BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder e2e fuzz manifests generate install uninstall deploy undeploy docker-build image footprint clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder e2e fuzz manifests generate reference install uninstall deploy undeploy docker-build image footprint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ fmt: ## format the code
 generate: ## the CustomResourceDefinitions from the Rust types: crds/ and the chart's copy
 	cargo build --locked
 	crds/generate.sh
+
+reference: ## the pages of docs/reference that are generated from the code
+	GENERATE=1 cargo test --locked --test it reference::
 
 manifests: generate ## the same as generate: all manifests that are generated are the CRDs
 

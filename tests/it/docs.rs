@@ -38,6 +38,7 @@ fn pages() -> Vec<PathBuf> {
     }
     for name in [
         "README.md",
+        "README.zh-CN.md",
         "CONTRIBUTING.md",
         "SECURITY.md",
         "CHANGELOG.md",
@@ -223,6 +224,60 @@ fn every_make_target_that_is_named_exists() {
     ] {
         assert!(makefile.contains(&format!("\n{target}: ")), "{target}");
     }
+}
+
+/// The lines that a README shows are the ones that the binary prints: the same labels in the same order.
+#[test]
+fn the_readme_shows_what_the_binary_says_and_both_say_the_same() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("/registry/configmaps/default/k", 60, 600);
+    let folder = TempDir::new().unwrap();
+    let labels = |text: &str| -> Vec<String> {
+        text.lines()
+            .map(|line| line.split("  ").next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let [english, chinese] = ["README.md", "README.zh-CN.md"].map(|name| {
+        let found: Vec<Block> = blocks(&repository(name));
+        found
+    });
+    let of = |found: &[Block], language: &str| -> Vec<String> {
+        let wanted = found.iter().filter(|block| block.language == language);
+        wanted.map(|block| block.text.clone()).collect()
+    };
+    assert_eq!(of(&english, "text"), of(&chinese, "text"));
+    let commands = |found: &[Block]| -> Vec<String> {
+        let all = of(found, "console").concat();
+        let lines = all
+            .lines()
+            .map(|line| line.split("  #").next().unwrap().trim().to_owned());
+        lines.collect()
+    };
+    assert_eq!(commands(&english), commands(&chinese));
+
+    let shown = of(&english, "text");
+    let commands = commands(&english);
+    let run = |verb: &str| {
+        let line = commands.iter().find(|line| line.contains(verb)).unwrap();
+        let line = line
+            .replace("http://127.0.0.1:2379", &etcd.endpoint())
+            .replace(
+                "/var/backups/etcd",
+                &folder.path().join("store").display().to_string(),
+            )
+            .replace(
+                "/var/lib/etcd-restored",
+                &folder.path().join("data").display().to_string(),
+            );
+        let words = words(line.trim_start_matches("$ etcdguardian "));
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = crate::support::guardian(&words);
+        assert_eq!(ran.code, 0, "{line}: {}", ran.stderr);
+        ran.stdout
+    };
+    assert_eq!(labels(&run(" backup create ")), labels(&shown[0]));
+    let restored = labels(&run(" restore --from "));
+    assert!(restored.starts_with(&labels(&shown[1])), "{restored:?}");
 }
 
 /// Runs the tutorial's `console` blocks in one shell, then boots etcd on what it restored.
