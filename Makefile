@@ -15,13 +15,16 @@ BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder e2e fuzz manifests generate reference install uninstall deploy undeploy docker-build image footprint clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder e2e fuzz manifests generate reference pictures install uninstall deploy undeploy docker-build image footprint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## a real etcd backed up, a failure alerted, a restore proved; under five minutes once the tools are there
 	demo/demo.sh
+
+pictures: ## the screenshots of the documentation, docs/images, from a run of the demo
+	DEMO_PICTURES=docs/images demo/demo.sh
 
 test: tools ## every test, against real servers
 	cargo test --locked

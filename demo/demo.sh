@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # demo.sh [--short]: the whole story on this machine, on loopback ports and in one scratch folder that is gone afterwards:
 # a real etcd under load, backups timed by a model, a store that breaks, the alerts, the recovery, a proved restore.
-# --short tells it in a minute less, for the tests.
+# --short tells it in a minute less, for the tests. With DEMO_PICTURES=FOLDER pictures of page and terminal are left there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -77,6 +77,14 @@ await() {
     sleep 0.2
   done
 }
+
+# shellcheck source=demo/pictures.sh
+source "$here/pictures.sh"
+if [ -n "${DEMO_PICTURES:-}" ]; then
+  [ -n "$browser" ] || die "DEMO_PICTURES wants a Chromium: tests/tools/get-tools.sh chromium"
+  mkdir -p "$DEMO_PICTURES"
+  DEMO_PICTURES=$(cd "$DEMO_PICTURES" && pwd)
+fi
 
 answers() { curl -fsS --noproxy '*' --max-time 2 "$1"; }
 
@@ -235,6 +243,10 @@ await 200 "the second backup" have_backups 2
 say "A rule comes into force when it would have needed the fewest backups on the last fourteen days, at no more exposure than the cron."
 say "in full, etcdguardian schedule explain main:"
 guardian schedule explain main | quote
+picture_page page
+picture_terminal terminal-status 190 status
+picture_terminal terminal-explain 480 schedule explain main
+picture_terminal terminal-list 150 backup list
 
 chapter "The store goes away, on purpose"
 stop store
@@ -256,6 +268,7 @@ say "on Slack:"
 slacked "Backup failed" | jq -r '.. | objects | select(.type == "mrkdwn" or .type == "plain_text") | .text' | quote
 say "and etcdguardian status, which exits $(guardian status >"$scratch/status.txt" 2>&1 && echo 0 || echo $?):"
 quote <"$scratch/status.txt"
+picture_terminal terminal-failure 240 status
 
 chapter "The store comes back"
 start_store

@@ -305,11 +305,14 @@ fn every_event_is_in_the_reference() {
             }
             let text = std::fs::read_to_string(&path).unwrap();
             for (at, _) in text.match_indices(".event(") {
-                let rest: String = text[at..].chars().take(200).collect();
-                let Some((_, reason)) = rest.split_once('"') else {
+                // event(object, is_warning, reason, action, note)
+                let Some(reason) = text[at..].split(',').nth(2) else {
                     continue;
                 };
-                let reason = reason.split('"').next().unwrap();
+                let Some(reason) = reason.trim().strip_prefix('"') else {
+                    continue;
+                };
+                let reason = reason.trim_end_matches('"');
                 let is_reason = reason.starts_with(char::is_uppercase)
                     && reason.chars().all(|c| c.is_ascii_alphanumeric());
                 if is_reason {

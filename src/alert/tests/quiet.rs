@@ -81,7 +81,11 @@ fn an_end_in_the_night_waits_where_it_is_quiet_and_survives_a_restart() {
     let mut state = State::default();
     let kind = Kind::BackupFailed;
     heard(&mut state, trouble(kind, "x", 0), &config, at(0));
-    let told = heard(&mut state, recovered(kind, "x", NIGHT), &config, at(NIGHT));
+    let told: Vec<(Stage, String)> = state
+        .apply(recovered(kind, "x", NIGHT), &config, at(NIGHT))
+        .into_iter()
+        .map(|one| (one.stage, one.channel))
+        .collect();
     assert_eq!(names(&told), [(Stage::Recovered, "mail")]);
     assert_eq!(state.due(&config, at(NIGHT + 60)), vec![]);
     let kept = serde_json::to_string(&state).unwrap();

@@ -3,6 +3,7 @@
 mod environment;
 mod live;
 mod promises;
+mod screen;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
