@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::{Process, http, until};
+use super::{Process, until};
 
 /// How long a page may take to show something.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -25,6 +25,30 @@ pub fn chromium() -> PathBuf {
         .flat_map(|folder| names.map(|name| folder.join(name)))
         .find(|program| program.is_file())
         .expect("no Chromium on PATH: run `make tools`")
+}
+
+/// Where the browser's first page is spoken to. Its server knows no HTTP/1.0.
+async fn page_of(port: u16) -> String {
+    etcdguardian::init_tls();
+    let client = reqwest::Client::builder().no_proxy().build();
+    let client = client.expect("a client");
+    let start = Instant::now();
+    while start.elapsed() < PATIENCE {
+        let asked = client.get(format!("http://127.0.0.1:{port}/json/list"));
+        if let Ok(answer) = asked.send().await
+            && let Ok(pages) = answer.json::<Value>().await
+            && let Some(page) = pages
+                .as_array()
+                .into_iter()
+                .flatten()
+                .find(|one| one["type"] == "page")
+            && let Some(url) = page["webSocketDebuggerUrl"].as_str()
+        {
+            return url.to_owned();
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("the browser shows no page");
 }
 
 /// A page in a browser of its own.
@@ -61,14 +85,7 @@ impl Page {
                 .parse()
                 .ok()
         });
-        let target = until("the browser's page", || {
-            let pages = http("GET", port, "/json/list", "")?.json();
-            let page = pages
-                .as_array()?
-                .iter()
-                .find(|page| page["type"] == "page")?;
-            page["webSocketDebuggerUrl"].as_str().map(str::to_owned)
-        });
+        let target = page_of(port).await;
         let (socket, _) = connect_async(target).await.expect("the browser's socket");
         let mut page = Self {
             socket,
