@@ -194,7 +194,12 @@ fn render(screen: &Screen, now: Timestamp) -> String {
     }
     if output::is_screen() && snapshot.schedules.len() <= DRAWN {
         for schedule in &snapshot.schedules {
-            for line in spark::lines(schedule, now) {
+            let lines = spark::lines(schedule, now);
+            if !lines.is_empty() && snapshot.schedules.len() > 1 {
+                let name = format!("{}/{}", schedule.namespace, schedule.name);
+                text.push_str(&format!("{}\n", paint(Tone::Strong, &name)));
+            }
+            for line in lines {
                 text.push_str(&format!("{line}\n"));
             }
         }
