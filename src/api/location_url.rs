@@ -73,8 +73,12 @@ impl FromStr for StorageLocation {
                 "region" => location.region = Some(value.into_owned()),
                 "endpoint" => location.endpoint = Some(value.into_owned()),
                 "credentialsSecret" => location.credentials_secret = Some(value.into_owned()),
-                "addressing" if value == "path" => location.addressing = Some(Addressing::Path),
-                "addressing" if value == "virtual" => {
+                "addressing" if value.eq_ignore_ascii_case("path") => {
+                    location.addressing = Some(Addressing::Path)
+                }
+                "addressing"
+                    if value == "virtual" || value.eq_ignore_ascii_case("virtualHosted") =>
+                {
                     location.addressing = Some(Addressing::VirtualHosted);
                 }
                 other => return Err(error(&format!("parameter '{other}' is not known"))),
