@@ -135,8 +135,7 @@ impl Kind {
             | Self::EtcdUnavailable
             | Self::ReplicaBehind
             | Self::ConfigInvalid => "etcdguardian doctor",
-    /// All that can be wrong.
-    pub const ALL: [Self; 12] = [
+            Self::NotProtected | Self::RecorderGap | Self::Digest => "etcdguardian status",
             Self::DrillFailed => "etcdguardian drill",
             Self::VerificationFailed | Self::SizeSurprise => "etcdguardian backup list",
             Self::ModelFallback => "etcdguardian schedule list",
