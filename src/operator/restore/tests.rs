@@ -207,7 +207,7 @@ fn the_etcd_of_the_api_server_is_restored_by_hand_and_the_plan_says_how() {
     );
     assert_eq!(text.matches("--to-revision 7").count(), 3);
     for part in [
-        "mv /etc/kubernetes/manifests/etcd.yaml",
+        "/etc/kubernetes/manifests/etcd.yaml",
         "--name etcd-2",
         "To go back",
     ] {
