@@ -1,7 +1,6 @@
 //! Reads the written database back, and says what it is worth: every page is sound, and its rows are those of the snapshot.
 
 use std::path::Path;
-use std::thread;
 
 use super::RestoreError;
 use super::plan::Plan;
@@ -18,32 +17,21 @@ pub struct Restored {
     pub hash_kv: Option<HashKv>,
 }
 
-/// Reads the written database back: its structure, its rows against the snapshot's, its HashKV against what it must be.
+/// Looks at the written database, before the snapshot is proved: it must be sound and hold what was written. Nothing when rows
+/// were left out, for then it is proved as a whole.
 ///
 /// # Errors
-/// When anything differs.
-pub fn prove_written(
+/// When it is not sound, or holds something else.
+pub fn look(
     plan: &Plan,
-    bytes: &[u8],
-    source: &Proof,
     written: &Rewritten,
     path: &Path,
-) -> Result<Restored, RestoreError> {
-    let mapped = Mapped::open(path).map_err(RestoreError::file("read back", path))?;
-    let keys = source.status.as_ref().map(|status| status.total_keys);
-    match (keys, source.rows_checksum) {
-        (Some(keys), Some(rows)) if !plan.truncate && (plan.bump.is_none() || keys > 1) => {
-            same_rows(plan, bytes, source, (keys, rows), written, mapped.bytes())
-        }
-        _ => other_rows(plan, bytes, source, written, mapped.bytes()),
+) -> Result<Option<Skimmed>, RestoreError> {
+    if plan.truncate {
+        return Ok(None);
     }
-}
-
-/// Whether an image is sound and holds what was written.
-///
-/// # Errors
-/// When it does not.
-pub fn holds(image: &[u8], written: &Rewritten) -> Result<Skimmed, RestoreError> {
+    let mapped = Mapped::open(path).map_err(RestoreError::file("read back", path))?;
+    let image = mapped.bytes();
     let skimmed = snapshot::skim(image).map_err(|error| unproved(error.to_string()))?;
     if image.len() as u64 != written.length
         || skimmed.hash != written.checksum
@@ -51,32 +39,55 @@ pub fn holds(image: &[u8], written: &Rewritten) -> Result<Skimmed, RestoreError>
     {
         return Err(unproved("its rows are not those that were written".into()));
     }
-    Ok(skimmed)
+    Ok(Some(skimmed))
 }
 
-/// Every row of the snapshot lies in the database, and perhaps one more behind them: then all that was proved of them holds.
-fn same_rows(
+/// HashKV at the raised revision; nothing when none is raised, or rows are left out.
+///
+/// # Errors
+/// When the snapshot's rows cannot be read.
+pub fn raised_hash(plan: &Plan, bytes: &[u8]) -> Result<Option<HashKv>, RestoreError> {
+    match plan.bump {
+        Some(_) if !plan.truncate => expected_raised(plan, bytes).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Says what the written database is worth, of which `skimmed` is known: its rows against the snapshot's, its HashKV against
+/// what it must be.
+///
+/// # Errors
+/// When anything differs.
+pub fn prove_written(
     plan: &Plan,
     bytes: &[u8],
-    source: &Proof,
-    (keys, rows): (u64, u32),
-    written: &Rewritten,
-    image: &[u8],
+    (source, raised): (&Proof, Option<HashKv>),
+    (written, skimmed): (&Rewritten, Option<Skimmed>),
+    path: &Path,
 ) -> Result<Restored, RestoreError> {
-    let (held, expected) = thread::scope(|scope| {
-        let expected = scope.spawn(|| expected_hash(plan, bytes, source));
-        (holds(image, written), expected.join())
-    });
-    let held = held?;
-    let hash_kv = expected.unwrap_or_else(|_| Err(unproved("its hash was not computed".into())))?;
-    let rows = match plan.bump {
-        None => rows,
-        Some(_) => crc32c::crc32c_append(rows, &raised_row(plan)),
-    };
-    if held.rows_checksum != rows {
-        return Err(unproved("its rows are not the snapshot's".into()));
+    let keys = source.status.as_ref().map(|status| status.total_keys);
+    match (keys, source.rows_checksum, skimmed) {
+        // Every row of the snapshot lies in the database, and perhaps one more behind them: then all that was proved of
+        // them holds.
+        (Some(keys), Some(rows), Some(held)) if plan.bump.is_none() || keys > 1 => {
+            let rows = match plan.bump {
+                None => rows,
+                Some(_) => crc32c::crc32c_append(rows, &raised_row(plan)),
+            };
+            if held.rows_checksum != rows {
+                return Err(unproved("its rows are not the snapshot's".into()));
+            }
+            let hash_kv = match plan.bump {
+                None => source.hash_kv,
+                Some(_) => raised,
+            };
+            Ok(Restored { keys, hash_kv })
+        }
+        _ => {
+            let mapped = Mapped::open(path).map_err(RestoreError::file("read back", path))?;
+            other_rows(plan, bytes, source, written, mapped.bytes())
+        }
     }
-    Ok(Restored { keys, hash_kv })
 }
 
 /// Rows were left out, or there is no key to tell a hash by: the database is proved as any snapshot is.
@@ -142,13 +153,18 @@ fn expected_hash(
         let kept = snapshot::hash_kv(bytes, Some(revisions.kept_to), None)?;
         return Ok(Some(kept));
     }
+    expected_raised(plan, bytes).map(Some)
+}
+
+fn expected_raised(plan: &Plan, bytes: &[u8]) -> Result<HashKv, RestoreError> {
+    let revisions = &plan.revisions;
     // Compacted where it ends, then the one row of the raised revision.
     let kept = snapshot::hash_kv(bytes, Some(revisions.kept_to), Some(revisions.kept_to))?;
-    Ok(Some(HashKv {
+    Ok(HashKv {
         hash: crc32c::crc32c_append(kept.hash, &raised_row(plan)),
         revision: revisions.starts_at,
         compact_revision: revisions.starts_at,
-    }))
+    })
 }
 
 /// The row of the raised revision: a key without a value.

@@ -58,6 +58,18 @@ impl Findings {
         self.errors.first()
     }
 
+    /// Takes in what was found elsewhere in the same file.
+    pub fn absorb(&mut self, other: Findings) {
+        self.errors.extend(other.errors);
+        self.warnings.extend(other.warnings);
+        self.infos.extend(other.infos);
+        self.left_out += other.left_out;
+        for list in [&mut self.errors, &mut self.warnings, &mut self.infos] {
+            self.left_out += list.len().saturating_sub(MOST) as u64;
+            list.truncate(MOST);
+        }
+    }
+
     fn push(
         &mut self,
         severity: Severity,

@@ -57,12 +57,10 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
 pub(super) fn skim(image: &[u8]) -> Result<Skimmed, SnapshotError> {
     let database = Database::open(image)?;
     let mut findings = Findings::default();
-    let mut sums = Sums {
-        all: Crc::new(image),
-        rows: Crc::new(image),
-        in_rows: false,
-    };
-    let complete = check::walk(&database, &mut findings, &mut sums);
+    let (mut sums, mut later) = (Sums::new(image), Sums::new(image));
+    later.part = IN_ROWS;
+    let visitors = (&mut sums, &mut later);
+    let complete = check::walk_in_halves(&database, &mut findings, KEY_BUCKET, visitors);
     let worst = findings.into_vec().into_iter().next();
     match worst.filter(|worst| worst.severity == Severity::Error) {
         Some(worst) => Err(SnapshotError::Unreadable {
@@ -74,49 +72,57 @@ pub(super) fn skim(image: &[u8]) -> Result<Skimmed, SnapshotError> {
             place: "file".to_owned(),
         }),
         None => {
-            sums.leave_rows();
+            let [mut all, mut rows, behind] = sums.crcs;
+            let [_, later, _] = later.crcs;
+            rows.append(&later);
+            all.append(&rows);
+            all.append(&behind);
             Ok(Skimmed {
-                hash: sums.all.finish(),
-                rows_checksum: sums.rows.finish(),
+                hash: all.finish(),
+                rows_checksum: rows.finish(),
             })
         }
     }
 }
 
-/// The checksums of everything and of the bucket `key`.
+/// The part of the checksums that is the bucket `key`.
+const IN_ROWS: usize = 1;
+
+/// The checksums of what lies before the bucket `key`, of that bucket, and of what lies behind it.
 struct Sums<'a> {
-    all: Crc<'a>,
-    rows: Crc<'a>,
-    in_rows: bool,
+    crcs: [Crc<'a>; 3],
+    part: usize,
 }
 
-impl Sums<'_> {
-    fn leave_rows(&mut self) {
-        if std::mem::take(&mut self.in_rows) {
-            self.all.append(&self.rows);
+impl<'a> Sums<'a> {
+    fn new(image: &'a [u8]) -> Self {
+        Self {
+            crcs: [Crc::new(image), Crc::new(image), Crc::new(image)],
+            part: 0,
         }
+    }
+
+    fn crc(&mut self) -> Option<&mut Crc<'a>> {
+        self.crcs.get_mut(self.part)
     }
 }
 
 impl<'a> check::Visitor<'a> for Sums<'a> {
     fn bucket(&mut self, name: &'a [u8], _: &mut Findings) {
-        self.leave_rows();
-        self.in_rows = name == KEY_BUCKET;
-        let sum = if self.in_rows {
-            &mut self.rows
-        } else {
-            &mut self.all
-        };
-        sum.word(name);
+        if name == KEY_BUCKET {
+            self.part = IN_ROWS;
+        } else if self.part == IN_ROWS {
+            self.part = 2;
+        }
+        if let Some(crc) = self.crc() {
+            crc.word(name);
+        }
     }
 
     fn row(&mut self, row: &Row<'a>, _: &mut Findings) {
-        let sum = if self.in_rows {
-            &mut self.rows
-        } else {
-            &mut self.all
-        };
-        sum.piece(row.data, row.key.len() + row.value.len());
+        if let Some(crc) = self.crc() {
+            crc.piece(row.data, row.key.len() + row.value.len());
+        }
     }
 }
 

@@ -294,28 +294,51 @@ fn a_hash_that_members_may_differ_in_is_said_to_be_so() {
 
 #[test]
 fn a_skim_sees_what_a_proof_sees_and_stumbles_over_the_same_pages() {
-    let bytes = snapshot(&database(&vector(), Some(3), None), 1024);
-    let proof = prove(&bytes);
-    let status = proof.status.unwrap();
-    let image = Snapshot::split(&bytes).image;
-    let skimmed = skim(image).unwrap();
-    assert_eq!(
-        (skimmed.hash, Some(skimmed.rows_checksum)),
-        (status.hash, proof.rows_checksum)
-    );
-    assert_eq!(revisions(&bytes).unwrap(), (5, 3));
-    for page in 2..image.len() / 1024 {
-        let mut broken = image.to_vec();
-        broken[page * 1024..][..8].fill(0xff);
-        let error = skim(&broken).unwrap_err().to_string();
-        assert!(error.contains(&format!("page {page}")), "{error}");
+    // A leaf alone, and a tree that two threads share.
+    let many: Vec<_> = (0..300)
+        .map(|key| {
+            let main = key + 2;
+            let name = format!("k{key}");
+            (row(main, 0, false), value(&name, main, main, 1, "some value", 0))
+        })
+        .collect();
+    for (rows, scheduled) in [(vector(), Some(3)), (many, None)] {
+        let bytes = snapshot(&database(&rows, scheduled, None), 1024);
+        let proof = prove(&bytes);
+        let status = proof.status.unwrap();
+        let image = Snapshot::split(&bytes).image;
+        let skimmed = skim(image).unwrap();
+        assert_eq!(
+            (skimmed.hash, Some(skimmed.rows_checksum)),
+            (status.hash, proof.rows_checksum)
+        );
+        let newest = rows.last().unwrap().0.revision.main;
+        assert_eq!(
+            revisions(&bytes).unwrap(),
+            (newest, scheduled.unwrap_or(-1))
+        );
+        for page in 2..image.len() / 1024 {
+            let mut broken = image.to_vec();
+            broken[page * 1024..][..8].fill(0xff);
+            let error = skim(&broken).unwrap_err().to_string();
+            assert!(error.contains(&format!("page {page}")), "{error}");
+            // Another page of the same kind in its place is in use twice, or holds keys of elsewhere.
+            for other in (2..image.len() / 1024).filter(|other| *other != page) {
+                let mut doubled = image.to_vec();
+                doubled.copy_within(other * 1024 + 8..(other + 1) * 1024, page * 1024 + 8);
+                assert!(
+                    skim(&doubled).map_or(true, |doubled| doubled != skimmed),
+                    "page {other} over {page}"
+                );
+            }
+        }
+        let mut changed = image.to_vec();
+        let at = changed
+            .windows(4)
+            .position(|bytes| bytes == b"\x18\x02\x20\x01");
+        changed[at.unwrap() + 1] = 3;
+        assert_ne!(skim(&changed).unwrap(), skimmed);
     }
-    let mut changed = image.to_vec();
-    let at = changed
-        .windows(8)
-        .position(|bytes| bytes == b"a\x10\x02\x18\x02\x20\x01*");
-    changed[at.unwrap()] = b'z';
-    assert_ne!(skim(&changed).unwrap(), skimmed);
 }
 
 /// One change of a random history.

@@ -251,6 +251,8 @@ fn boots_with_its_users(scene: &Scene, file: &Path) {
             let mut command = Command::new(tool(&format!("etcdctl-{on}")));
             command.env("ETCDCTL_API", "3").args([
                 "--user=alice:secret",
+                "--dial-timeout=30s",
+                "--command-timeout=60s",
                 "--endpoints",
                 &etcd.endpoint(),
             ]);

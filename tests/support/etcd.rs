@@ -277,6 +277,8 @@ impl Etcd {
         let mut command = Command::new(tool(&format!("etcdctl-{}", self.version)));
         command
             .env("ETCDCTL_API", "3")
+            // Its own two seconds to connect are too few for a machine on which everything is tested at once.
+            .args(["--dial-timeout=30s", "--command-timeout=60s"])
             .arg(format!("--endpoints={}", self.endpoints().join(",")));
         if let Some(pki) = &self.pki {
             command

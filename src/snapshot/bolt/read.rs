@@ -174,6 +174,14 @@ impl<'a> Database<'a> {
 }
 
 impl<'a> Bucket<'a> {
+    /// The page of its root, unless the bucket lies in its parent's.
+    pub(super) fn root_page(&self) -> Option<u64> {
+        match self.root {
+            BucketRoot::Page(page) => Some(page),
+            BucketRoot::Inline(_) => None,
+        }
+    }
+
     /// All rows.
     pub fn rows(&self) -> Rows<'a> {
         self.database.rows_of(self.root, false)

@@ -27,6 +27,13 @@ pub struct Ledger<'a> {
     length: u64,
 }
 
+/// Where a key's entry is to be found: what its hash says.
+#[derive(Debug, Clone, Copy)]
+pub struct Address {
+    shard: usize,
+    tag: u64,
+}
+
 #[derive(Default)]
 struct Shard {
     /// 0 is a free slot: no row stands at the beginning of an image.
@@ -54,7 +61,17 @@ impl<'a> Ledger<'a> {
 
     /// Makes the row at `element` the newest of its key; gives the element of the one before.
     pub fn put(&mut self, key: &[u8], element: usize, mark: bool) -> Option<usize> {
-        let (shard, tag) = self.address(key);
+        self.put_at(self.address(key), key, element, mark)
+    }
+
+    /// The same, of a key whose address is known.
+    pub fn put_at(
+        &mut self,
+        Address { shard, tag }: Address,
+        key: &[u8],
+        element: usize,
+        mark: bool,
+    ) -> Option<usize> {
         let entry = (tag << (PLACE_BITS + 1)) | if mark { MARK } else { 0 } | element as u64;
         let image = self.image;
         let shard = self.shards.get_mut(shard)?;
@@ -73,7 +90,11 @@ impl<'a> Ledger<'a> {
 
     /// Takes a key out; gives the element of its newest row.
     pub fn remove(&mut self, key: &[u8]) -> Option<usize> {
-        let (shard, tag) = self.address(key);
+        self.remove_at(self.address(key), key)
+    }
+
+    /// The same, of a key whose address is known.
+    pub fn remove_at(&mut self, Address { shard, tag }: Address, key: &[u8]) -> Option<usize> {
         let shard = self.shards.get_mut(shard)?;
         let slot = shard.find(self.image, tag, key)?;
         let entry = *shard.slots.get(slot)?;
@@ -84,7 +105,7 @@ impl<'a> Ledger<'a> {
 
     /// Whether the row at `element` is the newest of its key.
     pub fn holds(&self, key: &[u8], element: usize) -> bool {
-        let (shard, tag) = self.address(key);
+        let Address { shard, tag } = self.address(key);
         self.shards
             .get(shard)
             .is_some_and(|shard| shard.probe(tag).any(|(_, entry)| place(entry) == element))
@@ -106,10 +127,21 @@ impl<'a> Ledger<'a> {
             .map(|entry| place(*entry))
     }
 
-    fn address(&self, key: &[u8]) -> (usize, u64) {
+    /// Where a key's entry is to be found.
+    pub fn address(&self, key: &[u8]) -> Address {
         let hash = self.hasher.hash_one(key);
-        let tag = (hash >> 8) & ((1 << TAG_BITS) - 1);
-        ((hash & 0xff) as usize, tag)
+        Address {
+            shard: (hash & 0xff) as usize,
+            tag: (hash >> 8) & ((1 << TAG_BITS) - 1),
+        }
+    }
+
+    /// Reads the slot at an address and nothing else. The table is larger than a processor's caches, and one after the other
+    /// keys would each wait for memory; slots that are touched together wait at the same time.
+    pub fn touch(&self, Address { shard, tag }: Address) {
+        let shard = self.shards.get(shard);
+        let slot = shard.and_then(|shard| shard.slots.get(shard.home(tag)).copied());
+        std::hint::black_box(slot);
     }
 }
 

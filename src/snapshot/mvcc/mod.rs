@@ -8,6 +8,7 @@ pub mod key_value;
 pub(super) mod ledger;
 pub mod proto;
 pub mod revision;
+mod rules;
 mod schema;
 pub mod survey;
 

@@ -6,8 +6,9 @@ use super::compaction::Compaction;
 use super::crc::Crc;
 use super::hash::compacted_part;
 use super::key_value::KeyValue;
-use super::ledger::Ledger;
+use super::ledger::{Address, Ledger};
 use super::revision::{Revision, RowKey};
+use super::rules::{fields_problem, history_problem};
 use super::schema::{LeaseTable, Schema};
 use crate::snapshot::bolt::check::Visitor;
 use crate::snapshot::bolt::{Database, Row, row_at};
@@ -16,6 +17,17 @@ use crate::snapshot::{HashKv, SnapshotError};
 
 /// The most keys that are named one by one for the same warning.
 const NAMED_KEYS: usize = 20;
+/// Rows whose keys are looked up together.
+const BATCH: usize = 32;
+
+/// A row that is well formed, before its key is looked up.
+struct Waiting<'a> {
+    key: RowKey,
+    kv: KeyValue<'a>,
+    row: Row<'a>,
+    recent: bool,
+    address: Address,
+}
 
 /// What the pass gathers.
 pub struct Survey<'a> {
@@ -31,6 +43,7 @@ pub struct Survey<'a> {
     /// Whether HashKV leaves out none of the rows up to the compact revision.
     compacted_whole: bool,
     ledger: Ledger<'a>,
+    waiting: Vec<Waiting<'a>>,
     leases: LeaseTable<'a>,
     rows: u64,
     last: Option<Revision>,
@@ -71,6 +84,7 @@ impl<'a> Survey<'a> {
             recent_crc: Crc::new(image),
             compacted_whole: true,
             ledger: Ledger::new(image),
+            waiting: Vec::with_capacity(BATCH),
             leases: LeaseTable::of(database),
             rows: 0,
             last: None,
@@ -81,6 +95,7 @@ impl<'a> Survey<'a> {
 
     /// Draws the sums when everything was seen.
     pub fn finish(mut self, findings: &mut Findings) -> Surveyed {
+        self.settle(findings);
         self.leave_rows();
         self.report_orphans(findings);
         let compact_revision = self.compaction.revision();
@@ -204,13 +219,34 @@ impl<'a> Survey<'a> {
                     let problem = "etcd would write its value with other bytes";
                     findings.warning("RowNotCanonical", place(key), problem);
                 }
-                if key.tombstone {
-                    self.tombstone(key, &kv, recent, findings);
-                } else {
-                    self.put(key, &kv, row, recent, findings);
+                self.waiting.push(Waiting {
+                    key,
+                    kv,
+                    row: *row,
+                    recent,
+                    address: self.ledger.address(kv.key),
+                });
+                if self.waiting.len() == BATCH {
+                    self.settle(findings);
                 }
             }
         }
+    }
+
+    /// Looks the keys of the waiting rows up, in the order of the rows.
+    fn settle(&mut self, findings: &mut Findings) {
+        let mut waiting = std::mem::take(&mut self.waiting);
+        for row in &waiting {
+            self.ledger.touch(row.address);
+        }
+        for row in waiting.drain(..) {
+            if row.key.tombstone {
+                self.tombstone(&row, findings);
+            } else {
+                self.put(&row, findings);
+            }
+        }
+        self.waiting = waiting;
     }
 
     /// Beyond the compact revision no revision is missing, nor any change of one.
@@ -237,7 +273,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn tombstone(&mut self, key: RowKey, kv: &KeyValue<'a>, recent: bool, findings: &mut Findings) {
+    fn tombstone(&mut self, waiting: &Waiting<'a>, findings: &mut Findings) {
+        let (key, kv, recent) = (waiting.key, &waiting.kv, waiting.recent);
         if *kv
             != (KeyValue {
                 key: kv.key,
@@ -248,7 +285,7 @@ impl<'a> Survey<'a> {
             let problem = "it deletes a key, but does not hold exactly a key";
             findings.error("TombstoneMalformed", place(key), problem);
         }
-        let before = self.ledger.remove(kv.key);
+        let before = self.ledger.remove_at(waiting.address, kv.key);
         if recent && before.is_none() {
             let problem = "it deletes a key that does not exist";
             findings.error("PredecessorMissing", place(key), problem);
@@ -262,24 +299,18 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn put(
-        &mut self,
-        key: RowKey,
-        kv: &KeyValue<'a>,
-        row: &Row<'a>,
-        recent: bool,
-        findings: &mut Findings,
-    ) {
+    fn put(&mut self, waiting: &Waiting<'a>, findings: &mut Findings) {
+        let (key, kv, recent) = (waiting.key, &waiting.kv, waiting.recent);
         let main = key.revision.main;
         // What `etcdutl snapshot restore --bump-revision` leaves behind (etcd-format.md §3.7).
-        let bump = row.value.is_empty() && key.revision.sub == 0 && !recent;
+        let bump = waiting.row.value.is_empty() && key.revision.sub == 0 && !recent;
         if bump {
             self.bump_rows += 1;
         } else if let Some(problem) = fields_problem(kv, main) {
             findings.error("RowFieldsWrong", place(key), problem);
         }
         let orphan = kv.lease != 0 && !self.leases.has(kv.lease);
-        let before = self.ledger.put(kv.key, row.element, orphan);
+        let before = self.ledger.put_at(waiting.address, kv.key, waiting.row.element, orphan);
         if let Some(before) = before {
             self.note_superseded(before);
         }
@@ -308,6 +339,7 @@ impl<'a> Survey<'a> {
 
 impl<'a> Visitor<'a> for Survey<'a> {
     fn bucket(&mut self, name: &'a [u8], findings: &mut Findings) {
+        self.settle(findings);
         self.leave_rows();
         self.in_rows = name == KEY_BUCKET;
         if self.in_rows {
@@ -337,63 +369,4 @@ fn leftover(key: RowKey, findings: &mut Findings) {
     let problem =
         "a finished compaction should have deleted this row or the one before it of its key";
     findings.warning("CompactionLeftover", place(key), problem);
-}
-
-/// What is wrong with the fields of a put by themselves.
-fn fields_problem(kv: &KeyValue<'_>, main: i64) -> Option<String> {
-    if kv.key.is_empty() {
-        return Some("it has no key".to_owned());
-    }
-    if kv.mod_revision != main {
-        return Some(format!(
-            "it says that it was written at revision {}",
-            kv.mod_revision
-        ));
-    }
-    if kv.create_revision <= 0 || kv.create_revision > main {
-        return Some(format!(
-            "its key was created at revision {}",
-            kv.create_revision
-        ));
-    }
-    if kv.version < 1
-        || (kv.create_revision == main) != (kv.version == 1)
-        || main - kv.create_revision < kv.version - 1
-    {
-        return Some(format!(
-            "version {} does not fit a key created at revision {}",
-            kv.version, kv.create_revision
-        ));
-    }
-    None
-}
-
-/// Whether a put follows from the row before it of its key.
-fn history_problem(
-    before: Option<KeyValue<'_>>,
-    kv: &KeyValue<'_>,
-) -> Option<(&'static str, String)> {
-    match before {
-        None if kv.version == 1 => None,
-        None => Some((
-            "PredecessorMissing",
-            format!(
-                "it is version {} of a key that has no row before it",
-                kv.version
-            ),
-        )),
-        Some(before)
-            if before.version.checked_add(1) == Some(kv.version)
-                && before.create_revision == kv.create_revision =>
-        {
-            None
-        }
-        Some(before) => Some((
-            "HistoryBroken",
-            format!(
-                "version {} created at {} follows version {} created at {}",
-                kv.version, kv.create_revision, before.version, before.create_revision
-            ),
-        )),
-    }
 }

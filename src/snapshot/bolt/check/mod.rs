@@ -1,10 +1,13 @@
 //! Walks all pages once and finds everything that bbolt's own check finds, and what it does not look at: inline buckets,
 //! element bounds, leaf depth, the length of the file (etcd-format.md §2.8). Hands each sound row to a visitor on the way.
 
+mod freelist;
+
+use std::thread;
+
+use self::freelist::{PageSet, check_freelist};
 use super::node::{BucketRoot, Node, Row};
-use super::page::{
-    COUNT_ELSEWHERE, FLAG_FREELIST, FLAG_META, NO_FREELIST, PAGE_HEADER, PageHeader, u64_at,
-};
+use super::page::{FLAG_META, NO_FREELIST, PageHeader};
 use super::read::{Database, MAX_DEPTH, metas};
 use crate::snapshot::findings::Findings;
 
@@ -23,23 +26,85 @@ pub fn walk<'a>(
     visitor: &mut impl Visitor<'a>,
 ) -> bool {
     check_metas(database, findings);
-    let pages = usize::try_from(database.meta().high_water).unwrap_or(usize::MAX);
-    let held = database.image().len() / database.meta().page_size as usize;
-    let mut walk = Walk {
-        database,
-        findings,
-        // A number of pages that the file does not hold must not become memory.
-        seen: PageSet::new(pages.min(held)),
-        complete: true,
+    let mut walk = Walk::new(database, findings, None);
+    walk.everything(visitor);
+    let (complete, seen) = (walk.complete, walk.seen);
+    check_free(database, findings, seen, complete)
+}
+
+/// The same with two threads: the later half of one bucket's tree is shown to a visitor of its own. Both halves lie between the
+/// keys of the root's branches, so that what is in order in each is in order as a whole.
+pub fn walk_in_halves<'a, V: Visitor<'a> + Send>(
+    database: &Database<'a>,
+    findings: &mut Findings,
+    bucket: &'a [u8],
+    (first, second): (&mut V, &mut V),
+) -> bool {
+    let Some((root, middle)) = middle_of(database, bucket) else {
+        return walk(database, findings, first);
     };
-    let root = BucketRoot::Page(database.meta().root);
-    walk.tree(root, &mut |walk, row| walk.bucket(row, visitor));
-    let complete = walk.complete;
-    let Walk { mut seen, .. } = walk;
+    check_metas(database, findings);
+    let half = |later| {
+        Some(Half {
+            root,
+            middle,
+            later,
+        })
+    };
+    let mut walk = Walk::new(database, findings, half(false));
+    let (later, more) = thread::scope(|scope| {
+        let later = scope.spawn(|| {
+            let mut findings = Findings::default();
+            let mut walk = Walk::new(database, &mut findings, half(true));
+            walk.rows_of(bucket, BucketRoot::Page(root), second);
+            ((walk.complete, walk.seen, walk.half_depth), findings)
+        });
+        walk.everything(first);
+        later.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let (complete, seen, depth) = later;
+    walk.complete &= complete;
+    if !walk.seen.absorb(&seen) {
+        let problem = "a page belongs to both halves of its tree";
+        let place = format!("bucket {}", bucket.escape_ascii());
+        walk.findings.error("PageShared", place, problem);
+        walk.complete = false;
+    }
+    if walk.half_depth != depth {
+        let problem = "leaves of its two halves lie at different depths";
+        let place = format!("bucket {}", bucket.escape_ascii());
+        walk.findings.error("LeafDepthUneven", place, problem);
+    }
+    let (complete, seen) = (walk.complete, walk.seen);
+    findings.absorb(more);
+    check_free(database, findings, seen, complete)
+}
+
+/// The root of a bucket's tree and the child in the middle of it, when there are two at least.
+fn middle_of(database: &Database<'_>, bucket: &[u8]) -> Option<(u64, usize)> {
+    let root = database.bucket(bucket).ok()??.root_page()?;
+    let (node, _) = database.node(root).ok()?;
+    (!node.is_leaf() && node.count() >= 2).then(|| (root, node.count() / 2))
+}
+
+fn check_free(
+    database: &Database<'_>,
+    findings: &mut Findings,
+    mut seen: PageSet,
+    complete: bool,
+) -> bool {
     if database.meta().freelist != NO_FREELIST {
         check_freelist(database, findings, &mut seen, complete);
     }
     complete
+}
+
+/// One half of a tree: the children of its root before the middle, or those from there on.
+#[derive(Clone, Copy)]
+struct Half {
+    root: u64,
+    middle: usize,
+    later: bool,
 }
 
 struct Walk<'w, 'a> {
@@ -47,18 +112,41 @@ struct Walk<'w, 'a> {
     findings: &'w mut Findings,
     seen: PageSet,
     complete: bool,
+    half: Option<Half>,
+    /// How deep the leaves of that half lie.
+    half_depth: Option<usize>,
 }
 
 /// A page on the way down, and the keys that its parent allows in it.
 struct Frame<'a> {
     node: Node<'a>,
     next: usize,
+    end: usize,
     floor: usize,
     low: &'a [u8],
     high: Option<&'a [u8]>,
 }
 
-impl<'a> Walk<'_, 'a> {
+impl<'w, 'a> Walk<'w, 'a> {
+    fn new(database: &'w Database<'a>, findings: &'w mut Findings, half: Option<Half>) -> Self {
+        let pages = usize::try_from(database.meta().high_water).unwrap_or(usize::MAX);
+        let held = database.image().len() / database.meta().page_size as usize;
+        Self {
+            database,
+            findings,
+            // A number of pages that the file does not hold must not become memory.
+            seen: PageSet::new(pages.min(held)),
+            complete: true,
+            half,
+            half_depth: None,
+        }
+    }
+
+    fn everything(&mut self, visitor: &mut impl Visitor<'a>) {
+        let root = BucketRoot::Page(self.database.meta().root);
+        self.tree(root, &mut |walk, row| walk.bucket(row, visitor));
+    }
+
     fn bucket(&mut self, row: &Row<'a>, visitor: &mut impl Visitor<'a>) {
         let name = row.key.escape_ascii();
         if !row.is_bucket {
@@ -69,16 +157,7 @@ impl<'a> Walk<'_, 'a> {
         }
         visitor.bucket(row.key, self.findings);
         match row.bucket() {
-            Ok(root) => self.tree(root, &mut |walk, row| {
-                if row.is_bucket {
-                    let problem = "a bucket lies inside a bucket, which etcd never writes";
-                    walk.findings
-                        .error("NestedBucket", format_args!("bucket {name}"), problem);
-                    walk.complete = false;
-                } else {
-                    visitor.row(row, walk.findings);
-                }
-            }),
+            Ok(root) => self.rows_of(row.key, root, visitor),
             Err(fault) => {
                 self.findings.fault(fault);
                 self.complete = false;
@@ -86,14 +165,38 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
+    fn rows_of(&mut self, name: &[u8], root: BucketRoot<'a>, visitor: &mut impl Visitor<'a>) {
+        self.tree(root, &mut |walk, row| {
+            if row.is_bucket {
+                let problem = "a bucket lies inside a bucket, which etcd never writes";
+                let place = format!("bucket {}", name.escape_ascii());
+                walk.findings.error("NestedBucket", place, problem);
+                walk.complete = false;
+            } else {
+                visitor.row(row, walk.findings);
+            }
+        });
+    }
+
     fn tree<F: FnMut(&mut Self, &Row<'a>)>(&mut self, root: BucketRoot<'a>, each: &mut F) {
         let mut frames: Vec<Frame<'a>> = Vec::new();
-        let first = match root {
-            BucketRoot::Page(page) => self.enter(page),
-            BucketRoot::Inline(node) => Some(node),
+        let half = self
+            .half
+            .filter(|half| matches!(root, BucketRoot::Page(page) if page == half.root));
+        let first = match (root, half) {
+            // The other half has it.
+            (BucketRoot::Page(page), Some(Half { later: true, .. })) => {
+                self.database.node(page).ok().map(|(node, _)| node)
+            }
+            (BucketRoot::Page(page), _) => self.enter(page),
+            (BucketRoot::Inline(node), _) => Some(node),
         };
         if let Some(node) = first {
-            frames.push(frame(node, &[], None));
+            let mut frame = frame(node, &[], None);
+            if let Some(half) = half {
+                frame.take_half(half);
+            }
+            frames.push(frame);
         }
         let mut leaf_depth = None;
         let mut last: &'a [u8] = &[];
@@ -114,7 +217,7 @@ impl<'a> Walk<'_, 'a> {
                     continue;
                 }
             }
-            if top.next >= top.node.count() {
+            if top.next >= top.end {
                 frames.pop();
                 continue;
             }
@@ -130,6 +233,9 @@ impl<'a> Walk<'_, 'a> {
                 }
                 frames.push(below);
             }
+        }
+        if half.is_some() {
+            self.half_depth = leaf_depth;
         }
     }
 
@@ -236,9 +342,24 @@ fn frame<'a>(node: Node<'a>, low: &'a [u8], high: Option<&'a [u8]>) -> Frame<'a>
     Frame {
         node,
         next: 0,
+        end: node.count(),
         floor: node.elements_end(),
         low,
         high,
+    }
+}
+
+impl Frame<'_> {
+    fn take_half(&mut self, half: Half) {
+        if !half.later {
+            self.end = half.middle;
+            return;
+        }
+        self.next = half.middle;
+        for index in 0..half.middle {
+            // Only to know where their keys end: the other half finds what is wrong with them.
+            let _ = self.node.child(index, &mut self.floor);
+        }
     }
 }
 
@@ -275,116 +396,5 @@ fn check_metas(database: &Database<'_>, findings: &mut Findings) {
     if root != 0 {
         let problem = format_args!("the root bucket counts {root}, which etcd leaves 0");
         findings.info("RootSequence", "meta page", problem);
-    }
-}
-
-fn check_freelist(
-    database: &Database<'_>,
-    findings: &mut Findings,
-    seen: &mut PageSet,
-    complete: bool,
-) {
-    let page = database.meta().freelist;
-    let place = format!("freelist page {page}");
-    let mut broken = |problem: &str| findings.error("FreelistBroken", &place, problem);
-    let (header, bytes) = match database.page(page) {
-        Ok((header, bytes, _)) => (header, bytes),
-        Err(fault) => return findings.fault(fault),
-    };
-    if header.flags != FLAG_FREELIST {
-        return broken("its flags are not those of a freelist");
-    }
-    if !seen.take(page, u64::from(header.overflow) + 1) {
-        return broken("it is part of a bucket too");
-    }
-    let (count, start) = if header.count == COUNT_ELSEWHERE {
-        let count = u64_at(bytes, PAGE_HEADER).unwrap_or(u64::MAX);
-        (
-            usize::try_from(count).unwrap_or(usize::MAX),
-            PAGE_HEADER + 8,
-        )
-    } else {
-        (usize::from(header.count), PAGE_HEADER)
-    };
-    let end = count
-        .checked_mul(8)
-        .and_then(|length| length.checked_add(start));
-    let Some(ids) = end.and_then(|end| bytes.get(start..end)) else {
-        return broken("it counts more pages than fit in it");
-    };
-    let mut free = PageSet::new(seen.pages);
-    for index in 0..count {
-        let id = u64_at(ids, index * 8).unwrap_or_default();
-        if id < 2 || id >= database.meta().high_water {
-            let problem = format_args!("it lists page {id}, which does not exist");
-            findings.error("FreelistBroken", &place, problem);
-        } else if !free.take(id, 1) {
-            let problem = format_args!("it lists page {id} twice");
-            findings.error("FreelistDuplicate", &place, problem);
-        } else if seen.has(id) {
-            let problem = "it is in use, and free by the freelist: the next write would destroy it";
-            findings.error("PageFreeInUse", format_args!("page {id}"), problem);
-        }
-    }
-    // Below a part that could not be entered everything looks lost.
-    if complete {
-        check_leaks(findings, seen, &free);
-    }
-}
-
-/// Pages that are neither used nor free are lost space; nothing is wrong with the rows.
-fn check_leaks(findings: &mut Findings, seen: &PageSet, free: &PageSet) {
-    let mut first = None;
-    for page in 2..=seen.pages as u64 {
-        let lost = page < seen.pages as u64 && !seen.has(page) && !free.has(page);
-        match (lost, first) {
-            (true, None) => first = Some(page),
-            (false, Some(start)) => {
-                findings.warning(
-                    "PageLeaked",
-                    format_args!("pages {start} to {}", page - 1),
-                    "they are neither in use nor free; a defragmentation gets them back",
-                );
-                first = None;
-            }
-            _ => {}
-        }
-    }
-}
-
-/// A bit a page.
-struct PageSet {
-    bits: Vec<u64>,
-    pages: usize,
-}
-
-impl PageSet {
-    fn new(pages: usize) -> Self {
-        Self {
-            bits: vec![0; pages.div_ceil(64)],
-            pages,
-        }
-    }
-
-    /// Puts a run of pages in; false when one of them was in already.
-    fn take(&mut self, first: u64, pages: u64) -> bool {
-        let mut fresh = true;
-        for page in first..first.saturating_add(pages) {
-            let index = usize::try_from(page / 64).unwrap_or(usize::MAX);
-            let Some(word) = self.bits.get_mut(index) else {
-                return false;
-            };
-            let bit = 1_u64 << (page % 64);
-            fresh &= *word & bit == 0;
-            *word |= bit;
-        }
-        fresh
-    }
-
-    fn has(&self, page: u64) -> bool {
-        let index = usize::try_from(page / 64).unwrap_or(usize::MAX);
-        self.bits
-            .get(index)
-            .is_some_and(|word| word & (1 << (page % 64)) != 0)
     }
 }

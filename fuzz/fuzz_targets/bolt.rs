@@ -1,8 +1,0 @@
-//! libFuzzer's way into `targets::bolt`.
-#![no_main]
-
-#[path = "../targets.rs"]
-#[allow(dead_code)]
-mod targets;
-
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| targets::bolt(bytes));
