@@ -105,7 +105,13 @@ pub fn restore(
     });
     let (source, raised) = source?;
     let (written, skimmed) = written?;
-    let result = prove_written(plan, bytes, (&source, raised), (&written, skimmed), &database)?;
+    let result = prove_written(
+        plan,
+        bytes,
+        (&source, raised),
+        (&written, skimmed),
+        &database,
+    )?;
     copy_databases(&database, folders.get(1..).unwrap_or_default())?;
     for folder in &folders {
         for part in ["member/snap", "member/wal", "member", ""] {

@@ -299,7 +299,10 @@ fn a_skim_sees_what_a_proof_sees_and_stumbles_over_the_same_pages() {
         .map(|key| {
             let main = key + 2;
             let name = format!("k{key}");
-            (row(main, 0, false), value(&name, main, main, 1, "some value", 0))
+            (
+                row(main, 0, false),
+                value(&name, main, main, 1, "some value", 0),
+            )
         })
         .collect();
     for (rows, scheduled) in [(vector(), Some(3)), (many, None)] {

@@ -310,7 +310,9 @@ impl<'a> Survey<'a> {
             findings.error("RowFieldsWrong", place(key), problem);
         }
         let orphan = kv.lease != 0 && !self.leases.has(kv.lease);
-        let before = self.ledger.put_at(waiting.address, kv.key, waiting.row.element, orphan);
+        let before = self
+            .ledger
+            .put_at(waiting.address, kv.key, waiting.row.element, orphan);
         if let Some(before) = before {
             self.note_superseded(before);
         }

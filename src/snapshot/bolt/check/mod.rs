@@ -60,7 +60,9 @@ pub fn walk_in_halves<'a, V: Visitor<'a> + Send>(
             ((walk.complete, walk.seen, walk.half_depth), findings)
         });
         walk.everything(first);
-        later.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        later
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
     let (complete, seen, depth) = later;
     walk.complete &= complete;
