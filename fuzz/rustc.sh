@@ -3,9 +3,9 @@
 set -euo pipefail
 case " $* " in
 *" --crate-name etcdguardian "*)
-  set -- "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+  set -- "$@" -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
-    -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+    -Cllvm-args=-sanitizer-coverage-trace-compares
   ;;
 esac
 exec "$@"
