@@ -195,7 +195,7 @@ fn a_new_full_leaves_no_moment_out_and_is_held_to_what_was_recorded() {
 #[test]
 fn what_is_lost_with_etcd_is_no_more_than_status_had_said() {
     let seed = u64::from(std::process::id());
-    println!("the dice begin with {seed}");
+    eprintln!("the dice begin with {seed}");
     let mut dice = Dice(seed);
     for round in 0..3 {
         let mut etcd = Etcd::start("3.6");
@@ -227,7 +227,7 @@ fn what_is_lost_with_etcd_is_no_more_than_status_had_said() {
             .max();
         let reached = reached.unwrap();
         let lost: Vec<_> = acknowledged.iter().filter(|one| one.0 > reached).collect();
-        println!(
+        eprintln!(
             "round {round}: {} writes, {} lost, up to revision {reached}",
             acknowledged.len(),
             lost.len()

@@ -176,7 +176,7 @@ fn soak(version: &str) {
     let seed = number("SOAK_SEED", u64::from(std::process::id()));
     let seconds = number("SOAK_SECONDS", 45);
     let samples = usize::try_from(number("SOAK_SAMPLES", 50)).unwrap();
-    println!("soak of etcd {version}: SOAK_SEED={seed} SOAK_SECONDS={seconds}");
+    eprintln!("soak of etcd {version}: SOAK_SEED={seed} SOAK_SECONDS={seconds}");
     let mut soak = Soak::start(version, seed);
     let url = soak.site.url();
     soak.site.wait_for_backups(&url, 1);
@@ -197,7 +197,7 @@ fn soak(version: &str) {
     });
     soak.running.kill();
     let said = soak.running.log_text();
-    println!("{} writes, {newest} revisions; {told:?}", log.len());
+    eprintln!("{} writes, {newest} revisions; {told:?}", log.len());
     check::all(
         &soak.site,
         &log,

@@ -43,7 +43,7 @@ impl Stored {
             let catalog = repository.catalog(None).await.unwrap();
             assert!(catalog.damaged.is_empty(), "{:?}", catalog.damaged);
             for backup in &catalog.backups {
-                let to = folder.path().join(&backup.id.replace('/', "_"));
+                let to = folder.path().join(backup.id.replace('/', "_"));
                 verify::fetch(&repository, backup, &Unsealer::default(), &to, &|_| {})
                     .await
                     .unwrap();
@@ -142,7 +142,7 @@ pub fn all(site: &Site, log: &[Written], newest: i64, said: &str, dice: &mut Dic
         assert!(denied.is_none(), "{}: {denied:?}", full.id);
     }
     let kinds = |kind| stored.backups.iter().filter(|one| one.kind == kind).count();
-    println!(
+    eprintln!(
         "{} full backups, {} increments, {} rows",
         kinds(Kind::Full),
         kinds(Kind::Increment),
@@ -214,7 +214,7 @@ pub fn all(site: &Site, log: &[Written], newest: i64, said: &str, dice: &mut Dic
             });
         }
     }
-    println!(
+    eprintln!(
         "{} revisions and {} moments restore to what was written, {} held to a live hash; a moment missed at most {late:?}",
         revisions.len(),
         reached.len(),

@@ -212,7 +212,7 @@ impl Writer {
         let size = match self.dice.roll(400) {
             0 => 200_000,
             1..20 => 0,
-            2.. => 20 + self.dice.roll(600) as usize,
+            _ => 20 + self.dice.roll(600) as usize,
         };
         // No two values are the same, so that a write whose fate is unknown is recognised by what it wrote.
         let mut value = format!("{}-{} ", self.number, self.count).into_bytes();
