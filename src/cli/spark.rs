@@ -44,7 +44,7 @@ pub fn lines(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
         .iter()
         .map(|mean| mean.map_or(' ', |mean| bar(mean / peak)))
         .collect();
-    let mut marks = vec![' '; WIDTH];
+    let mut marks = [' '; WIDTH];
     let mut put = |at: Option<Timestamp>, mark: char| {
         if let Some(cell) = at.and_then(place).and_then(|at| marks.get_mut(at)) {
             *cell = mark;

@@ -1,7 +1,7 @@
 //! The summary of a week: backups by level, the window that can be restored, what was saved against the cron.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,7 +57,7 @@ pub async fn run(services: Arc<Services>) {
     }
 }
 
-fn keep(file: &PathBuf, sent: &Sent) {
+fn keep(file: &Path, sent: &Sent) {
     if let Err(error) = write_record(file, sent) {
         tracing::warn!(%error, "when the digest was sent is not kept: a restart may repeat it");
     }

@@ -84,7 +84,7 @@ mod tests {
         for cut in 0..value.len() {
             assert!(decode(&value[..cut]).is_err(), "{cut}");
         }
-        let deep = [&CBOR[..], &[0x81; 4000], &[0x01]].concat();
+        let deep = [CBOR, &[0x81; 4000], &[0x01]].concat();
         assert!(decode(&deep).is_err());
     }
 }
