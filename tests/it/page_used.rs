@@ -132,6 +132,7 @@ async fn it_is_filtered_by_typing_and_opened_by_clicks() {
     page.click("article summary").await;
     page.wait("document.querySelector('article details').open")
         .await;
+    page.wait("document.querySelector('article table')").await;
     let text = page
         .eval("document.querySelector('article').innerText")
         .await;
