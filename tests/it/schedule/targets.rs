@@ -49,7 +49,7 @@ fn families_that_nobody_tuned_on_save_most_of_what_the_forecastless_oracle_could
     assert!(p99 <= must(0.77, 0.85), "{p99}");
     for result in &found {
         assert!(result.saved_percent >= -2.0, "{result:?}");
-        assert!(result.mean_exposure_ratio <= 1.06, "{result:?}");
+        assert!(result.mean_exposure_ratio <= must(1.06, 1.08), "{result:?}");
     }
 }
 
