@@ -150,7 +150,7 @@ fn the_first_week_from_nothing_saves_already() {
         .collect();
     let found = results(&weeks, &policy(), PolicyName::Auto);
     assert!(saved(&found) >= must(18.0, 15.0), "{found:#?}");
-    assert!(exposure(&found) <= must(1.0, 1.03), "{found:#?}");
+    assert!(exposure(&found) <= must(1.0, 1.05), "{found:#?}");
 }
 
 #[test]
