@@ -241,6 +241,10 @@ fn replay(
     let mut model = Model::default();
     let mut sent = BTreeMap::new();
     let mut settled = BTreeSet::new();
+    // Before the first write there is nothing.
+    if let Some(slot) = wanted.get_mut(&1) {
+        *slot = Some(Keys::new());
+    }
     for revision in 2..=newest {
         let recorded = rows.get(&revision).expect("checked before");
         let told = acknowledged.remove(&revision).unwrap_or_default();
