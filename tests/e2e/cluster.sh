@@ -138,6 +138,10 @@ image() {
 
 cluster_up() {
   mount --make-rshared /
+  # What containerd and its plugins leave there is to go with this node, not to stay on the machine.
+  mkdir -p /run/netns /run/containerd
+  mount -t tmpfs e2e /run/netns
+  mount -t tmpfs e2e /run/containerd
   ip link set lo up
   ip link add node0 type bridge
   ip address add $node/24 dev node0
