@@ -11,12 +11,14 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::run::Site;
-use crate::support::{Etcd, Process, Toxiproxy, until};
+use crate::support::{Etcd, Process, Toxiproxy, until_within};
 use load::{Dice, Load};
 
 /// Compaction leaves this much of the past, as kube-apiserver leaves five minutes: less than it takes to start a process again.
 const HISTORY: Duration = Duration::from_secs(20);
 const COMPACT_EVERY: Duration = Duration::from_secs(3);
+/// The lease of a writer that was killed is taken over after a minute without life.
+const SETTLED: Duration = Duration::from_secs(180);
 
 fn number(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| text.parse().expect("a number"))
@@ -190,7 +192,7 @@ fn soak(version: &str) {
     let log = load.stop();
     soak.wait(500, 600);
     let newest = soak.etcd.revision();
-    until("the newest revision in the store", || {
+    until_within(SETTLED, "the newest revision in the store", || {
         let backups = soak.site.backups(&url);
         let reached = backups.iter().filter_map(|one| one["revision"].as_i64());
         (reached.max() >= Some(newest)).then_some(())

@@ -222,10 +222,12 @@ impl ScheduleTask {
         self.publish(&observed, &decision, now).await;
         let gap = self.stand_watch().await.filter(|_| self.may_try(now));
         let asked = asked.or_else(|| self.annotated());
-        let trigger = asked.or(gap.map(Asked::because)).or_else(|| {
+        let decided = || {
             (decision.action == Action::Backup)
                 .then(|| Asked::because(decision.reasons.first().cloned().unwrap_or_default()))
-        });
+        };
+        let trigger = asked.or(gap.map(Asked::because)).or_else(decided);
+        let trigger = trigger.or_else(|| self.owed(now));
         // A run that may have finished elsewhere must be settled before another begins.
         let (Some(asked), None) = (trigger, &self.record.in_flight) else {
             if self.record.in_flight.is_some() {
@@ -241,10 +243,23 @@ impl ScheduleTask {
 
     /// Whether a failed backup may be tried again now.
     fn may_try(&self, now: Timestamp) -> bool {
+        self.retry_at().is_none_or(|at| at <= now)
+    }
+
+    /// When a failed backup may be tried again; nothing when none failed.
+    fn retry_at(&self) -> Option<Timestamp> {
         let core = self.record.core.as_ref();
-        let core = core.filter(|_| self.record.failure.is_some());
-        core.and_then(|core| slots::retry_at(&self.policy, core))
-            .is_none_or(|at| at <= now)
+        core.filter(|_| self.record.failure.is_some())
+            .and_then(|core| slots::retry_at(&self.policy, core))
+    }
+
+    /// A backup that failed is tried again when its alert says so, whoever asked for it and whatever else would be due later;
+    /// only a cron's deadline for starting lets it go.
+    fn owed(&self, now: Timestamp) -> Option<Asked> {
+        let given_up = !self.policy.ai_enabled && self.policy.starting_deadline.is_some();
+        let owed = self.record.failure.is_some() && self.may_try(now);
+        (owed && !given_up && !self.policy.suspend)
+            .then(|| Asked::because("the last backup failed, and is tried again".to_owned()))
     }
 
     fn change(&mut self, schedule: Arc<EtcdBackupSchedule>) {
@@ -324,7 +339,9 @@ impl ScheduleTask {
         let until_slot = planned
             .filter(|_| !self.policy.ai_enabled)
             .map_or(f64::INFINITY, |slot| slot.duration_since(now).as_secs_f64());
-        Duration::from_secs_f64(cadence.min(until_slot.max(0.05)))
+        let retry = self.retry_at().filter(|at| *at > now);
+        let until_retry = retry.map_or(f64::INFINITY, |at| at.duration_since(now).as_secs_f64());
+        Duration::from_secs_f64(cadence.min(until_slot.max(0.05)).min(until_retry.max(0.05)))
     }
 
     /// Seconds between looks.

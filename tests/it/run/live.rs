@@ -248,6 +248,31 @@ fn the_folder_is_watched_and_a_bad_file_stops_nothing() {
 }
 
 #[test]
+fn a_backup_that_was_asked_for_and_failed_is_tried_again_long_before_the_next_would_be_due() {
+    let etcd = Etcd::start("3.6");
+    let site = Site::new(&etcd, "");
+    let location = site.local();
+    let text = format!(
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: main}}\nspec:\n  schedule: '@daily'\n  immediate: true\n  aiOptimization: {{enabled: true, minInterval: 20s, maxInterval: 24h}}\n  backupTemplate:\n    spec:\n      backupMode: Full\n      storageLocation: {location}\n"
+    );
+    std::fs::write(site.path("manifests/main.yaml"), text).unwrap();
+    let _run = site.start();
+    site.wait_for_backups(&site.url(), 1);
+    // The folder's place is taken by a file, until somebody notices.
+    let (store, aside) = (site.path("store"), site.path("aside"));
+    std::fs::rename(&store, &aside).unwrap();
+    std::fs::write(&store, "in the way").unwrap();
+    site.guardian(&["schedule", "trigger", "main"]).ok();
+    until("the failure is told", || {
+        let status = site.guardian(&["status"]);
+        status.stdout.contains("did not complete").then_some(())
+    });
+    std::fs::remove_file(&store).unwrap();
+    std::fs::rename(&aside, &store).unwrap();
+    site.wait_for_backups(&site.url(), 2);
+}
+
+#[test]
 fn two_processes_cannot_share_a_state_folder() {
     let etcd = Etcd::start("3.6");
     let site = Site::new(&etcd, "");
