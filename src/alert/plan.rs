@@ -1,6 +1,6 @@
 //! Which messages go to which channel: state + event + now → messages. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,8 @@ pub enum Stage {
     Digest,
 }
 
+/// So many matters that are over are remembered.
+const REMEMBERED: usize = 50;
 /// How often the end of quiet hours is looked for.
 const QUIET_LOOK: SignedDuration = SignedDuration::from_secs(60);
 
@@ -58,6 +60,8 @@ impl Outgoing {
 pub struct State {
     /// One entry a matter.
     pub standing: Vec<Standing>,
+    /// What is over, the newest first.
+    pub past: VecDeque<Standing>,
     /// When each channel was last asked to deliver a matter that it has not delivered; lost on purpose at a restart.
     #[serde(skip)]
     asked: BTreeMap<(Key, String), Timestamp>,
@@ -203,6 +207,12 @@ impl State {
             self.standing.insert(place, loud);
             return Vec::new();
         }
+        self.past.push_front(Standing {
+            ended: Some(event.clone()),
+            channels: BTreeMap::new(),
+            ..loud.clone()
+        });
+        self.past.truncate(REMEMBERED);
         let quiet = Quiet::of(config);
         let hushed = |name: &str| hushed(quiet.as_ref(), &event, name, now);
         let (waiting, told): (BTreeMap<_, _>, BTreeMap<_, _>) = std::mem::take(&mut loud.channels)

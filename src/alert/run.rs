@@ -31,11 +31,14 @@ struct Shared {
     inbox: Mutex<VecDeque<Input>>,
     arrived: Notify,
     dropped: AtomicU64,
-    seen: Mutex<(Vec<Standing>, Vec<ChannelHealth>)>,
+    seen: Mutex<Seen>,
     /// True from the moment that nobody may hand in events any more.
     finishing: watch::Sender<bool>,
     finished: watch::Sender<bool>,
 }
+
+/// What stands, what is over (the newest first), how the channels are.
+type Seen = (Vec<Standing>, Vec<Standing>, Vec<ChannelHealth>);
 
 enum Input {
     Event(Box<Event>),
@@ -70,7 +73,7 @@ impl Alerter {
             inbox: Mutex::default(),
             arrived: Notify::new(),
             dropped: AtomicU64::new(0),
-            seen: Mutex::new((open(&state), health)),
+            seen: Mutex::new((open(&state), state.past.iter().cloned().collect(), health)),
             finishing: watch::Sender::new(false),
             finished: watch::Sender::new(false),
         });
@@ -110,8 +113,8 @@ impl Alerter {
         self.shared.dropped.load(Ordering::Relaxed)
     }
 
-    /// What stands now, and how the channels are.
-    pub fn state(&self) -> (Vec<Standing>, Vec<ChannelHealth>) {
+    /// What stands now, what is over (the newest first), and how the channels are.
+    pub fn state(&self) -> (Vec<Standing>, Vec<Standing>, Vec<ChannelHealth>) {
         lock(&self.shared.seen).clone()
     }
 
@@ -310,7 +313,7 @@ impl Dispatcher {
 
     fn health(&self, channel: &str, change: impl FnOnce(&mut ChannelHealth)) {
         let mut seen = lock(&self.shared.seen);
-        if let Some(health) = seen.1.iter_mut().find(|health| health.name == channel) {
+        if let Some(health) = seen.2.iter_mut().find(|health| health.name == channel) {
             change(health);
         }
     }
@@ -321,7 +324,11 @@ impl Dispatcher {
             return;
         }
         self.kept.clone_from(&self.state.standing);
-        lock(&self.shared.seen).0 = open(&self.state);
+        {
+            let mut seen = lock(&self.shared.seen);
+            seen.0 = open(&self.state);
+            seen.1 = self.state.past.iter().cloned().collect();
+        }
         let Some(path) = self.record.clone() else {
             return;
         };

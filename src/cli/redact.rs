@@ -16,14 +16,19 @@ const LARGEST: u64 = 64 << 10;
 /// Fields whose text is a secret whatever it is; names of Secrets and files are none.
 const SECRET_FIELDS: [&str; 5] = ["password", "token", "secretkey", "authorization", "apikey"];
 
+/// Where a URL's path is its password: alert channels, the heartbeat, hooks.
+const HOOKS: [&str; 3] = ["webhook", "heartbeat", "http"];
+/// Parts of the names of variables whose values are secrets.
+const SECRET_VARIABLES: [&str; 4] = ["SECRET", "TOKEN", "PASSWORD", "PASSPHRASE"];
+
 /// Knows the secrets.
 pub struct Redactor {
     secrets: Vec<String>,
 }
 
 impl Redactor {
-    /// Reads every secret that the config can reach, to find it again.
-    pub fn of(config: &EtcdGuardianConfig) -> Self {
+    /// Reads every secret that the config can reach, to find it again in the report, and those that its URLs hold.
+    pub fn of(config: &EtcdGuardianConfig, report: &Value) -> Self {
         let mut files = Vec::new();
         if let Some(folder) = &config.secrets_dir {
             below(folder, &mut files);
@@ -33,6 +38,14 @@ impl Redactor {
             &mut files,
         );
         let mut secrets = Vec::new();
+        in_urls("", report, &mut secrets);
+        let named_secret = |name: &str| SECRET_VARIABLES.iter().any(|part| name.contains(part));
+        let variables = std::env::vars().filter(|(name, _)| named_secret(&name.to_uppercase()));
+        secrets.extend(
+            variables
+                .map(|(_, value)| value)
+                .filter(|value| value.len() >= SHORTEST),
+        );
         for file in files {
             let small = std::fs::metadata(&file).is_ok_and(|about| about.len() <= LARGEST);
             if !small {
@@ -50,8 +63,11 @@ impl Redactor {
                 .lines()
                 .filter_map(|line| line.split_once(':'))
                 .map(|(_, value)| value.trim());
+            // With `Bearer` before it or without.
+            let values = values.flat_map(|value| [Some(value), value.rsplit(' ').next()]);
             secrets.extend(
                 values
+                    .flatten()
                     .filter(|value| value.len() >= SHORTEST)
                     .map(str::to_owned),
             );
@@ -125,6 +141,34 @@ fn word(word: &str) -> String {
     }
 }
 
+/// What in URLs is a secret: passwords, values of queries, and the paths of webhooks, so that an error that names one is cut too.
+fn in_urls(parent: &str, value: &Value, secrets: &mut Vec<String>) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields {
+                let url = value.as_str().and_then(|text| Url::parse(text).ok());
+                let Some(url) = url.filter(|url| ["http", "https"].contains(&url.scheme())) else {
+                    in_urls(name, value, secrets);
+                    continue;
+                };
+                let mut parts: Vec<String> =
+                    url.password().map(str::to_owned).into_iter().collect();
+                parts.extend(url.query_pairs().map(|(_, value)| value.into_owned()));
+                if name == "url" && HOOKS.contains(&parent) {
+                    parts.push(url.path().to_owned());
+                }
+                secrets.extend(parts.into_iter().filter(|part| part.len() >= SHORTEST));
+            }
+        }
+        Value::Array(values) => {
+            for value in values {
+                in_urls(parent, value, secrets);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// A webhook's path is its password.
 fn without_path(text: &str) -> String {
     match Url::parse(text) {
@@ -171,6 +215,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_a_url_hides_is_cut_out_of_errors_too() {
+        let report = json!({
+            "config": {
+                "alerts": {"channels": [{"webhook": {"url": "https://hooks.example.com/T0/B0/abcdef"}}], "heartbeat": {"url": "https://beat.example.com/0123-4567"}},
+                "prometheus": {"url": "https://scrape:pass-of-prom@prom.example.com/prometheus?token=query-token"},
+                "store": {"endpoint": "https://s3.example.com"},
+            },
+            "manifests": {"main.yaml": [{"hooks": {"preBackup": [{"http": {"url": "https://quiesce.example.com/run/very-private"}}]}}]},
+            "status": {"error": "POST /T0/B0/abcdef failed; GET of /run/very-private: 403; login pass-of-prom, query-token; beat /0123-4567 at /prometheus"},
+        });
+        let redacted = Redactor::of(&EtcdGuardianConfig::default(), &report).redact(report);
+        let text = redacted.to_string();
+        for secret in [
+            "abcdef",
+            "very-private",
+            "pass-of-prom",
+            "query-token",
+            "0123-4567",
+        ] {
+            assert!(!text.contains(secret), "{secret}: {text}");
+        }
+        assert!(text.contains("at /prometheus"), "no secret: {text}");
+        assert!(text.contains("https://s3.example.com"), "{text}");
+    }
 
     #[test]
     fn what_is_secret_is_cut_out_wherever_it_stands() {

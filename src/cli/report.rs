@@ -22,7 +22,7 @@ use crate::repository::{Repository, SilentObserver};
 /// Largest state file that is taken in, bytes.
 const LARGEST: u64 = 4 << 20;
 
-/// Write a support bundle: config, status, decisions, what the store lists and what doctor finds, as JSON that one can read.
+/// Write a support bundle: config, manifests, status, decisions, what the store lists and what doctor finds, as JSON that one can read.
 ///
 /// Contents of Secrets and of files that the config names for secrets are cut out wherever they occur, so are users and
 /// queries of URLs, paths of webhooks and the names before the @ of addresses. Nothing of etcd's keys or values is read.
@@ -52,6 +52,9 @@ impl Report {
             }
             report.insert("stateFiles".into(), listing(root));
         }
+        if let Some(folder) = &context.config.manifests {
+            report.insert("manifests".into(), manifests(folder));
+        }
         report.insert("store".into(), store(&context).await);
         if !self.no_doctor {
             let doctor = match Doctor::default().examine(&context).await {
@@ -60,8 +63,8 @@ impl Report {
             };
             report.insert("doctor".into(), doctor);
         }
-        let redactor = Redactor::of(&context.config);
-        let redacted = redactor.redact(Value::Object(report));
+        let report = Value::Object(report);
+        let redacted = Redactor::of(&context.config, &report).redact(report);
         let mut text = serde_json::to_string_pretty(&redacted)
             .map_err(|error| CliError::from(std::io::Error::other(error)))?;
         text.push('\n');
@@ -113,6 +116,22 @@ fn read_json(file: &Path) -> Value {
     let text = std::fs::read(file).ok().filter(|_| small);
     text.and_then(|text| serde_json::from_slice(&text).ok())
         .unwrap_or_default()
+}
+
+/// The resources that the loop was given, as they are written; of a file that is no YAML, why.
+fn manifests(folder: &Path) -> Value {
+    let mut found = Map::new();
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let small =
+            std::fs::metadata(&path).is_ok_and(|about| about.is_file() && about.len() <= LARGEST);
+        let text = std::fs::read_to_string(&path).ok().filter(|_| small);
+        let Some(text) = text else { continue };
+        let documents = serde_saphyr::from_multiple::<Value>(&text)
+            .map_or_else(|error| json!({"error": error.to_string()}), Value::Array);
+        found.insert(name.to_string_lossy().into_owned(), documents);
+    }
+    Value::Object(found)
 }
 
 fn folder_json(folder: &Path) -> Value {

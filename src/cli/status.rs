@@ -15,14 +15,14 @@ use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::engine::StateDir;
 use crate::records::read_record;
-use crate::serve::{ScheduleState, StatusSnapshot};
+use crate::serve::{ScheduleState, StatusSnapshot, Verdict, verdict};
 
 /// Sparklines of more schedules would fill the screen.
 const DRAWN: usize = 3;
 /// The running loop writes its status more often than this.
 const FRESH: SignedDuration = SignedDuration::from_secs(30);
 
-/// Say whether the cluster is protected; exits 3 when a schedule is not.
+/// Say whether the cluster is protected; exits 3 when a schedule is not, or when every one is suspended.
 #[derive(Debug, Args)]
 pub struct Status {
     /// Show the status page in the browser: the one of $BROWSER, else the desktop's.
@@ -44,6 +44,7 @@ pub struct Status {
 #[serde(rename_all = "camelCase")]
 struct Screen {
     protected: bool,
+    verdict: Verdict,
     running: bool,
     #[serde(flatten)]
     snapshot: StatusSnapshot,
@@ -155,9 +156,10 @@ fn judge(mut snapshot: StatusSnapshot, now: Timestamp) -> Screen {
     for schedule in &mut snapshot.schedules {
         schedule.protected = schedule.protected_until.is_some_and(|until| now <= until);
     }
+    let verdict = verdict(&snapshot.schedules);
     Screen {
-        protected: !snapshot.schedules.is_empty()
-            && snapshot.schedules.iter().all(|schedule| schedule.protected),
+        protected: verdict.protected,
+        verdict,
         running: snapshot
             .now
             .is_some_and(|at| now.duration_since(at).abs() <= FRESH),
@@ -167,12 +169,13 @@ fn judge(mut snapshot: StatusSnapshot, now: Timestamp) -> Screen {
 
 fn render(screen: &Screen, now: Timestamp) -> String {
     let snapshot = &screen.snapshot;
-    let mut text = match (screen.protected, snapshot.schedules.is_empty()) {
-        (true, _) => paint(Tone::Good, "protected"),
-        (false, true) => paint(Tone::Bad, "NOT PROTECTED") + ": there is no schedule",
-        (false, false) => paint(Tone::Bad, "NOT PROTECTED"),
+    let tone = if screen.protected {
+        Tone::Good
+    } else {
+        Tone::Bad
     };
-    text = format!("{}: {text}\n", paint(Tone::Strong, &snapshot.cluster));
+    let words = paint(tone, &screen.verdict.words);
+    let mut text = format!("{}: {words}\n", paint(Tone::Strong, &snapshot.cluster));
     if !screen.running {
         let since = snapshot
             .now
@@ -244,9 +247,16 @@ fn row(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
         }
         (None, None) => String::new(),
     };
+    let why = if schedule.suspended() {
+        schedule.protection.clone()
+    } else {
+        why
+    };
     vec![
         format!("{}/{}", schedule.namespace, schedule.name),
-        if schedule.protected {
+        if schedule.suspended() {
+            paint(Tone::Warn, "suspended")
+        } else if schedule.protected {
             paint(Tone::Good, "yes")
         } else {
             paint(Tone::Bad, "NO")
@@ -289,7 +299,7 @@ mod tests {
         assert!(judge(snapshot.clone(), at(10)).protected);
         let late = judge(snapshot, at(101));
         assert!(!late.protected && !late.running);
-        assert!(render(&late, at(101)).contains("NOT PROTECTED"));
+        assert!(render(&late, at(101)).contains("Not protected"));
         assert!(
             !judge(StatusSnapshot::default(), at(0)).protected,
             "no schedule protects nothing"

@@ -10,6 +10,7 @@ use tokio::sync::watch;
 
 use super::ResourceName;
 use super::state::StateDir;
+use crate::alert::{Alerter, Standing};
 use crate::records::write_record;
 use crate::serve::{AlertStatus, ChannelStatus, ScheduleState, StatusSnapshot, StoreState};
 
@@ -105,16 +106,21 @@ impl Board {
         self.change(now, |parts| parts.snapshot.problems = problems);
     }
 
-    /// The alerts that stand and the channels' health.
-    pub fn alerts(&self, alerts: Vec<AlertStatus>, channels: Vec<ChannelStatus>, now: Timestamp) {
+    /// The alerts that stand, those that are over, and the channels' health.
+    pub fn alerts(&self, alerter: &Alerter, now: Timestamp) {
+        let (standing, past, channels) = alerter.state();
+        let told = |all: Vec<Standing>| all.iter().map(AlertStatus::from).collect::<Vec<_>>();
+        let (alerts, past) = (told(standing), told(past));
+        let channels: Vec<_> = channels.iter().map(ChannelStatus::from).collect();
         {
             let shown = self.published.borrow();
-            if shown.alerts == alerts && shown.channels == channels {
+            if shown.alerts == alerts && shown.past_alerts == past && shown.channels == channels {
                 return;
             }
         }
         self.change(now, |parts| {
             parts.snapshot.alerts = alerts;
+            parts.snapshot.past_alerts = past;
             parts.snapshot.channels = channels;
         });
     }

@@ -86,6 +86,7 @@ pub fn summary(status: &StatusSnapshot, now: Timestamp) -> Facts {
     let taken: u64 = weeks.iter().map(Week::taken).sum();
     let failed: u64 = weeks.iter().map(|week| week.failed).sum();
     let active = weeks.iter().filter(|week| !week.suspended());
+    let none_active = active.clone().count() == 0;
     let unsafe_now = active.filter(|week| !week.schedule.protected).count();
     let mut what = format!(
         "{taken} {} taken in the last {DAYS} days, {} failed. {}",
@@ -101,6 +102,7 @@ pub fn summary(status: &StatusSnapshot, now: Timestamp) -> Facts {
         },
         match (weeks.len(), unsafe_now) {
             (0, _) => "There is no schedule, so nothing is protected.".to_owned(),
+            _ if none_active => "Every schedule is suspended: no backups are taken.".to_owned(),
             (_, 0) => "Every active schedule is protected.".to_owned(),
             (_, 1) => "1 schedule is NOT protected.".to_owned(),
             (_, many) => format!("{many} schedules are NOT protected."),
@@ -169,7 +171,7 @@ impl<'a> Week<'a> {
     }
 
     fn suspended(&self) -> bool {
-        self.schedule.status.phase.as_deref() == Some("Suspended")
+        self.schedule.suspended()
     }
 
     fn words(&self) -> String {

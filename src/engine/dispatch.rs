@@ -14,6 +14,7 @@ use crate::cause::with_causes;
 use crate::export::resources::Selection;
 use crate::pipeline::{self, Completed, Progress, Recording, Request, Stage};
 use crate::serve::BackupLabels;
+use crate::snapshot::Share;
 
 /// What is to be backed up, for whom.
 pub struct Order<'a> {
@@ -46,6 +47,8 @@ pub struct Done {
     pub backup: GoodBackup,
     /// What went wrong without failing it.
     pub warnings: Vec<String>,
+    /// What fills the database, when its proof said so.
+    pub shares: Vec<Share>,
 }
 
 impl Order<'_> {
@@ -103,6 +106,7 @@ impl Order<'_> {
                 Ok(Done {
                     backup: GoodBackup::of(&manifest, location),
                     warnings,
+                    shares: manifest.shares,
                 })
             }
             Err(error) => {

@@ -5,6 +5,7 @@
 //! choices that are not about when.
 
 mod board;
+mod chains;
 mod counts;
 pub mod digest;
 mod dispatch;

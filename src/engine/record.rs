@@ -9,12 +9,14 @@ use crate::api::{BackupHistoryEntry, ErrorClass};
 use crate::repository::Manifest;
 use crate::schedule::size::{self, Expected, Past};
 use crate::schedule::state::STATE_VERSION;
-use crate::serve::DayTally;
+use crate::serve::{DayTally, DrillState};
 
 /// The API keeps this many in `status.backupHistory`.
 const HISTORY: usize = 20;
 /// Days whose backups are counted.
 const DAYS: usize = 35;
+/// Drills that are remembered.
+const DRILLS: usize = 10;
 
 /// What is remembered of a schedule.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -40,6 +42,8 @@ pub struct ScheduleRecord {
     pub failure: Option<Failure>,
     /// The last restore drill.
     pub drill: Option<DrillRecord>,
+    /// Drills that ended, newest first.
+    pub drills: VecDeque<DrillState>,
     /// The newest backups, newest first.
     pub history: VecDeque<BackupHistoryEntry>,
     /// What came of the backups of the last weeks, a day each, oldest first.
@@ -298,6 +302,12 @@ impl ScheduleRecord {
             }
         }
         self.days.back_mut()
+    }
+
+    /// A drill that began `begun` ended.
+    pub fn drilled(&mut self, drill: DrillState) {
+        self.drills.push_front(drill);
+        self.drills.truncate(DRILLS);
     }
 
     /// Puts the run's phase into the history, newest first, at most as many as the API keeps.

@@ -120,6 +120,18 @@ fn drill_status(drill: &DrillRecord) -> DrillStatus {
 /// One sentence: protected or not, and why.
 pub fn protection_sentence(facts: &Facts<'_>) -> String {
     let moment = |at: Timestamp| at.strftime("%Y-%m-%d %H:%M:%SZ").to_string();
+    if facts.policy.suspend {
+        let last = match &facts.record.last_verified {
+            Some(backup) => format!(
+                "the newest proved one is of {} (revision {}, {})",
+                moment(backup.taken),
+                backup.revision,
+                backup.level.to_lowercase()
+            ),
+            None => "there is no proved one".to_owned(),
+        };
+        return format!("suspended: no backups are taken; {last}");
+    }
     match (facts.protection, &facts.record.last_verified) {
         (Protection::Protected { until }, Some(backup)) => format!(
             "protected: the backup of {} (revision {}) is {} and counts until {}",
@@ -163,6 +175,7 @@ fn message(facts: &Facts<'_>) -> String {
 fn conditions(facts: &Facts<'_>, before: &[Condition], now: Timestamp) -> Vec<Condition> {
     let protected = matches!(facts.protection, Protection::Protected { .. });
     let protection_reason = match facts.protection {
+        _ if facts.policy.suspend => "Suspended",
         Protection::Protected { .. } => "VerifiedBackupFresh",
         Protection::Waiting { .. } => "NoBackupYet",
         Protection::Overdue { .. } => "BackupOverdue",

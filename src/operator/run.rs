@@ -252,12 +252,8 @@ async fn publish(context: Arc<Context>) {
     loop {
         tick.tick().await;
         context.services.board.flush();
-        let (standing, channels) = context.services.alerter.state();
-        context.services.board.alerts(
-            standing.iter().map(serve::AlertStatus::from).collect(),
-            channels.iter().map(serve::ChannelStatus::from).collect(),
-            Timestamp::now(),
-        );
+        let services = &context.services;
+        services.board.alerts(&services.alerter, Timestamp::now());
     }
 }
 

@@ -270,6 +270,7 @@ impl Attempt<'_> {
             level: Level::Stored,
             checks: vec![check("listed", listed)],
             hash_kv: None,
+            shares: Vec::new(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -322,6 +322,7 @@ impl Attempt<'_> {
             level: Level::Stored,
             checks: Vec::new(),
             hash_kv: None,
+            shares: Vec::new(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let role = Role::Data {

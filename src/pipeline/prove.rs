@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::PipelineError;
 use crate::etcd::{Drained, Etcd, LiveHash};
-use crate::snapshot::{self, HashKv, Proof, Status};
+use crate::snapshot::{self, HashKv, Proof, Share, Status};
 use crate::verify::{self, Live, Mapped, Verdict};
 
 /// A drained file with the verdict on it.
@@ -15,6 +15,8 @@ pub struct Proved {
     pub verdict: Verdict,
     /// The live hash that it agrees with, else its own at its newest revision.
     pub hash_kv: Option<HashKv>,
+    /// What fills the database.
+    pub shares: Vec<Share>,
 }
 
 /// Proves a drained file, and compares its hash with the live cluster's when `ask_live` is set.
@@ -55,6 +57,7 @@ pub async fn prove_drained(
         status: proof.status,
         verdict,
         hash_kv,
+        shares: proof.shares,
     })
 }
 

@@ -127,6 +127,7 @@ struct Taken {
     keys: u64,
     verdict: Verdict,
     hash_kv: Option<snapshot::HashKv>,
+    shares: Vec<snapshot::Share>,
 }
 
 impl Attempt<'_> {
@@ -302,6 +303,7 @@ impl Attempt<'_> {
                     checks: Vec::new(),
                 },
                 hash_kv: None,
+                shares: Vec::new(),
                 drained,
             });
         }
@@ -322,6 +324,7 @@ impl Attempt<'_> {
             compact_revision: status.compact_revision,
             keys: status.total_keys,
             hash_kv: proved.hash_kv,
+            shares: proved.shares,
             verdict: proved.verdict,
             drained,
         })
@@ -385,6 +388,7 @@ impl Attempt<'_> {
             level: taken.verdict.level,
             checks: taken.verdict.checks.clone(),
             hash_kv: taken.hash_kv,
+            shares: taken.shares.clone(),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

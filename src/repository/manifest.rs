@@ -12,6 +12,8 @@ pub const MAX_MANIFEST_BYTES: u64 = 1024 * 1024;
 const MAX_SIZE: u64 = 64 << 40;
 /// No name of Kubernetes, no version and no sentence of ours is longer.
 const MAX_TEXT: usize = 4096;
+/// More than any version of this program names.
+const MAX_SHARES: usize = 256;
 
 /// Why a manifest is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +59,18 @@ impl ManifestError {
 /// When a reader would not believe it.
 pub fn encode(manifest: &Manifest) -> Result<Vec<u8>, ManifestError> {
     check(manifest)?;
-    let mut bytes = serde_json::to_vec_pretty(manifest).map_err(ManifestError::Encode)?;
+    // Whoever may read a sealed backup's manifest is not to learn what kinds of objects are in it.
+    let open;
+    let written = if manifest.is_sealed() && !manifest.shares.is_empty() {
+        open = Manifest {
+            shares: Vec::new(),
+            ..manifest.clone()
+        };
+        &open
+    } else {
+        manifest
+    };
+    let mut bytes = serde_json::to_vec_pretty(written).map_err(ManifestError::Encode)?;
     bytes.push(b'\n');
     let size = bytes.len() as u64;
     if size > MAX_MANIFEST_BYTES {
@@ -175,6 +188,10 @@ fn check_texts(manifest: &Manifest) -> Result<(), ManifestError> {
         ("toolVersion", &manifest.tool_version),
         ("seal.method", &manifest.seal.method),
     ];
+    if manifest.shares.len() > MAX_SHARES {
+        return Err(ManifestError::Field { field: "shares" });
+    }
+    let shares = manifest.shares.iter();
     let checks = manifest
         .checks
         .iter()
@@ -182,6 +199,7 @@ fn check_texts(manifest: &Manifest) -> Result<(), ManifestError> {
     let printed = texts
         .into_iter()
         .chain(checks.map(|text| ("checks", text.as_str())))
+        .chain(shares.map(|share| ("shares", share.prefix.as_str())))
         .chain(
             manifest
                 .seal

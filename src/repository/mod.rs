@@ -30,7 +30,7 @@ use crate::api::{Compression, Provider, StorageLocation};
 use crate::kms::Keyring;
 use crate::seal::Seal;
 use crate::secrets::Secrets;
-use crate::snapshot::HashKv;
+use crate::snapshot::{HashKv, Share};
 
 /// Hears of every request to a store.
 pub trait StoreObserver: Send + Sync {
@@ -198,6 +198,9 @@ pub struct Manifest {
     /// The live HashKV that it was compared with, or its own at its newest revision.
     #[serde(default, rename = "hashKV", skip_serializing_if = "Option::is_none")]
     pub hash_kv: Option<HashKv>,
+    /// What fills the database, by kinds of Kubernetes: `prefix`, `keys`, `rows`, `bytes`. Not written with a sealed backup.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub shares: Vec<Share>,
     /// Version of this program.
     pub tool_version: String,
 }

@@ -59,6 +59,7 @@ fn full(revision: i64, hours_ago: i64) -> Manifest {
         level: Level::Verified,
         checks: Vec::new(),
         hash_kv: None,
+        shares: Vec::new(),
         tool_version: "0.1.0".to_owned(),
     }
 }

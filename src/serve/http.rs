@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::auth::{self, TokenFile};
-use super::{CONTENT_TYPE, Metrics, StatusSnapshot};
+use super::{CONTENT_TYPE, Metrics, StatusSnapshot, Verdict, verdict};
 use crate::api::ServeConfig;
 
 /// Enough for scrapers, probes and people; a flood waits at the door.
@@ -30,7 +30,11 @@ const CLOSING_LIMIT: Duration = Duration::from_secs(2);
 
 const PAGE: &str = include_str!("page/index.html");
 const STYLE: &str = include_str!("page/style.css");
-const SCRIPT: &str = concat!(include_str!("page/page.js"), include_str!("page/chart.js"));
+const SCRIPT: &str = concat!(
+    include_str!("page/page.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/parts.js")
+);
 
 /// A running listener.
 pub struct Server {
@@ -198,7 +202,19 @@ async fn readiness(State(shown): State<Shown>) -> Response {
 }
 
 async fn status(State(shown): State<Shown>) -> Response {
-    let body = serde_json::to_vec(&*shown.status.borrow());
+    #[derive(serde::Serialize)]
+    struct Answer<'a> {
+        verdict: Verdict,
+        #[serde(flatten)]
+        snapshot: &'a StatusSnapshot,
+    }
+    let body = {
+        let snapshot = &*shown.status.borrow();
+        serde_json::to_vec(&Answer {
+            verdict: verdict(&snapshot.schedules),
+            snapshot,
+        })
+    };
     match body {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::alert::{ChannelHealth, Standing, severity_word};
 use crate::api::EtcdBackupScheduleStatus;
 use crate::schedule::size::Expected;
+use crate::snapshot::Share;
 
 mod auth;
 mod families;
@@ -15,10 +16,12 @@ mod http;
 mod labels;
 mod metrics;
 mod series;
+mod verdict;
 
 pub use families::{CONTENT_TYPE, Metrics};
 pub use http::{ListenError, Server, start};
 pub use labels::{BackupLabels, ScheduleLabels};
+pub use verdict::{Verdict, verdict};
 
 /// Everything that the page shows.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -38,6 +41,8 @@ pub struct StatusSnapshot {
     pub stores: Vec<StoreState>,
     /// Alerts that stand.
     pub alerts: Vec<AlertStatus>,
+    /// Alerts that are over, the newest first; the last few.
+    pub past_alerts: Vec<AlertStatus>,
     /// Alert channels.
     pub channels: Vec<ChannelStatus>,
     /// What in the manifests or config is wrong.
@@ -86,6 +91,81 @@ pub struct ScheduleState {
     pub days: Vec<DayTally>,
     /// When the plain cron would have run and will run, over the span of the rates and a day ahead.
     pub cron_slots: Vec<Timestamp>,
+    /// Full backups with the increments on each, newest first; none without increments.
+    pub chains: Vec<ChainState>,
+    /// Stretches between them of which nothing can be restored, newest first.
+    pub holes: Vec<HoleState>,
+    /// What fills the database.
+    pub fills: Option<Fills>,
+    /// The last restore drills, newest first.
+    pub drills: Vec<DrillState>,
+    /// When the next drill is due.
+    pub next_drill: Option<Timestamp>,
+}
+
+/// A full backup and the increments that follow on it without a gap.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChainState {
+    /// Id of the full backup.
+    pub base: String,
+    /// The moment of the full backup.
+    pub from: Timestamp,
+    /// The last moment that the chain reaches.
+    pub to: Timestamp,
+    /// Revision of the full backup.
+    pub first: i64,
+    /// Last revision of the chain.
+    pub last: i64,
+    /// Increments on the full backup.
+    pub increments: u64,
+    /// Stored bytes of all of it.
+    pub stored_size: u64,
+    /// The lowest level in it.
+    pub level: String,
+    /// Increments of the same full backup that cannot be reached: one before them is missing.
+    pub cut_off: u64,
+}
+
+/// A stretch of time of which nothing can be restored.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct HoleState {
+    /// The last moment before it.
+    pub from: Timestamp,
+    /// The first moment after it.
+    pub to: Timestamp,
+    /// What is lost by it, in a sentence.
+    pub what: String,
+}
+
+/// What fills the database, from the proof of a full backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Fills {
+    /// Id of the backup.
+    pub backup: String,
+    /// When it was taken.
+    pub time: Timestamp,
+    /// The kinds of objects, the largest first; all other keys last, under an empty prefix.
+    pub shares: Vec<Share>,
+}
+
+/// A restore drill that ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct DrillState {
+    /// When it began.
+    pub begun: Timestamp,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// Id of the newest backup of the chain.
+    pub backup: String,
+    /// Drilled, or what the backup was before.
+    pub level: String,
+    /// Why it proved nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
 }
 
 /// What came of a day's backups.
@@ -170,12 +250,19 @@ pub struct AlertStatus {
     /// When people were last told.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub told: Option<Timestamp>,
+    /// When it was over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Timestamp>,
 }
 
 impl From<&Standing> for AlertStatus {
     fn from(standing: &Standing) -> Self {
         let Standing {
-            event, since, told, ..
+            event,
+            since,
+            told,
+            ended,
+            ..
         } = standing;
         Self {
             kind: event.kind.word().to_owned(),
@@ -185,6 +272,7 @@ impl From<&Standing> for AlertStatus {
             what: event.facts.what.clone(),
             next_step: Some(event.next_step().to_owned()),
             told: *told,
+            ended: ended.as_ref().map(|end| end.at),
         }
     }
 }

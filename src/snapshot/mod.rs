@@ -9,6 +9,7 @@ mod prove;
 #[cfg(test)]
 mod tests;
 
+pub use mvcc::shares::Share;
 use serde::{Deserialize, Serialize};
 
 /// A snapshot's bytes: the database image, and the SHA-256 that etcd appends (etcd-format.md §1.1).
@@ -128,6 +129,8 @@ pub struct Proof {
     pub hash_kv: Option<HashKv>,
     /// CRC-32C of the bucket `key`: its name, and every row as it lies there.
     pub rows_checksum: Option<u32>,
+    /// What fills the bucket `key`: the rows of each of Kubernetes' kinds, the largest first, and all others in one.
+    pub shares: Vec<Share>,
     /// What was found, the worst first; at most a thousand.
     pub findings: Vec<Finding>,
 }

@@ -13,7 +13,7 @@ use super::{Digest, Proof, Severity, Skimmed, Snapshot, SnapshotError, Status};
 pub(super) fn prove(bytes: &[u8]) -> Proof {
     let snapshot = Snapshot::split(bytes);
     let mut findings = Findings::default();
-    let (surveyed, digest) = thread::scope(|scope| {
+    let (mut surveyed, digest) = thread::scope(|scope| {
         let beside = thread::Builder::new().spawn_scoped(scope, || sha256(snapshot.image));
         let surveyed = survey(&snapshot, &mut findings);
         // Without a second thread the digest is computed here.
@@ -30,6 +30,9 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
     let rows_checksum = surveyed
         .as_ref()
         .map(|(_, surveyed)| surveyed.rows_checksum);
+    let shares = surveyed
+        .as_mut()
+        .map(|(_, surveyed)| std::mem::take(&mut surveyed.shares));
     let status = surveyed.map(|(size, surveyed)| Status {
         revision: surveyed.revision,
         compact_revision: surveyed.compact_revision,
@@ -49,6 +52,7 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
         image_sha256: hex::encode(digest),
         hash_kv,
         rows_checksum,
+        shares: shares.unwrap_or_default(),
         findings: findings.into_vec(),
     }
 }

@@ -307,11 +307,7 @@ impl FolderLoop {
     }
 
     fn publish_alerts(&self) {
-        let (standing, channels) = self.services.alerter.state();
-        self.services.board.alerts(
-            standing.iter().map(serve::AlertStatus::from).collect(),
-            channels.iter().map(serve::ChannelStatus::from).collect(),
-            Timestamp::now(),
-        );
+        let services = &self.services;
+        services.board.alerts(&services.alerter, Timestamp::now());
     }
 }

@@ -150,7 +150,7 @@ async fn slack_and_mail_tell_of_a_failure_and_of_its_end() {
     until("both channels heard", || {
         (slack.messages().len() == 1 && mail.messages().len() == 1).then_some(())
     });
-    let (standing, _) = alerter.state();
+    let (standing, ..) = alerter.state();
     assert_eq!(standing[0].occurrences, 2);
 
     let message = slack.messages()[0].to_string();
@@ -347,7 +347,7 @@ async fn a_refusing_mail_server_is_retried_and_reported_through_slack_and_resolv
             .then_some(())
     });
     assert!(sent.count("mail", false) >= 3);
-    let health = alerter.state().1;
+    let health = alerter.state().2;
     assert!(
         health[1].error.as_ref().unwrap().contains("451"),
         "{health:?}"
@@ -365,7 +365,7 @@ async fn a_refusing_mail_server_is_retried_and_reported_through_slack_and_resolv
             .any(|one| one["text"].as_str().unwrap().contains("Recovered"))
             .then_some(())
     });
-    assert_eq!(alerter.state().1[1].error, None);
+    assert_eq!(alerter.state().2[1].error, None);
     alerter.finish(Duration::from_secs(5)).await;
 }
 

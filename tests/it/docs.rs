@@ -11,6 +11,8 @@ use tempfile::TempDir;
 
 use crate::support::{Etcd, repository};
 
+mod clusters;
+
 /// A fenced block: its language, its lines, where it begins.
 struct Block {
     language: String,
@@ -187,6 +189,34 @@ fn every_link_leads_somewhere() {
             }
             let path = page.parent().unwrap().join(target);
             assert!(path.exists(), "{}: {target} is not there", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_metric_that_is_named_exists() {
+    let word = |text: &str| -> Vec<String> {
+        let parts = text.split("etcdguardian_").skip(1);
+        let name = |rest: &str| -> String {
+            let letters = rest
+                .chars()
+                .take_while(|c| c.is_ascii_lowercase() || *c == '_');
+            letters.collect()
+        };
+        parts
+            .map(name)
+            .filter(|name| !name.is_empty() && !name.ends_with('_'))
+            .collect()
+    };
+    let known = word(&read(&repository("docs/reference/metrics.md")));
+    assert!(known.len() > 20, "{known:?}");
+    for page in pages() {
+        for name in word(&read(&page)) {
+            assert!(
+                known.contains(&name),
+                "{}: etcdguardian_{name} is not in the reference",
+                page.display()
+            );
         }
     }
 }

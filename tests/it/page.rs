@@ -90,6 +90,9 @@ pub(crate) fn protected() -> StatusSnapshot {
     schedule.rates = points(-2880, 0);
     schedule.forecast = points(0, 720);
     schedule.cron_slots = (-8..=2).map(|slot| later(360 * slot)).collect();
+    for chain in &mut schedule.chains {
+        (chain.from, chain.to) = (moved(chain.from), moved(chain.to));
+    }
     status
 }
 

@@ -69,6 +69,7 @@ fn several() -> StatusSnapshot {
         })
         .collect();
     status.alerts = whole.alerts;
+    status.past_alerts = whole.past_alerts;
     status.channels = whole.channels;
     status.stores = whole.stores;
     status
@@ -150,6 +151,74 @@ async fn it_is_filtered_by_typing_and_opened_by_clicks() {
         .await;
     page.wait("document.querySelectorAll('article').length === 8")
         .await;
+    site.server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_fills_the_database_chains_drills_and_past_alerts_are_read() {
+    let mut status = several();
+    status.schedules[3].status.phase = Some("Suspended".to_owned());
+    status.schedules[3].protection = "suspended: no backups are taken".to_owned();
+    let site = site(status).await;
+    let mut page = site.open(1200).await;
+    // One sentence in the page, the terminal and the exit code.
+    let verdict = "document.getElementById('verdict').textContent";
+    assert_eq!(
+        page.eval(verdict).await,
+        "1 of 7 schedules is not protected, 1 suspended"
+    );
+    page.click("article[aria-label='etcd/cluster-0'] summary")
+        .await;
+    page.wait("document.querySelector('article[aria-label=\"etcd/cluster-0\"] .holes')")
+        .await;
+    let text = page
+        .eval("document.querySelector('article[aria-label=\"etcd/cluster-0\"]').innerText")
+        .await;
+    let text = text.as_str().unwrap();
+    for words in [
+        "What fills the database",
+        "/registry/events/",
+        "43.2 %",
+        "all others",
+        "20261124T204000Z-6901203",
+        "3 increments cut off",
+        "Hole of 2h 23m",
+        "revisions 6950011 to 6990000 are in no backup",
+        "boot: etcd did not answer within 300 s",
+        "The next drill is due",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    assert!(
+        !text.contains("/registry/serviceaccounts/"),
+        "the smallest are one sum: {text}"
+    );
+    assert!(
+        !text.contains("NaN") && !text.contains("undefined"),
+        "{text}"
+    );
+    // What was opened stays open while the status goes on.
+    page.click("#past summary").await;
+    page.wait("document.querySelector('#past details').open")
+        .await;
+    let past = page.eval("document.getElementById('past').innerText").await;
+    let past = past.as_str().unwrap();
+    for words in ["BackupFailed · etcd/prod", "5h 1m", "nobody told"] {
+        assert!(past.contains(words), "{words}: {past}");
+    }
+    page.picture(&picture("parts")).await;
+    site.status.send_modify(|status| {
+        let mut newer = status.past_alerts[0].clone();
+        newer.kind = "StoreUnavailable".to_owned();
+        status.past_alerts.insert(0, newer);
+    });
+    page.wait("document.getElementById('past').innerText.includes('StoreUnavailable')")
+        .await;
+    assert_eq!(
+        page.eval("document.querySelector('#past details').open")
+            .await,
+        true
+    );
     site.server.stop().await;
 }
 

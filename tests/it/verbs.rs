@@ -15,6 +15,15 @@ fn a_report_tells_of_everything_but_secrets() {
         "alerts:\n  channels:\n  - {{name: ops, webhook: {{url: 'http://127.0.0.1:1/hook/very-private-path', headersFile: '{}'}}}}\n",
         headers.display()
     ));
+    let manifests = desk.path("schedules");
+    std::fs::create_dir(&manifests).unwrap();
+    std::fs::write(
+        manifests.join("main.yaml"),
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {name: main}\nspec:\n  schedule: '@daily'\n  backupTemplate:\n    spec:\n      backupMode: Full\n      storageLocation: {provider: Local, bucket: /b}\n      hooks: {preBackup: [{name: quiesce, type: HTTP, http: {url: 'https://me:hook-password@quiesce.example.com/run/private-hook'}}]}\n",
+    )
+    .unwrap();
+    std::fs::write(manifests.join("broken.yaml"), "a: [").unwrap();
+    desk.add(&format!("manifests: '{}'\n", manifests.display()));
     desk.create();
     let file = desk.path("report.json");
     desk.run(&["report", "--to", file.to_str().unwrap()]).ok();
@@ -22,6 +31,12 @@ fn a_report_tells_of_everything_but_secrets() {
     let report: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(report["store"]["backups"].as_array().unwrap().len(), 1);
     assert_eq!(report["config"]["cluster"]["name"], "test");
+    let schedule = &report["manifests"]["main.yaml"][0];
+    assert_eq!(schedule["spec"]["schedule"], "@daily");
+    assert!(
+        report["manifests"]["broken.yaml"]["error"].is_string(),
+        "{text}"
+    );
     assert!(
         report["doctor"]["checks"].as_array().unwrap().len() > 3,
         "{text}"
@@ -32,6 +47,8 @@ fn a_report_tells_of_everything_but_secrets() {
         "vgwsecret",
         "correct horse",
         "hunter2",
+        "private-hook",
+        "hook-password",
     ] {
         assert!(!text.contains(secret), "{secret} is in the report");
     }

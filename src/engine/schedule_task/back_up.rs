@@ -7,12 +7,14 @@ use jiff::Timestamp;
 use super::{Asked, Looked, ScheduleTask, Turn};
 use crate::api::ErrorClass;
 use crate::cause::with_causes;
+use crate::engine::chains;
 use crate::engine::dispatch::{Failed, Order};
 use crate::engine::plan::{self, Interrupted};
 use crate::engine::record::{GoodBackup, Run};
-use crate::repository::{Manifest, Window, windows};
+use crate::repository::{Manifest, windows};
 use crate::schedule::decide::Decision;
 use crate::schedule::{State, slots};
+use crate::serve::Fills;
 
 impl ScheduleTask {
     pub(super) async fn back_up(&mut self, asked: Asked, decision: &Decision) -> Looked {
@@ -93,6 +95,13 @@ impl ScheduleTask {
                     core.backup_succeeded(done.backup.taken, Some(done.backup.revision));
                 }
                 self.forget_published(&done.backup).await;
+                if done.backup.is_verified() && !done.shares.is_empty() {
+                    self.fills = Some(Fills {
+                        backup: done.backup.id.clone(),
+                        time: done.backup.taken,
+                        shares: done.shares.clone(),
+                    });
+                }
                 completed = Some(done);
                 Looked::Completed
             }
@@ -215,7 +224,14 @@ impl ScheduleTask {
                     manifest.schedule.as_deref() == Some(&self.name.name)
                         && manifest.namespace == self.name.namespace
                 });
-                self.windows = newest_cluster_windows(mine);
+                let newest = chains::fills(&mine);
+                // What a sealed backup's manifest does not say is known from the proof of this process's own.
+                if newest.as_ref().map(|one| one.time) > self.fills.as_ref().map(|one| one.time) {
+                    self.fills = newest;
+                }
+                keep_newest_cluster(&mut mine);
+                self.windows = windows(&mine);
+                self.chains = chains::chains(&mine);
                 let oldest = backups
                     .iter()
                     .filter(|backup| backup.is_verified())
@@ -239,12 +255,10 @@ impl ScheduleTask {
     }
 }
 
-/// The windows of the cluster that was backed up last: one schedule may have followed several.
-fn newest_cluster_windows(mut backups: Vec<Manifest>) -> Vec<Window> {
+/// Only what is of the cluster that was backed up last: one schedule may have followed several.
+fn keep_newest_cluster(backups: &mut Vec<Manifest>) {
     let newest = backups.iter().max_by_key(|one| one.created);
-    let Some(cluster) = newest.map(|one| one.cluster_id.clone()) else {
-        return Vec::new();
-    };
-    backups.retain(|one| one.cluster_id == cluster);
-    windows(&backups)
+    if let Some(cluster) = newest.map(|one| one.cluster_id.clone()) {
+        backups.retain(|one| one.cluster_id == cluster);
+    }
 }

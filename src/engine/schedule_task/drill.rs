@@ -22,6 +22,7 @@ use crate::restore::drill::plan::Drilled;
 use crate::restore::drill::{self, Options};
 use crate::schedule::Cron;
 use crate::seal::Unsealer;
+use crate::serve::DrillState;
 
 /// How long the etcd of a drill may take to answer.
 const BOOT_TIMEOUT: Duration = Duration::from_secs(300);
@@ -35,12 +36,7 @@ impl ScheduleTask {
         if self.drilling.as_ref().is_some_and(JoinHandle::is_finished) {
             self.end_drill().await;
         }
-        let Some(wanted) = &self.schedule.spec.drill else {
-            return;
-        };
-        let zone = self.schedule.spec.time_zone.as_deref().unwrap_or("UTC");
-        // The expression was checked with the resource.
-        let Ok(cron) = Cron::parse(&wanted.schedule, zone) else {
+        let Some(cron) = self.drill_cron() else {
             return;
         };
         let last = self.record.drill.as_ref().map(|drill| drill.begun);
@@ -58,6 +54,20 @@ impl ScheduleTask {
             self.schedule.spec.backup_template.spec.clone(),
         );
         self.drilling = Some(tokio::spawn(work));
+    }
+
+    fn drill_cron(&self) -> Option<Cron> {
+        let wanted = self.schedule.spec.drill.as_ref()?;
+        let zone = self.schedule.spec.time_zone.as_deref().unwrap_or("UTC");
+        // The expression was checked with the resource.
+        Cron::parse(&wanted.schedule, zone).ok()
+    }
+
+    /// When the next drill is due.
+    pub(super) fn next_drill(&self) -> Option<Timestamp> {
+        let cron = self.drill_cron().filter(|_| !self.policy.suspend)?;
+        let last = self.record.drill.as_ref().map(|drill| drill.begun);
+        cron.next_after(last.or(self.record.first_seen)?)
     }
 
     /// Waits for a drill at work, if there is one, and tells what came of it.
@@ -80,6 +90,13 @@ impl ScheduleTask {
         };
         record.ended = Some(now);
         record.problem.clone_from(&problem);
+        let ended = DrillState {
+            begun: record.begun,
+            ended: now,
+            backup: record.backup.clone(),
+            level: record.level.clone(),
+            problem: problem.clone(),
+        };
         if problem.is_none() {
             record.succeeded = Some(now);
             self.services
@@ -87,6 +104,7 @@ impl ScheduleTask {
                 .drill_succeeded(&self.name.namespace, &self.name.name, now);
         }
         let backup = record.backup.clone();
+        self.record.drilled(ended);
         match &problem {
             None => {
                 tracing::info!(schedule = %self.name, backup, "the restore drill proved the backup")

@@ -31,6 +31,7 @@ use crate::schedule::backtest::Archive;
 use crate::schedule::decide::Action;
 use crate::schedule::timescale::Timescale;
 use crate::schedule::{Policy, slots};
+use crate::serve::{ChainState, Fills};
 
 /// A new value of this annotation on a schedule asks for one backup now.
 pub const TRIGGER_ANNOTATION: &str = "etcdguardian.io/trigger";
@@ -83,6 +84,8 @@ pub struct ScheduleTask {
     recording: Recording,
     recording_problem: Option<String>,
     windows: Vec<Window>,
+    chains: Vec<ChainState>,
+    fills: Option<Fills>,
     drilling: Option<drill::Drilling>,
 }
 
@@ -135,6 +138,8 @@ impl ScheduleTask {
             recording: Recording::default(),
             recording_problem: None,
             windows: Vec::new(),
+            chains: Vec::new(),
+            fills: None,
             drilling: None,
         };
         task.apply_record();

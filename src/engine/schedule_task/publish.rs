@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::ScheduleTask;
 use crate::alert::{Facts, Kind};
+use crate::engine::chains;
 use crate::engine::meter;
 use crate::engine::observe::Observed;
 use crate::engine::plan::{self, Cover, Protection};
@@ -82,6 +83,15 @@ impl ScheduleTask {
             forecast: report::drawn_forecast(decision),
             cron_slots: report::drawn_slots(&self.policy, now),
             days: self.record.days.iter().cloned().collect(),
+            chains: self.chains.clone(),
+            holes: if self.chains.is_empty() {
+                Vec::new()
+            } else {
+                chains::holes(&self.windows)
+            },
+            fills: self.fills.clone(),
+            drills: self.record.drills.iter().cloned().collect(),
+            next_drill: self.next_drill(),
         };
         state.expected = self.record.expected(self.db_size);
         if let Some(expected) = state.expected {
@@ -138,9 +148,16 @@ impl ScheduleTask {
         decision: &Decision,
         now: Timestamp,
     ) {
-        let overdue = matches!(protection, Protection::Overdue { .. });
+        // Who suspended it waits for no backup: nobody is told that one is overdue, and what stood is over.
+        let suspended = self.policy.suspend;
+        let overdue = matches!(protection, Protection::Overdue { .. }) && !suspended;
         let facts = Facts {
-            what: if overdue {
+            what: if suspended {
+                format!(
+                    "schedule {} is suspended: no backups are taken, and nobody is told when they are overdue",
+                    self.name.name
+                )
+            } else if overdue {
                 format!(
                     "schedule {}: no proved backup is young enough",
                     self.name.name
@@ -163,7 +180,7 @@ impl ScheduleTask {
             ..Facts::default()
         };
         // A schedule that was never protected has nothing to recover from.
-        if overdue || matches!(protection, Protection::Protected { .. }) {
+        if overdue || suspended || matches!(protection, Protection::Protected { .. }) {
             self.services
                 .tell(Kind::NotProtected, !overdue, &self.about(now), facts);
         }

@@ -104,6 +104,7 @@ pub async fn completed(
         let done = crate::engine::Done {
             backup: GoodBackup::of(manifest, finished.location.clone()),
             warnings: Vec::new(),
+            shares: Vec::new(),
         };
         with_order(backup, |order| {
             order.tell_recovered(&context.services, &done, now)

@@ -354,6 +354,7 @@ impl Host for ClusterHost {
         Ok(Done {
             backup,
             warnings: Vec::new(),
+            shares: Vec::new(),
         })
     }
 

@@ -106,6 +106,7 @@ function inside(schedule) {
     parts.push(el("h3", {}, "Now"), el("table", {}, el("tbody", {}, facts.map(([label, value]) => el("tr", {}, el("th", { scope: "row" }, label), el("td", { class: "words" }, value))))));
   }
   if (bars) parts.push(el("h3", {}, "Sizes"), bars);
+  parts.push(...filling(schedule), ...chainsOf(schedule), ...drillsOf(schedule));
   parts.push(el("h3", {}, "Backups"), history(schedule));
   return parts;
 }
@@ -188,20 +189,31 @@ function drawSchedules(schedules) {
   for (const entry of cards.values()) if (entry.focus) { entry.focus = false; entry.node.querySelector("summary").focus({ preventScroll: true }); }
 }
 
+// Folded, and drawn anew only when it changes: what somebody opened stays open.
+let pastDrawn = "";
+function drawPast(past) {
+  const text = JSON.stringify(past);
+  if (text === pastDrawn) return;
+  pastDrawn = text;
+  const section = byId("past"), open = section.querySelector("details") && section.querySelector("details").open;
+  const rows = past.map((alert) => el("tr", {},
+    el("td", {}, clock(alert.ended), " · ", moment(alert.ended)), el("td", { class: "number" }, alert.since ? span(Date.parse(alert.ended) - Date.parse(alert.since)) : "–"),
+    el("td", {}, el("span", { class: "tag " + (alert.severity === "critical" ? "bad" : alert.severity === "info" ? "" : "warn") }, alert.severity)),
+    el("td", {}, alert.kind + " · " + alert.subject), el("td", { class: "words" }, alert.what), el("td", {}, alert.told ? "told" : "nobody told")));
+  fill(section, "Alerts that are over", rows.length ? [el("details", { open: open ? "" : null }, el("summary", {}, rows.length === 1 ? "1 alert" : rows.length + " alerts, the newest first"),
+    el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Alerts that are over" }, el("table", {},
+      el("thead", {}, el("tr", {}, ["Ended", "Lasted", "Severity", "What", "In words", "Told"].map((word) => el("th", { scope: "col", class: word === "Lasted" ? "number" : null }, word)))),
+      el("tbody", {}, rows))))] : []);
+}
+
 let latest = null;
 
 function draw(status) {
   latest = status;
-  const active = status.schedules.filter((schedule) => schedule.status.phase !== "Suspended");
-  const unsafe = active.filter((schedule) => !schedule.protected);
-  const verdict = byId("verdict");
-  const words = !status.schedules.length ? "No schedule, no protection"
-    : !active.length ? "Every schedule is suspended"
-    : unsafe.length ? (active.length === 1 ? "Not protected" : unsafe.length + " of " + active.length + " schedules " + (unsafe.length === 1 ? "is" : "are") + " not protected")
-    : active.length === 1 ? "Protected" : "All " + active.length + " schedules are protected";
+  const verdict = byId("verdict"), { words, protected: safe } = status.verdict;
   if (verdict.textContent !== words) verdict.textContent = words;
-  verdict.className = unsafe.length || !active.length ? "bad" : "good";
-  document.title = (unsafe.length || !active.length ? "✗ " : "✓ ") + words + " · etcdguardian";
+  verdict.className = safe ? "good" : "bad";
+  document.title = (safe ? "✓ " : "✗ ") + words + " · etcdguardian";
   byId("cluster").textContent = status.cluster ? "· " + status.cluster : "";
   fill(byId("alerts"), "Alerts", status.alerts.map((alert) => el("div", { class: "note " + (alert.severity === "critical" ? "bad" : alert.severity === "info" ? "info" : "") },
     el("b", {}, alert.kind + " · " + alert.subject), " ", el("span", { class: "quiet" }, alert.severity, alert.since ? [", since ", clock(alert.since), " (", moment(alert.since), ")"] : "", alert.told ? [", told ", moment(alert.told)] : ", nobody told yet"),
@@ -214,6 +226,7 @@ function draw(status) {
   fill(byId("channels"), "Alert channels", status.channels.map((channel) => el("div", { class: "row" },
     el("span", { class: "tag " + (channel.error ? "bad" : channel.lastDelivered ? "good" : "quiet") }, channel.error ? "down" : channel.lastDelivered ? "works" : "unused"), el("span", {}, channel.name),
     channel.lastDelivered ? el("span", { class: "quiet" }, "delivered ", moment(channel.lastDelivered)) : null, channel.error ? el("span", { class: "error" }, channel.error) : null)));
+  drawPast(status.pastAlerts || []);
   byId("about").replaceChildren("etcdguardian " + status.version, ...(status.started ? [", started ", moment(status.started)] : []));
 }
 

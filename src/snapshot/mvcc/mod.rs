@@ -10,6 +10,7 @@ pub mod proto;
 pub mod revision;
 mod rules;
 mod schema;
+pub mod shares;
 pub mod survey;
 
 pub use compaction::Compaction;

@@ -10,6 +10,7 @@ use super::ledger::{Address, Ledger};
 use super::revision::{Revision, RowKey};
 use super::rules::{fields_problem, history_problem};
 use super::schema::{LeaseTable, Schema};
+use super::shares::{Share, Tally};
 use crate::snapshot::bolt::check::Visitor;
 use crate::snapshot::bolt::{Database, Row, row_at};
 use crate::snapshot::findings::Findings;
@@ -48,6 +49,7 @@ pub struct Survey<'a> {
     rows: u64,
     last: Option<Revision>,
     bump_rows: u64,
+    tally: Tally<'a>,
     schema: Schema<'a>,
 }
 
@@ -67,6 +69,8 @@ pub struct Surveyed {
     pub hash_kv: Option<HashKv>,
     /// CRC-32C of the bucket `key`: its name and every row.
     pub rows_checksum: u32,
+    /// What fills the bucket `key`.
+    pub shares: Vec<Share>,
     /// What the small buckets say.
     pub about: super::schema::About,
 }
@@ -89,6 +93,7 @@ impl<'a> Survey<'a> {
             rows: 0,
             last: None,
             bump_rows: 0,
+            tally: Tally::default(),
             schema: Schema::new(database),
         }
     }
@@ -117,6 +122,7 @@ impl<'a> Survey<'a> {
                 rows.append(&self.recent_crc);
                 rows.finish()
             },
+            shares: self.tally.finish(),
             about: self.schema.finish(findings),
         }
     }
@@ -202,7 +208,7 @@ impl<'a> Survey<'a> {
         };
         let compact_revision = self.compaction.revision();
         let recent = key.revision.main > compact_revision;
-        let length = row.key.len() + row.value.len();
+        let length = length(row);
         if recent {
             self.recent_crc.piece(row.data, length);
             self.check_sequence(key.revision, compact_revision, findings);
@@ -286,6 +292,8 @@ impl<'a> Survey<'a> {
             findings.error("TombstoneMalformed", place(key), problem);
         }
         let before = self.ledger.remove_at(waiting.address, kv.key);
+        self.tally
+            .row(kv.key, length(&waiting.row), -i64::from(before.is_some()));
         if recent && before.is_none() {
             let problem = "it deletes a key that does not exist";
             findings.error("PredecessorMissing", place(key), problem);
@@ -313,6 +321,8 @@ impl<'a> Survey<'a> {
         let before = self
             .ledger
             .put_at(waiting.address, kv.key, waiting.row.element, orphan);
+        self.tally
+            .row(kv.key, length(&waiting.row), i64::from(before.is_none()));
         if let Some(before) = before {
             self.note_superseded(before);
         }
@@ -361,6 +371,11 @@ impl<'a> Visitor<'a> for Survey<'a> {
             self.schema.row(row, findings);
         }
     }
+}
+
+/// Bytes of a row: its key, a revision, and its value.
+fn length(row: &Row<'_>) -> usize {
+    row.key.len() + row.value.len()
 }
 
 fn place(key: RowKey) -> String {

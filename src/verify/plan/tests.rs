@@ -25,6 +25,7 @@ fn proof() -> Proof {
     Proof {
         status: Some(status()),
         rows_checksum: None,
+        shares: Vec::new(),
         image_sha256: "ab".repeat(32),
         hash_kv: None,
         findings: Vec::new(),

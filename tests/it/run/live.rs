@@ -232,6 +232,37 @@ fn the_folder_is_watched_and_a_bad_file_stops_nothing() {
         next.contains("suspended").then_some(())
     });
     let suspended = site.backups(&site.url()).len();
+    // The only schedule is suspended, so nothing is: the terminal, its exit code and the page say so in the same words.
+    let said = until("the status says so", || {
+        let status = site.guardian(&["status"]);
+        status
+            .stdout
+            .contains("Suspended: no backups")
+            .then_some(status)
+    });
+    assert_eq!(said.code, 3, "{}", said.stdout);
+    assert!(
+        said.stdout
+            .contains("suspended: no backups are taken; the newest proved one is of "),
+        "{}",
+        said.stdout
+    );
+    let page = || site.page()["verdict"]["words"].as_str().unwrap().to_owned();
+    assert_eq!(page(), "Suspended: no backups are taken");
+    // Beside one that works it counts for nothing.
+    site.schedule("second", &site.local(), "");
+    let said = until("the other protects", || {
+        let status = site.guardian(&["status"]);
+        status
+            .stdout
+            .contains("Protected, 1 suspended")
+            .then_some(status)
+    });
+    assert_eq!(said.code, 0, "{}", said.stdout);
+    until("the page says the same", || {
+        (page() == "Protected, 1 suspended").then_some(())
+    });
+    std::fs::remove_file(site.path("manifests/second.yaml")).unwrap();
     site.guardian(&["schedule", "trigger", "first"]).ok();
     site.wait_for_backups(&site.url(), suspended + 1);
     site.guardian(&["schedule", "resume", "first"]).ok();

@@ -86,6 +86,15 @@ impl Site {
         guardian(&all)
     }
 
+    /// What the page's JSON says.
+    pub fn page(&self) -> Value {
+        let config = std::fs::read_to_string(self.config()).unwrap();
+        let port = config.split("listen: '127.0.0.1:").nth(1).unwrap();
+        let port = port.split('\'').next().unwrap().parse().unwrap();
+        let answer = crate::support::http("GET", port, "/status.json", "");
+        answer.unwrap().json()
+    }
+
     pub fn backups(&self, url: &str) -> Vec<Value> {
         let listed = self
             .guardian(&["backup", "list", "--from", url, "-o", "json"])

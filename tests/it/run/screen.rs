@@ -68,7 +68,7 @@ fn a_terminal_gets_colours_a_pipe_none_and_a_browser_the_page() {
     let mut seen = 0;
     for line in lines.map(Result::unwrap) {
         assert!(!line.contains('\x1b'), "{line:?}");
-        seen += usize::from(line.starts_with("test: protected"));
+        seen += usize::from(line.starts_with("test: Protected"));
         if seen == 2 {
             break;
         }

@@ -1,0 +1,255 @@
+//! The pages on clusters are walked: their `kubectl`, `helm` and `etcdguardian` lines run, in the order of the page, against a real API
+//! server, a real etcd and an S3 store. What needs a node, a container engine or systemd is told apart by name and not run.
+
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::{Block, blocks};
+use crate::support::{Kubernetes, Pki, Process, Versitygw, repository, tools_dir};
+
+/// Commands that are not run, and why.
+const NOT_RUN: [(&str, &str); 9] = [
+    ("docker ", "no container engine"),
+    (
+        "make ",
+        "builds for many minutes; every target is known to exist",
+    ),
+    ("ctr ", "no node"),
+    ("skopeo ", "no registry"),
+    ("crictl ", "no node"),
+    ("systemctl ", "no systemd"),
+    ("port-forward", "no node, so no pod that runs"),
+    ("cargo vendor", "fetches every crate"),
+    (
+        "doctor --endpoints",
+        "etcd's certificates of a control plane",
+    ),
+];
+
+struct Walk {
+    cluster: Kubernetes,
+    store: Versitygw,
+    folder: TempDir,
+    ran: usize,
+    left: Vec<String>,
+    operator: Option<Process>,
+}
+
+impl Walk {
+    fn new() -> Self {
+        let cluster = Kubernetes::with_controllers();
+        let region = ["--region", "eu-central-1"];
+        let walk = Self {
+            store: Versitygw::start_as(&["etcd-backups"], "vgw", "vgwsecret", &region),
+            folder: tempfile::tempdir().unwrap(),
+            cluster,
+            ran: 0,
+            left: Vec::new(),
+            operator: None,
+        };
+        // The chart brings its own.
+        walk.cluster.kubectl(&["delete", "crd", "--all"]);
+        let at = |path: &str| walk.folder.path().join(path);
+        for folder in ["pki", "bin", "target/release", "kubernetes", "charts"] {
+            std::fs::create_dir_all(at(folder)).unwrap();
+        }
+        let pki = Pki::create(&at("issued"));
+        for (from, to) in [
+            (&pki.ca, "ca.crt"),
+            (&pki.server_cert, "tls.crt"),
+            (&pki.server_key, "tls.key"),
+        ] {
+            std::fs::copy(from, at(to)).unwrap();
+        }
+        for (from, to) in [
+            (&pki.ca, "ca.crt"),
+            (&pki.server_cert, "healthcheck-client.crt"),
+            (&pki.server_key, "healthcheck-client.key"),
+        ] {
+            std::fs::copy(from, at("pki").join(to)).unwrap();
+        }
+        std::os::unix::fs::symlink(repository("charts/etcdguardian"), at("charts/etcdguardian"))
+            .unwrap();
+        std::os::unix::fs::symlink(repository("docs"), at("docs")).unwrap();
+        let built = env!("CARGO_BIN_EXE_etcdguardian");
+        std::os::unix::fs::symlink(built, at("bin/etcdguardian")).unwrap();
+        let config = format!(
+            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdGuardianConfig\ncluster: {{name: prod, endpoints: ['{}']}}\nstore: {{provider: S3, bucket: etcd-backups, region: eu-central-1}}\nstateDir: {}\n",
+            walk.cluster.etcd.endpoint(),
+            at("state").display()
+        );
+        std::fs::write(at("guardian.yaml"), config).unwrap();
+        for stands_for in ["target/release/etcdguardian", "etcdguardian-new"] {
+            std::fs::write(at(stands_for), "#!/bin/sh\n").unwrap();
+        }
+        walk
+    }
+
+    /// What a page says, with the places of this test in it.
+    fn here(&self, text: &str) -> String {
+        let folder = self.folder.path().display().to_string();
+        text.replace("access-key-id=…", "access-key-id=vgw")
+            .replace("secret-access-key=…", "secret-access-key=vgwsecret")
+            .replace("/etc/kubernetes/pki/etcd/", &format!("{folder}/pki/"))
+            .replace("/usr/local/bin/", &format!("{folder}/bin/installed-"))
+            .replace("https://10.0.0.1:2379", &self.cluster.etcd.endpoint())
+            .replace("  etcdCertificates: {secretName: etcd-client}\n", "")
+            .replace("  certificates: {secretName: etcd-client}\n", "")
+            .replace(
+                "region: eu-central-1, credentialsSecret",
+                &format!(
+                    "region: eu-central-1, endpoint: '{}', addressing: Path, credentialsSecret",
+                    self.store.url
+                ),
+            )
+    }
+
+    /// Runs what a page shows, block by block.
+    fn page(&mut self, page: &str) {
+        let blocks = blocks(&repository(page));
+        // Files that commands name are the documents of the page.
+        let write = |name: &str, text: &str| {
+            std::fs::write(self.folder.path().join(name), self.here(text)).unwrap();
+        };
+        for block in &blocks {
+            match block.language.as_str() {
+                "text" if block.text.contains("storage:") => write("my-values.yaml", &block.text),
+                "yaml" if block.text.contains("kind: EtcdBackup\n") => {
+                    // There is no node that would run its Job.
+                    write(
+                        "first.yaml",
+                        &(block.text.clone() + "  executor: InProcess\n"),
+                    );
+                }
+                "yaml" if block.text.contains("kind: EtcdBackupSchedule\n") => {
+                    write("schedule.yaml", &block.text);
+                }
+                _ => {}
+            }
+        }
+        for block in blocks {
+            match block.language.as_str() {
+                "sh" | "console" => self.block(&block),
+                "yaml" if block.text.contains("kind: EtcdBackupSchedule\n") => {
+                    let ran = self.shell("kubectl apply -f schedule.yaml");
+                    assert!(ran.status.success(), "{}: {}", block.place, said(&ran));
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn block(&mut self, block: &Block) {
+        let joined = block.text.replace("\\\n", " ");
+        for line in joined.lines().map(|line| line.trim_start_matches("$ ")) {
+            if let Some((what, why)) = NOT_RUN.iter().find(|(what, _)| line.contains(what)) {
+                self.left.push(format!("{what}: {why}"));
+                continue;
+            }
+            // The Deployment has no node: this operator stands for its pod, once the chart has defined the resources.
+            if line.contains("first.yaml") {
+                self.operator = Some(self.operator());
+            }
+            let line = self.here(line);
+            let ran = self.shell(&line);
+            assert!(
+                ran.status.success(),
+                "{}: {line}\n{}",
+                block.place,
+                said(&ran)
+            );
+            self.ran += 1;
+        }
+    }
+
+    fn shell(&self, line: &str) -> Output {
+        let mut command = Command::new("bash");
+        let folder = self.folder.path();
+        let path = [
+            folder.join("bin"),
+            tools_dir().join("bin"),
+            std::env::var("PATH").unwrap().into(),
+        ]
+        .map(|part| part.display().to_string())
+        .join(":");
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy().to_lowercase();
+            if text.starts_with("aws_") || text.ends_with("_proxy") {
+                command.env_remove(&name);
+            }
+        }
+        command
+            .args(["-euo", "pipefail", "-c", line])
+            .current_dir(folder)
+            .env("PATH", path)
+            .env("HOME", folder)
+            .env("KUBECONFIG", self.cluster.admin())
+            .env("AWS_ENDPOINT_URL_S3", &self.store.url)
+            .env("AWS_REGION", "eu-central-1")
+            .env("AWS_ACCESS_KEY_ID", "vgw")
+            .env("AWS_SECRET_ACCESS_KEY", "vgwsecret")
+            .output()
+            .unwrap()
+    }
+
+    /// The operator that the chart would run in a pod.
+    fn operator(&self) -> Process {
+        let config = self.folder.path().join("operator.yaml");
+        let text = format!(
+            "cluster: {{name: prod, endpoints: ['{}']}}\nstateDir: {}\nserve: {{listen: ''}}\n",
+            self.cluster.etcd.endpoint(),
+            self.folder.path().join("state").display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = crate::support::guardian_command();
+        command
+            .args(["operator", "--config"])
+            .arg(&config)
+            .env("KUBECONFIG", self.cluster.admin())
+            .env("POD_NAME", "walk")
+            .env("POD_NAMESPACE", "guardian");
+        Process::start(
+            "operator",
+            &mut command,
+            &self.folder.path().join("operator.log"),
+        )
+    }
+
+    /// A cluster that never saw the chart.
+    fn anew(&self) {
+        let line = "helm uninstall etcdguardian -n etcdguardian; kubectl delete crd --all; kubectl delete namespace etcdguardian --timeout=90s";
+        let ran = self.shell(line);
+        assert!(ran.status.success(), "{}", said(&ran));
+    }
+}
+
+fn said(ran: &Output) -> String {
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&ran.stdout),
+        String::from_utf8_lossy(&ran.stderr)
+    )
+}
+
+#[test]
+fn the_pages_on_clusters_are_walked() {
+    let mut walk = Walk::new();
+    walk.page("docs/tutorials/on-a-cluster.md");
+    let first = walk
+        .cluster
+        .get("etcdbackup", "etcdguardian", "first")
+        .unwrap();
+    assert_eq!(first["status"]["validationResult"]["level"], "Consistent");
+    walk.operator = None;
+    walk.page("docs/how-to/upgrade.md");
+    walk.anew();
+    walk.page("docs/how-to/install-the-chart.md");
+    walk.anew();
+    walk.page("docs/how-to/install-offline.md");
+    assert!(walk.ran >= 25, "only {} lines were run", walk.ran);
+    eprintln!("{} lines ran; not run:", walk.ran);
+    for line in &walk.left {
+        eprintln!("  {line}");
+    }
+}
