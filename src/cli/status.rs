@@ -224,6 +224,9 @@ fn render(screen: &Screen, now: Timestamp) -> String {
             alert.severity,
             alert.what
         ));
+        if let Some(step) = &alert.next_step {
+            text.push_str(&format!("  next: {step}\n"));
+        }
     }
     for channel in &snapshot.channels {
         if let Some(error) = &channel.error {
@@ -236,6 +239,18 @@ fn render(screen: &Screen, now: Timestamp) -> String {
     text
 }
 
+/// What decided, as people call it; the page has the same words.
+fn decider(source: &str) -> &str {
+    match source {
+        "Cron" => "the cron",
+        "Fallback" => "the cron, as a fallback",
+        "Reactive" => "the recent rate",
+        "Model" => "the model",
+        "Guard" => "a guard",
+        other => other,
+    }
+}
+
 fn row(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
     let moment =
         |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| output::relative(at, now));
@@ -243,7 +258,7 @@ fn row(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
         (Some(stage), _) => format!("running: {stage}"),
         (None, Some(decision)) => {
             let reason = decision.reasons.first().map_or("", String::as_str);
-            format!("{}: {reason}", decision.source)
+            format!("{}: {reason}", decider(&decision.source))
         }
         (None, None) => String::new(),
     };

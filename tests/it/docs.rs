@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::support::{Etcd, repository};
 
 mod clusters;
+mod newcomer;
 
 /// A fenced block: its language, its lines, where it begins.
 struct Block {
@@ -97,7 +98,7 @@ fn words(line: &str) -> Vec<String> {
             (Some(mark), letter) if letter == mark => quote = None,
             (Some(_), letter) => word.push(letter),
             (None, '\'' | '"') => quote = Some(letter),
-            (None, '|' | '#' | '>' | ';') => break,
+            (None, '|' | '#' | '>' | ';' | '&') => break,
             (None, ' ') if !word.is_empty() => found.push(std::mem::take(&mut word)),
             (None, ' ') => {}
             (None, letter) => word.push(letter),
@@ -292,11 +293,11 @@ fn the_readme_shows_what_the_binary_says_and_both_say_the_same() {
         let line = line
             .replace("http://127.0.0.1:2379", &etcd.endpoint())
             .replace(
-                "/var/backups/etcd",
+                "/tmp/etcdguardian/backups",
                 &folder.path().join("store").display().to_string(),
             )
             .replace(
-                "/var/lib/etcd-restored",
+                "/tmp/etcdguardian/restored",
                 &folder.path().join("data").display().to_string(),
             );
         let words = words(line.trim_start_matches("$ etcdguardian "));

@@ -14,7 +14,7 @@
 #   Debian  exact version and SHA-256 (downloaded and unpacked, not installed)
 #   npm     get-tools.d/azurite/package-lock.json
 #   crates  an exact version with --locked
-#   PyPI    notebooks/requirements.txt, into a virtual environment
+#   PyPI    notebooks/requirements.txt and get-tools.d/grafana.txt, each into a virtual environment
 # Needed: go, cargo, python3, gcc; node for azurite; apt-get on Debian bookworm, amd64, for etcd 3.4.
 # MinIO is AGPL-3.0: built here for tests, never shipped.
 set -euo pipefail
@@ -329,6 +329,19 @@ get_notebooks() {
   "$folder/bin/python" -m pip check --disable-pip-version-check >/dev/null || die "$list does not fit together"
   touch "$stamp"
   log "installed the notebooks' Python in $((SECONDS - start)) s"
+}
+
+# A Python with Grafana's own types of a dashboard: $tools/grafana/bin/python.
+get_grafana() {
+  local stamp start=$SECONDS folder=$tools/grafana list=$here/get-tools.d/grafana.txt
+  stamp="$stamps/grafana-$( (cat "$list" && python3 --version) | fingerprint)"
+  if [ -e "$stamp" ] && [ -x "$folder/bin/python" ]; then return; fi
+  rm -rf "$folder" "$stamps"/grafana-*
+  python3 -m venv "$folder" || die "python3 -m venv (on Debian: apt-get install python3-venv)"
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement "$list" ||
+    die "pip install --requirement $list (Python 3.11 or newer is needed)"
+  touch "$stamp"
+  log "installed Grafana's types in $((SECONDS - start)) s"
 }
 
 # Groups.
