@@ -243,10 +243,10 @@ await 200 "the second backup" have_backups 2
 say "A rule comes into force when it would have needed the fewest backups on the last fourteen days, at no more exposure than the cron."
 say "in full, etcdguardian schedule explain main:"
 guardian schedule explain main | quote
-picture_page page
-picture_terminal terminal-status 190 status
-picture_terminal terminal-explain 480 schedule explain main
-picture_terminal terminal-list 150 backup list
+picture_page
+picture_terminal terminal-status status
+picture_terminal terminal-explain schedule explain main
+picture_terminal terminal-list backup list
 
 chapter "The store goes away, on purpose"
 stop store
@@ -268,7 +268,8 @@ say "on Slack:"
 slacked "Backup failed" | jq -r '.. | objects | select(.type == "mrkdwn" or .type == "plain_text") | .text' | quote
 say "and etcdguardian status, which exits $(guardian status >"$scratch/status.txt" 2>&1 && echo 0 || echo $?):"
 quote <"$scratch/status.txt"
-picture_terminal terminal-failure 240 status
+picture_terminal terminal-failure status
+picture_alert
 
 chapter "The store comes back"
 start_store

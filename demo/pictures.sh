@@ -12,23 +12,33 @@ shoot() {
     >>"$scratch/browser.log" 2>&1
 }
 
-# picture_page NAME: light, dark and on a phone.
+# picture_page: its upper part light, dark and on a phone, and the whole of it.
 picture_page() {
   [ -n "${DEMO_PICTURES:-}" ] || return 0
   local url=http://127.0.0.1:$page/
-  shoot "$DEMO_PICTURES/$1.png" 1100 1180 "$url"
-  shoot "$DEMO_PICTURES/$1-dark.png" 1100 1180 "$url" --blink-settings=preferredColorScheme=0
-  shoot "$DEMO_PICTURES/$1-phone.png" 500 1000 "$url"
+  shoot "$DEMO_PICTURES/page.png" 1100 860 "$url"
+  shoot "$DEMO_PICTURES/page-dark.png" 1100 860 "$url" --blink-settings=preferredColorScheme=0
+  shoot "$DEMO_PICTURES/page-phone.png" 500 1000 "$url"
+  shoot "$DEMO_PICTURES/page-whole.png" 1100 2150 "$url"
 }
 
-# picture_terminal NAME HEIGHT COMMAND...: what the command shows on a terminal of 120 columns.
+# picture_alert: the upper part while an alert stands.
+picture_alert() {
+  [ -n "${DEMO_PICTURES:-}" ] || return 0
+  shoot "$DEMO_PICTURES/page-alert.png" 1100 560 "http://127.0.0.1:$page/"
+}
+
+# picture_terminal NAME COMMAND...: what the command shows on a terminal of 120 columns.
 picture_terminal() {
   [ -n "${DEMO_PICTURES:-}" ] || return 0
-  local name=$1 height=$2
-  shift 2
+  local name=$1 lines
+  shift
   {
     printf '\e[2m$\e[0m etcdguardian %s\n' "$*"
     script -qec "stty cols 120; '$ETCDGUARDIAN' --log error --config '$scratch/guardian.yaml' $*" /dev/null </dev/null || true
-  } | sed "s#$scratch#/demo#g" | python3 "$here/terminal.py" "$name" >"$scratch/$name.html"
-  shoot "$DEMO_PICTURES/$name.png" 1080 "$height" "file://$scratch/$name.html"
+  } | sed "s#$scratch#/demo#g" >"$scratch/$name.txt"
+  python3 "$here/terminal.py" "$name" <"$scratch/$name.txt" >"$scratch/$name.html"
+  # As high as its lines, of 20.3 pixels each, and a frame.
+  lines=$(wc -l <"$scratch/$name.txt")
+  shoot "$DEMO_PICTURES/$name.png" 1080 $((lines * 203 / 10 + 38)) "file://$scratch/$name.html"
 }

@@ -20,5 +20,5 @@ for part in re.split(r"(\x1b\[[0-9;]*[A-Za-z])", text):
         body.append(f'<span style="{style}">')
         depth += 1
 print(f"""<!doctype html><meta charset="utf-8"><title>{html.escape(sys.argv[1])}</title>
-<body style="margin:0;background:#0d1117;padding:18px 22px"><pre style="margin:0;color:#e6edf3;font:14px/1.45 DejaVu Sans Mono,Menlo,monospace"
+<body style="margin:0;background:#0d1117;padding:18px 22px"><pre style="margin:0;white-space:pre-wrap;color:#e6edf3;font:14px/1.45 DejaVu Sans Mono,Menlo,monospace"
 >{"".join(body)}{"</span>" * depth}</pre>""")

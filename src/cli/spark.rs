@@ -1,21 +1,27 @@
-//! A schedule's last day in two lines: the change rate as a sparkline, the backups and what the cron would have done below. Pure.
+//! A schedule's last day, or what is known of it, in two lines: the change rate as a sparkline, the backups and what the cron would have done below. Pure.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::output::{Tone, paint};
+use super::output::{self, Tone, paint};
 use crate::serve::ScheduleState;
 
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
-/// How much is shown before now.
+/// How much is shown before now, at most.
 const SPAN: SignedDuration = SignedDuration::from_hours(24);
-/// Characters of a line: half an hour each.
+/// Characters of a line: half an hour each of a whole day.
 const WIDTH: usize = 48;
 
 /// The lines; none while the change rate is not known.
 pub fn lines(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
-    let start = now.checked_sub(SPAN).unwrap_or(Timestamp::MIN);
+    let day_ago = now.checked_sub(SPAN).unwrap_or(Timestamp::MIN);
+    let oldest = schedule.rates.first().map_or(day_ago, |point| point.at);
+    let start = oldest.max(day_ago);
+    let span = now.duration_since(start);
+    if span <= SignedDuration::ZERO {
+        return Vec::new();
+    }
     let place = |at: Timestamp| {
-        let passed = at.duration_since(start).as_secs_f64() / SPAN.as_secs_f64();
+        let passed = at.duration_since(start).as_secs_f64() / span.as_secs_f64();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -66,7 +72,8 @@ pub fn lines(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
         .collect();
     vec![
         format!(
-            "{rates}  changes, last 24 h, at most {} a second",
+            "{rates}  changes, last {}, at most {} a second",
+            output::span(span),
             rounded(peak)
         ),
         format!("{marks}  ● backup  ✗ failed  · the cron"),
@@ -108,6 +115,7 @@ mod tests {
         };
         let mut schedule = ScheduleState {
             rates: (0..48)
+                .rev()
                 .map(|hours| RatePoint {
                     at: ago(hours),
                     rate: if hours == 12 { 8.0 } else { 1.0 },
@@ -130,6 +138,13 @@ mod tests {
             marks.iter().take(48).filter(|mark| **mark != ' ').count(),
             4
         );
+        assert!(lines[0].contains("last 1d 0h"), "{}", lines[0]);
+        // A schedule that is younger fills the line too.
+        schedule.rates.retain(|point| point.at >= ago(6));
+        let young = super::lines(&schedule, now);
+        assert!(young[0].contains("last 6h 0m"), "{}", young[0]);
+        let marks: Vec<char> = young[1].chars().collect();
+        assert_eq!((marks[0], marks[40]), ('·', '●'));
         schedule.rates.clear();
         assert!(super::lines(&schedule, now).is_empty());
     }

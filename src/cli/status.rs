@@ -186,26 +186,40 @@ fn render(screen: &Screen, now: Timestamp) -> String {
         ));
     }
     text.push('\n');
-    let rows: Vec<Vec<String>> = snapshot
+    let drawn = output::is_screen() && snapshot.schedules.len() <= DRAWN;
+    let mut rows: Vec<Vec<String>> = snapshot
         .schedules
         .iter()
         .map(|schedule| row(schedule, now))
         .collect();
+    // On a screen a few schedules have room for their reasons below the table, where no line is broken.
+    let mut reasons = Vec::new();
+    let mut header = vec!["SCHEDULE", "PROTECTED", "RECOVERABLE TO", "NEXT", "WHY"];
+    if drawn {
+        header.pop();
+        reasons = rows.iter_mut().filter_map(Vec::pop).collect();
+    }
     if !rows.is_empty() {
-        let header = ["SCHEDULE", "PROTECTED", "RECOVERABLE TO", "NEXT", "WHY"];
         text.push_str(&output::table(&header, &rows));
     }
-    if output::is_screen() && snapshot.schedules.len() <= DRAWN {
-        for schedule in &snapshot.schedules {
+    if drawn {
+        for (schedule, reason) in snapshot.schedules.iter().zip(reasons) {
             let lines = spark::lines(schedule, now);
-            if !lines.is_empty() && snapshot.schedules.len() > 1 {
+            text.push('\n');
+            if snapshot.schedules.len() > 1 {
                 let name = format!("{}/{}", schedule.namespace, schedule.name);
                 text.push_str(&format!("{}\n", paint(Tone::Strong, &name)));
+            }
+            if !reason.is_empty() {
+                text.push_str(&format!("{reason}\n"));
             }
             for line in lines {
                 text.push_str(&format!("{line}\n"));
             }
         }
+    }
+    if drawn && !(snapshot.problems.is_empty() && snapshot.alerts.is_empty()) {
+        text.push('\n');
     }
     for problem in &snapshot.problems {
         text.push_str(&format!("{}: {problem}\n", paint(Tone::Warn, "problem")));

@@ -73,10 +73,21 @@ pub fn render(decision: &Decision, policy: &Policy, now: Timestamp) -> Vec<Strin
     }
     if !decision.forecast.is_empty() {
         lines.push("  forecast, changes a second:".to_owned());
+        // Bins of a compressed clock are shorter than a minute.
+        let mut pairs = decision.forecast.windows(2);
+        let short = pairs.any(|pair| match pair {
+            [one, next] => next.at.duration_since(one.at) < SignedDuration::from_mins(1),
+            _ => false,
+        });
+        let moment = if short { "%H:%M:%S" } else { "%H:%M" };
         let row: Vec<String> = decision
             .forecast
             .iter()
-            .map(|bin| format!("{} {:.3}", bin.at.strftime("%H:%M"), bin.rate))
+            .map(|bin| {
+                let digits = if bin.rate >= 9.95 { 0 } else { 1 };
+                let rate = format!("{:.digits$}", bin.rate);
+                format!("{} {rate:>5}", bin.at.strftime(moment))
+            })
             .collect();
         lines.extend(
             row.chunks(6)
