@@ -17,6 +17,8 @@ use super::seal_flags::UnsealFlags;
 use crate::api::ErrorClass;
 use crate::export::findings::{Finding, findings};
 use crate::export::import::{self, Existing, Step};
+use crate::export::index::index;
+use crate::export::left::LeftOut;
 use crate::export::plan::Change;
 use crate::repository::{Kind, Manifest, Repository};
 use crate::verify;
@@ -27,7 +29,7 @@ const SHOWN: usize = 50;
 /// Import an export into a cluster: what it would change is shown first.
 ///
 /// Definitions come first, then namespaces, rights, storage, configuration, workloads, custom resources, and webhooks last.
-/// Objects that their owners make again (pods of a deployment) are left to them. A second run goes on where one ended.
+/// Objects that controllers make again (pods of a deployment) are left to them. A second run goes on where one ended.
 #[derive(Debug, Args)]
 pub struct Import {
     #[command(flatten)]
@@ -72,7 +74,10 @@ struct Report {
     /// What to know before.
     findings: Vec<Finding>,
     items: Vec<Step>,
+    /// Objects of these that their owners make again.
     made_again: usize,
+    /// Objects that are not imported, and why.
+    left_out: Vec<LeftOut>,
 }
 
 impl Import {
@@ -88,7 +93,7 @@ impl Import {
         let file = scratch.path().join("bundle.tar");
         verify::fetch(&repository, &manifest, &unsealer, &file, &|_| {}).await?;
         let indexing = file.clone();
-        let index = tokio::task::spawn_blocking(move || import::index(&indexing))
+        let index = tokio::task::spawn_blocking(move || index(&indexing))
             .await
             .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))??;
         let server = self.server.connect().await?;
@@ -99,7 +104,8 @@ impl Import {
             server: server.url().to_owned(),
             source: format!("export {}", manifest.id),
             items,
-            made_again: index.made_again.len(),
+            made_again: index.left.iter().filter(|one| one.is_made_again()).count(),
+            left_out: index.left.clone(),
         };
         if self.plan {
             output::print(global.output, &report, plan_words)?;
@@ -227,11 +233,12 @@ fn plan_words(report: &Report) -> String {
         };
         text.push_str(&format!("{}   {words}\n", step.identity));
     }
-    if report.made_again > 0 {
-        text.push_str(&format!(
-            "{} objects are left to their owners, which make them again\n",
-            report.made_again
-        ));
+    let mut left: BTreeMap<&str, u64> = BTreeMap::new();
+    for one in &report.left_out {
+        *left.entry(one.reason).or_default() += 1;
+    }
+    for (reason, count) in left {
+        text.push_str(&format!("{count} objects are left out: {reason}\n"));
     }
     text
 }

@@ -6,8 +6,8 @@ use std::sync::Mutex;
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::{
-    Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, Patch, PatchParams,
-    ValidationDirective,
+    Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
+    PostParams, ValidationDirective,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::ExportError;
 use super::findings::Target;
-use super::plan::{Change, compare};
+use super::plan::{Change, compare, holds};
 use super::stored::Identity;
 use crate::cause::with_causes;
 
@@ -41,6 +41,9 @@ pub struct Incoming {
     /// Whether fields that the server does not know are refused: it was written for another version, which may have others.
     pub strict: bool,
 }
+
+/// What a server says of a list that has a key twice.
+const TWICE: &str = "duplicate entries for key";
 
 /// Kinds that moved to another group: Kubernetes' own deprecation guide.
 const MOVED: [(&str, &str, &str); 7] = [
@@ -172,12 +175,17 @@ impl Server {
             Ok(live) => live,
             Err(error) => return refused(error, identity),
         };
+        let plain = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
+        if let Some(live) = &live
+            && holds(&plain(live), &Value::Object(incoming.object.clone()))
+        {
+            return Ok(Change::Unchanged);
+        }
         let answered = patch(&api, incoming, force, true).await;
         let answered = match answered {
             Ok(answered) => answered,
             Err(error) => return refused(error, identity),
         };
-        let plain = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
         Ok(compare(
             live.as_ref().map(plain).as_ref(),
             &plain(&answered),
@@ -216,11 +224,20 @@ impl Server {
     /// # Errors
     /// When the server cannot be asked.
     pub async fn uid_of(&self, identity: &Identity) -> Result<Option<String>, ExportError> {
+        let found = self.metadata_of(identity).await?;
+        Ok(found.and_then(|meta| meta.uid))
+    }
+
+    /// The metadata of an object, when it is there and may be read.
+    pub(super) async fn metadata_of(
+        &self,
+        identity: &Identity,
+    ) -> Result<Option<ObjectMeta>, ExportError> {
         let Ok(api) = self.api(identity).await? else {
             return Ok(None);
         };
         match api.get_metadata_opt(&identity.name).await {
-            Ok(found) => Ok(found.and_then(|object| object.metadata.uid)),
+            Ok(found) => Ok(found.map(|object| object.metadata)),
             Err(kube::Error::Api(status)) if status.is_forbidden() => Ok(None),
             Err(error) => Err(ExportError::server(format!("ask for {identity}"))(error)),
         }
@@ -246,7 +263,7 @@ impl Server {
                 all.find(|(resource, _)| resource.kind == identity.kind)
             }
             Err(kube::Error::Discovery(_)) => None,
-            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(kube::Error::Api(status)) if [404, 503].contains(&status.code) => None,
             Err(error) => {
                 let words = format!("ask {} for the group {group}", self.url);
                 return Err(ExportError::server(words)(error));
@@ -293,7 +310,10 @@ impl Server {
         let (resource, capabilities) = match asked {
             Ok(found) => found,
             Err(kube::Error::Discovery(_)) => return Ok(Err(not_served())),
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Err(not_served())),
+            // 503: an aggregated API whose server does not answer.
+            Err(kube::Error::Api(status)) if [404, 503].contains(&status.code) => {
+                return Ok(Err(not_served()));
+            }
             Err(error) => {
                 return Err(ExportError::server(format!(
                     "ask {} for {}",
@@ -338,7 +358,24 @@ async fn patch(
     params.dry_run = dry_run;
     params.field_validation = incoming.strict.then_some(ValidationDirective::Strict);
     let patch = Patch::Apply(&incoming.object);
-    api.patch(&incoming.identity.name, &params, &patch).await
+    match api.patch(&incoming.identity.name, &params, &patch).await {
+        // Names that are twice in a list, as of variables, are valid and cannot be applied; they can be created.
+        Err(kube::Error::Api(status)) if status.message.contains(TWICE) => {
+            let post = PostParams {
+                dry_run,
+                field_manager: Some(FIELD_MANAGER.to_owned()),
+            };
+            let object = serde_json::from_value(Value::Object(incoming.object.clone()))
+                .map_err(kube::Error::SerdeError)?;
+            match api.create(&post, &object).await {
+                Err(kube::Error::Api(there)) if there.code == 409 => {
+                    Err(kube::Error::Api(status))
+                }
+                created => created,
+            }
+        }
+        applied => applied,
+    }
 }
 
 fn refused(error: kube::Error, identity: &Identity) -> Result<Change, ExportError> {

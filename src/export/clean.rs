@@ -22,9 +22,10 @@ const JOB_LABELS: [&str; 4] = [
     "batch.kubernetes.io/job-name",
 ];
 /// Annotations that bind a claim to a volume.
-const CLAIM_ANNOTATIONS: [&str; 2] = [
+const CLAIM_ANNOTATIONS: [&str; 3] = [
     "pv.kubernetes.io/bind-completed",
     "pv.kubernetes.io/bound-by-controller",
+    "volume.kubernetes.io/selected-node",
 ];
 const SERVICE_ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
@@ -51,7 +52,7 @@ pub fn clean(object: &mut Map<String, Value>) -> Vec<String> {
     let api_version = text(object, "apiVersion");
     match (api_version.as_str(), kind.as_str()) {
         ("v1", "Service") => service(object, &mut notes),
-        ("v1", "Pod") => drop_field(object, "nodeName", &mut notes),
+        ("v1", "Pod") => pod(object, &mut notes),
         ("v1", "Namespace") => {
             object.remove("spec");
         }
@@ -92,6 +93,25 @@ fn remove_annotations(object: &mut Map<String, Value>, names: &[&str]) {
         for name in names {
             annotations.remove(*name);
         }
+    }
+}
+
+/// A pod is placed anew, with the priority that its class has here; containers of a debugging session are not part of it.
+fn pod(object: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    drop_field(object, "nodeName", notes);
+    drop_field(object, "ephemeralContainers", notes);
+    if let Some(spec) = inner(object, &["spec"]) {
+        spec.remove("priority");
+    }
+}
+
+/// Lets a claim find another volume than one that does not come along.
+pub(super) fn unbind(object: &mut Map<String, Value>, notes: &mut Vec<String>) {
+    let removed = inner(object, &["spec"]).and_then(|spec| spec.remove("volumeName"));
+    if let Some(Value::String(volume)) = removed {
+        notes.push(format!(
+            "its volume {volume} is not in the export: it waits for another"
+        ));
     }
 }
 

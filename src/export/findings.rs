@@ -26,6 +26,8 @@ pub struct Facts {
     pub volumes: Vec<String>,
     /// Objects with finalizers, which keep them until somebody removes these.
     pub finalizers: BTreeSet<String>,
+    /// Services that are asked before anything is changed, as `shop/hook`, and whose silence refuses it.
+    pub hooks: BTreeSet<String>,
 }
 
 /// The same of the cluster that is imported into.
@@ -67,6 +69,17 @@ impl Facts {
             {
                 self.service_address = text("clusterIP");
             }
+            (_, "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
+                let hooks = object.get("webhooks").and_then(Value::as_array);
+                let strict = hooks.into_iter().flatten();
+                let strict = strict.filter(|hook| hook.get("failurePolicy") != Some(&"Ignore".into()));
+                self.hooks.extend(strict.filter_map(|hook| service_of(hook.get("clientConfig")?)));
+            }
+            (_, "CustomResourceDefinition") => {
+                let webhook = spec.and_then(|spec| spec.get("conversion")?.get("webhook"));
+                let config = webhook.and_then(|webhook| webhook.get("clientConfig"));
+                self.hooks.extend(config.and_then(service_of));
+            }
             _ => {}
         }
         let finalizers = object
@@ -78,6 +91,13 @@ impl Facts {
             foreign.filter(|name| name.contains('/') && !name.starts_with("kubernetes.io/"));
         self.finalizers.extend(foreign.map(str::to_owned));
     }
+}
+
+/// The service of a webhook, as `shop/hook`.
+fn service_of(config: &Value) -> Option<String> {
+    let service = config.get("service")?;
+    let text = |field: &str| service.get(field)?.as_str();
+    Some(format!("{}/{}", text("namespace")?, text("name")?))
 }
 
 /// What a person should know before an import.
@@ -180,6 +200,17 @@ pub fn findings(about: &About, facts: &Facts, steps: &[Step], target: &Target) -
             false,
             format!(
                 "objects wait for {} before they can be deleted: have those controllers here too",
+                some(&all)
+            ),
+        );
+    }
+    if !facts.hooks.is_empty() {
+        let all: Vec<String> = facts.hooks.iter().cloned().collect();
+        push(
+            "WebhooksWait",
+            false,
+            format!(
+                "webhooks come last; until the services {} answer, the server refuses what these watch: see that their pods run first",
                 some(&all)
             ),
         );

@@ -2,23 +2,19 @@
 //! The bundle lies in a plain file; one object at a time is in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use serde::Serialize;
-use serde_json::{Map, Value};
 use tokio::time::{Instant, sleep};
 
 use super::ExportError;
 use super::apply::{Incoming, Server};
-use super::bundle::{self, About};
-use super::clean::clean;
-use super::findings::Facts;
-use super::link::{link_owners, owners};
-use super::plan::{Change, rank};
+use super::index::{Index, Indexed};
+use super::link::link_owners;
+use super::plan::{Change, MAY_REFUSE, rank};
 use super::stored::Identity;
 
 /// Objects of one rank that are on their way at once.
@@ -36,32 +32,6 @@ pub enum Existing {
     Update,
     /// Nothing at all is imported.
     Fail,
-}
-
-/// Where an object lies in the bundle.
-#[derive(Debug, Clone)]
-pub struct Indexed {
-    /// Which it is.
-    pub identity: Identity,
-    /// As `deployments.apps`.
-    pub resource: String,
-    /// Its labels.
-    pub labels: BTreeMap<String, String>,
-    pub(super) place: (u64, u64),
-    pub(super) owners: Vec<Identity>,
-    controller: Option<Identity>,
-}
-
-/// What is known of a bundle without its objects.
-pub struct Index {
-    /// What it says of itself.
-    pub about: About,
-    /// What of it another cluster may trip over.
-    pub facts: Facts,
-    /// In the order in which they are applied.
-    pub objects: Vec<Indexed>,
-    /// Objects that their owners make again, and that are not applied.
-    pub made_again: Vec<Identity>,
 }
 
 /// One object of the plan, and what became of it.
@@ -83,118 +53,6 @@ pub struct Step {
     /// Why it was not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
-}
-
-/// Reads a plain bundle to its end, proves it, and orders what it holds.
-///
-/// # Errors
-/// When it is broken, or not what it says.
-pub fn index(file: &Path) -> Result<Index, ExportError> {
-    index_of(file, |_| true)
-}
-
-/// As [`index`], of the objects that are wanted.
-///
-/// # Errors
-/// As [`index`].
-pub fn index_of(file: &Path, wanted: impl Fn(&Indexed) -> bool) -> Result<Index, ExportError> {
-    let read = |source| ExportError::Bundle {
-        action: "read",
-        source,
-    };
-    let mut objects: Vec<Indexed> = Vec::new();
-    let mut facts = Facts::default();
-    let reader = BufReader::with_capacity(1 << 20, File::open(file).map_err(read)?);
-    let about = bundle::read(reader, |entry| {
-        let text = |field: &str| {
-            let value = entry.object.get(field).and_then(Value::as_str);
-            value.unwrap_or_default().to_owned()
-        };
-        let identity = Identity {
-            api_version: text("apiVersion"),
-            kind: text("kind"),
-            namespace: entry.namespace.clone(),
-            name: entry.name.clone(),
-        };
-        let (owners, controller) = owners(&entry.object, &entry.namespace);
-        facts.look(&identity, &entry.object);
-        let labels = entry
-            .object
-            .get("metadata")
-            .and_then(|meta| meta.get("labels"));
-        let one = Indexed {
-            identity,
-            resource: entry.resource,
-            labels: labels
-                .and_then(|labels| serde_json::from_value(labels.clone()).ok())
-                .unwrap_or_default(),
-            place: entry.place,
-            owners,
-            controller,
-        };
-        if wanted(&one) {
-            objects.push(one);
-        }
-        Ok(())
-    })
-    .map_err(read)?;
-    let there: BTreeSet<Identity> = objects.iter().map(|one| one.identity.clone()).collect();
-    let (made_again, mut objects): (Vec<Indexed>, Vec<Indexed>) =
-        objects.into_iter().partition(|one| {
-            let owner = one.controller.as_ref();
-            // Nodes register themselves; a namespaced object may be owned by one of the whole cluster.
-            one.resource == "nodes"
-                || owner.is_some_and(|owner| {
-                    there.contains(owner) || there.contains(&of_cluster(owner))
-                })
-        });
-    objects.sort_by_key(|one| rank(&one.identity));
-    Ok(Index {
-        about,
-        facts,
-        objects,
-        made_again: made_again.into_iter().map(|one| one.identity).collect(),
-    })
-}
-
-fn of_cluster(identity: &Identity) -> Identity {
-    Identity {
-        namespace: String::new(),
-        ..identity.clone()
-    }
-}
-
-impl Indexed {
-    /// The object as it is applied, with what a person should know.
-    pub(super) fn load(&self, file: &Path) -> Result<(Incoming, Vec<String>), ExportError> {
-        let mut object = object_at(file, self.place)?;
-        let notes = clean(&mut object);
-        Ok((
-            Incoming {
-                identity: self.identity.clone(),
-                object,
-                strict: false,
-            },
-            notes,
-        ))
-    }
-}
-
-pub(super) fn object_at(
-    file: &Path,
-    (start, length): (u64, u64),
-) -> Result<Map<String, Value>, ExportError> {
-    let read = || -> std::io::Result<Map<String, Value>> {
-        let mut file = File::open(file)?;
-        file.seek(SeekFrom::Start(start))?;
-        let mut bytes = Vec::new();
-        file.take(length).read_to_end(&mut bytes)?;
-        Ok(serde_json::from_slice(&bytes)?)
-    };
-    read().map_err(|source| ExportError::Bundle {
-        action: "read",
-        source,
-    })
 }
 
 /// Tries every object out; changes nothing.
@@ -304,7 +162,7 @@ pub fn acts(step: &Step, existing: Existing) -> bool {
     }
 }
 
-/// Carries the steps out, rank by rank, and links owners that were applied too.
+/// Carries the steps out, rank by rank, and links owners; what may refuse all others (webhooks, policies) comes after that.
 ///
 /// # Errors
 /// When the server cannot be reached any more; what was applied stays, and a second run goes on from there.
@@ -316,39 +174,59 @@ pub async fn apply(
     existing: Existing,
     progress: &(dyn Fn(u64) + Send + Sync),
 ) -> Result<(), ExportError> {
-    let mut from = 0;
-    let mut done = 0;
+    let (mut from, mut done) = (0, 0);
+    let last = steps.partition_point(|step| rank(&step.identity) < MAY_REFUSE);
     while from < steps.len() {
+        if from == last {
+            link_owners(server, file, index, steps, 0..last).await?;
+        }
         let here = steps.get(from).map_or(0, |step| rank(&step.identity));
         let count = steps
             .iter()
             .skip(from)
             .take_while(|step| rank(&step.identity) == here)
             .count();
-        let batch = steps.iter().enumerate().skip(from).take(count);
-        let wanted: Vec<(usize, Indexed)> = batch
-            .filter(|(_, step)| acts(step, existing))
-            .filter_map(|(at, _)| Some((at, index.objects.get(at)?.clone())))
-            .collect();
-        let mut results = stream::iter(wanted)
-            .map(|(at, one)| async move {
-                let (incoming, _) = one.load(file)?;
-                Ok::<_, ExportError>((at, apply_patiently(server, &incoming).await?))
-            })
-            .buffer_unordered(AT_ONCE);
-        while let Some(result) = results.next().await {
-            let (at, outcome) = result?;
-            if let Some(step) = steps.get_mut(at) {
-                step.applied = Some(outcome.is_ok());
-                step.error = outcome.err();
-            }
+        apply_some(server, file, index, steps, existing, from..from + count, &mut |_| {
             done += 1;
             progress(done);
-        }
-        drop(results);
+        })
+        .await?;
         from += count;
     }
-    link_owners(server, file, index, steps).await
+    let first = if last == steps.len() { 0 } else { last };
+    link_owners(server, file, index, steps, first..steps.len()).await
+}
+
+/// The wanted ones of some steps, several at once.
+async fn apply_some(
+    server: &Server,
+    file: &Path,
+    index: &Index,
+    steps: &mut [Step],
+    existing: Existing,
+    range: Range<usize>,
+    done: &mut (dyn FnMut(usize) + Send),
+) -> Result<(), ExportError> {
+    let batch = steps.iter().enumerate().skip(range.start).take(range.len());
+    let wanted: Vec<(usize, Indexed)> = batch
+        .filter(|(_, step)| acts(step, existing))
+        .filter_map(|(at, _)| Some((at, index.objects.get(at)?.clone())))
+        .collect();
+    let mut results = stream::iter(wanted)
+        .map(|(at, one)| async move {
+            let (incoming, _) = one.load(file)?;
+            Ok::<_, ExportError>((at, apply_patiently(server, &incoming).await?))
+        })
+        .buffer_unordered(AT_ONCE);
+    while let Some(result) = results.next().await {
+        let (at, outcome) = result?;
+        if let Some(step) = steps.get_mut(at) {
+            step.applied = Some(outcome.is_ok());
+            step.error = outcome.err();
+        }
+        done(at);
+    }
+    Ok(())
 }
 
 fn converted(from: &Identity, to: &Identity) -> String {

@@ -1,12 +1,15 @@
 //! Owners of imported objects: who they are in a bundle, and the references to them under their new UIDs.
 
+use std::ops::Range;
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::ExportError;
-use super::apply::Server;
-use super::import::{Index, Step, apply_patiently, object_at};
+use super::apply::{FIELD_MANAGER, Server};
+use super::import::{Step, apply_patiently};
+use super::index::{Index, object_at};
+use super::plan::Change;
 use super::stored::Identity;
 
 /// The owners that an object names, and the one that controls it.
@@ -67,23 +70,29 @@ pub async fn references(
     Ok(references)
 }
 
-/// Owners have new UIDs: references to those that were applied are set, others stay left out.
+/// Owners have new UIDs: references to those that are there are set, others stay left out. So are those of an object that an import
+/// that was cut off had put back already.
 pub(super) async fn link_owners(
     server: &Server,
     file: &Path,
     index: &Index,
     steps: &mut [Step],
+    range: Range<usize>,
 ) -> Result<(), ExportError> {
-    for (at, one) in index.objects.iter().enumerate() {
-        let applied = steps.get(at).is_some_and(|step| step.applied == Some(true));
-        if one.owners.is_empty() || !applied {
+    let some = index.objects.iter().enumerate();
+    for (at, one) in some.skip(range.start).take(range.len()) {
+        let Some(step) = steps.get_mut(at) else {
+            continue;
+        };
+        let applied = step.applied == Some(true);
+        if one.owners.is_empty() || !(applied || step.change == Change::Unchanged) {
+            continue;
+        }
+        if !applied && !lacks_our_owners(server, &one.identity).await? {
             continue;
         }
         let raw = object_at(file, one.place)?;
         let references = references(server, &raw, &one.identity.namespace).await?;
-        let Some(step) = steps.get_mut(at) else {
-            continue;
-        };
         let linked = references.len();
         if linked > 0 {
             let (mut incoming, _) = one.load(file)?;
@@ -99,9 +108,24 @@ pub(super) async fn link_owners(
                     .push(format!("its owners cannot be linked: {problem}"));
                 continue;
             }
+            if !applied {
+                step.notes.push("its owners are linked".to_owned());
+            }
         }
         step.notes
             .retain(|note| linked < one.owners.len() || !note.starts_with("its owner "));
     }
     Ok(())
+}
+
+/// Whether an import made an object and was cut off before it could link it.
+async fn lacks_our_owners(server: &Server, identity: &Identity) -> Result<bool, ExportError> {
+    let Some(meta) = server.metadata_of(identity).await? else {
+        return Ok(false);
+    };
+    let managers = meta.managed_fields.unwrap_or_default();
+    let ours = managers
+        .iter()
+        .any(|entry| entry.manager.as_deref() == Some(FIELD_MANAGER));
+    Ok(ours && meta.owner_references.unwrap_or_default().is_empty())
 }

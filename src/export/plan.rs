@@ -40,6 +40,9 @@ pub enum Change {
     },
 }
 
+/// The first rank of those that may refuse all others once they are there.
+pub const MAY_REFUSE: u8 = 9;
+
 /// What must be there before what: definitions, namespaces, rights, storage, configuration, workloads, custom resources, and
 /// last what may refuse all others.
 pub fn rank(identity: &Identity) -> u8 {
@@ -57,10 +60,24 @@ pub fn rank(identity: &Identity) -> u8 {
         | "ValidatingAdmissionPolicy"
         | "ValidatingAdmissionPolicyBinding"
         | "MutatingAdmissionPolicy"
-        | "MutatingAdmissionPolicyBinding" => 9,
+        | "MutatingAdmissionPolicyBinding" => MAY_REFUSE,
         "APIService" => 8,
         _ if group.is_empty() || !group.contains('.') || group.ends_with(".k8s.io") => 6,
         _ => 7,
+    }
+}
+
+/// Whether an object that is there says all that `wanted` says. Then nothing need be tried out, which a webhook could refuse.
+pub fn holds(live: &Value, wanted: &Value) -> bool {
+    match (live, wanted) {
+        (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| {
+            let is = live.get(name).unwrap_or(&Value::Null);
+            holds(is, wanted)
+        }),
+        (Value::Array(live), Value::Array(wanted)) => {
+            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, one)| holds(live, one))
+        }
+        (live, wanted) => live == wanted,
     }
 }
 

@@ -1,11 +1,13 @@
 //! An export through the Kubernetes API, for clusters whose etcd is out of reach: every resource is listed in pages, several kinds at
 //! once, at one resourceVersion where the server allows it, and written to a bundle as it comes.
 
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::Path;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, ApiResource, DynamicObject, ListParams};
 use kube::discovery::{Discovery, Scope, verbs};
@@ -40,8 +42,13 @@ pub async fn export<W: Write>(
     let mut writer = Writer::new(out, about).map_err(written)?;
     let aggregated = aggregated(client).await?;
     let mut wanted = Vec::new();
-    for kind in discover(client).await? {
+    let stored = stored_versions(client).await?;
+    for mut kind in discover(client).await? {
         let name = resource_name(&kind.resource.plural, &kind.resource.group);
+        if let Some(version) = stored.get(&name) {
+            kind.resource.version.clone_from(version);
+            kind.resource.api_version = format!("{}/{version}", kind.resource.group);
+        }
         let refusal = if aggregated.contains(&kind.resource.api_version) {
             let reason = "it belongs to an aggregated API, whose data is not in the cluster's etcd";
             Some(reason.to_owned())
@@ -172,7 +179,28 @@ async fn aggregated(client: &Client) -> Result<Vec<String>, ExportError> {
     Ok(listed.items.iter().filter_map(remote).collect())
 }
 
-/// Every resource in its preferred version: itself, whether it has namespaces, whether it can be listed.
+/// The version in which each custom resource is stored, where it is served. Another one may lack fields, and may need a webhook to be
+/// converted to and back.
+async fn stored_versions(client: &Client) -> Result<BTreeMap<String, String>, ExportError> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let listed = match definitions.list(&ListParams::default()).await {
+        Ok(listed) => listed.items,
+        // Whoever may not see the definitions exports what the server prefers.
+        Err(kube::Error::Api(status)) if status.is_forbidden() || status.is_not_found() => {
+            Vec::new()
+        }
+        Err(error) => return Err(ExportError::server("list the definitions")(error)),
+    };
+    let stored = listed.into_iter().filter_map(|definition| {
+        let spec = definition.spec;
+        let mut versions = spec.versions.into_iter();
+        let stored = versions.find(|version| version.storage && version.served)?;
+        Some((resource_name(&spec.names.plural, &spec.group), stored.name))
+    });
+    Ok(stored.collect())
+}
+
+/// Every resource in its most stable version, those too that are not in their group's preferred one: itself, whether it has namespaces, whether it can be listed.
 async fn discover(client: &Client) -> Result<Vec<Kind>, ExportError> {
     let discovery = match Discovery::new(client.clone()).run_aggregated().await {
         Ok(discovery) => discovery,
@@ -184,7 +212,7 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, ExportError> {
     };
     let mut found: Vec<Kind> = discovery
         .groups()
-        .flat_map(|group| group.recommended_resources())
+        .flat_map(|group| group.resources_by_stability())
         .map(|(resource, capabilities)| Kind {
             namespaced: capabilities.scope == Scope::Namespaced,
             listable: capabilities.supports_operation(verbs::LIST),

@@ -6,7 +6,7 @@ use kube::core::Selector;
 use crate::api::NamespaceSelector;
 
 /// Left out unless asked for: what others derive, or what is of no use in another life.
-pub const LEFT_OUT: [&str; 14] = [
+pub const LEFT_OUT: [&str; 15] = [
     "events",
     "events.events.k8s.io",
     "leases.coordination.k8s.io",
@@ -19,6 +19,7 @@ pub const LEFT_OUT: [&str; 14] = [
     "ipaddresses.networking.k8s.io",
     "storageversions.internal.apiserver.k8s.io",
     "leasecandidates.coordination.k8s.io",
+    "certificatesigningrequests.certificates.k8s.io",
     // Deeds of ours: put back, they would be done again.
     "etcdbackups.etcdguardian.io",
     "etcdrestores.etcdguardian.io",

@@ -17,6 +17,7 @@ mod docs;
 mod drill;
 mod etcd_room;
 mod fuzz;
+mod migration;
 mod monitoring;
 mod objects;
 mod operator;

@@ -265,7 +265,21 @@ get_schemas() {
   python3 "$here/get-tools.d/k8s-schemas.py" "$source/api/openapi-spec/swagger.json" "$tools/schemas" || die "schemas"
   touch "$stamp"
 }
-# Velero's resource definitions, as they lie in its module: the tests play its server's part. The server itself is not built.
+# Velero's server and its plugin for S3, which the server starts: `velero server` runs beside a bare API server. Velero asks for
+# k8s.io v0.33.12, whose cli-runtime not every module proxy has; .13 is the same minor release.
+prep_velero() {
+  local part
+  for part in api apimachinery cli-runtime client-go; do go mod edit -require "k8s.io/$part@v0.33.13"; done
+  cat >>go.sum "$here/get-tools.d/velero-sums.txt"
+}
+get_velero() {
+  get velero-crds
+  go_tool velero github.com/vmware-tanzu/velero v1.18.3 h1:9uwN5yxTWQl9PsF5ljX4xiG+7VIq3I9mxOQ0DyyZ31A= ./cmd/velero \
+    "-X github.com/vmware-tanzu/velero/pkg/buildinfo.Version=v1.18.3"
+  go_tool velero-plugin-for-aws github.com/vmware-tanzu/velero-plugin-for-aws v1.14.3 \
+    h1:3WuiNvatCGXWp/TfeH9e5LAq4skGMHUDxRMeej2FCAM= ./velero-plugin-for-aws
+}
+# Velero's resource definitions, as they lie in its module.
 get_velero-crds() {
   local stamp source
   stamp="$stamps/velero-crds-v1.18.3"

@@ -20,7 +20,8 @@ use crate::api::{EtcdRestore, EtcdRestoreStatus};
 use crate::cause::with_causes;
 use crate::export::apply::Server;
 use crate::export::direct;
-use crate::export::import::{self, Existing, Index, Step};
+use crate::export::import::{self, Existing, Step};
+use crate::export::index::{Index, index_of};
 use crate::export::resources::Selection;
 use crate::operator::context::{Context, audit};
 use crate::operator::tenancy::plan::{Account, RESTORE, account_problem};
@@ -197,11 +198,11 @@ async fn carry_out(context: &Context, restore: &EtcdRestore) -> Result<Done, Sto
     let source = fetch_bundle(context, restore, scratch.path(), &file).await?;
     let (reading, wanted) = (file.clone(), Wanted::of(spec, trusted));
     let index =
-        tokio::task::spawn_blocking(move || import::index_of(&reading, |one| wanted.takes(one)))
+        tokio::task::spawn_blocking(move || index_of(&reading, |one| wanted.takes(one)))
             .await
             .map_err(|error| Stop::Later(error.to_string()))?
             .map_err(|error| Stop::Failed("VerificationFailed", with_causes(&error)))?;
-    if index.objects.is_empty() && index.made_again.is_empty() {
+    if index.objects.is_empty() && index.left.is_empty() {
         let message = "the backup holds no object that is asked for: see `etcdguardian object ls`";
         return Err(Stop::Failed("NotFound", message.to_owned()));
     }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use crate::api::{EtcdRestoreSpec, RestoreStep};
-use crate::export::import::{Indexed, Step};
+use crate::export::import::Step;
+use crate::export::index::Indexed;
 use crate::export::plan::Change;
 use crate::export::resources::resource_name;
 
