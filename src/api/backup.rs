@@ -96,7 +96,7 @@ pub struct EtcdBackupSpec {
 }
 
 /// An object of somebody else's making, kept as it is.
-fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+pub(super) fn any_object(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
     schemars::json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 

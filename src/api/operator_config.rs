@@ -18,6 +18,9 @@ pub struct OperatorConfig {
     /// Further namespaces whose resources may use what is the operator's own: the `cluster` of this file and the etcd that was
     /// found, its cloud identity, directories. Its own namespace always may.
     pub trusted_namespaces: Vec<String>,
+    /// Hosts, as `hooks.example.com`, that HTTP hooks of namespaces that are not trusted may call, and then no others. Unless set, all
+    /// but this machine, link-local addresses, cloud metadata and the API server.
+    pub http_hook_hosts: Vec<String>,
     /// Which of several replicas works.
     pub leader_election: LeaderElectionConfig,
     /// Backups and restores that run at once, in Jobs and in the process together.
@@ -33,6 +36,7 @@ impl Default for OperatorConfig {
         Self {
             namespace: None,
             trusted_namespaces: Vec::new(),
+            http_hook_hosts: Vec::new(),
             leader_election: LeaderElectionConfig::default(),
             concurrency: 4,
             history_limit: 20,

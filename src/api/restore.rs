@@ -85,9 +85,29 @@ pub struct EtcdRestoreSpec {
     /// How the backup is encrypted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encryption: Option<Encryption>,
+    /// The Velero restore that brings the volumes of the backup's pair once etcd is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub velero_integration: Option<VeleroRestore>,
     /// Stop after planning.
     #[serde(default, skip_serializing_if = "is_default")]
     pub plan: bool,
+}
+
+/// The Velero restore that is made once etcd is back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VeleroRestore {
+    /// Whether to create it.
+    #[serde(default)]
+    pub enabled: bool,
+    /// Name of the Velero restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
+    pub restore_name: Option<String>,
+    /// The spec of the Velero restore, as Velero has it, but for backupName; every volume (restorePVs) unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "super::backup::any_object")]
+    pub template: Option<BTreeMap<String, serde_json::Value>>,
 }
 
 /// How far to restore.
@@ -229,7 +249,7 @@ pub struct EtcdRestoreStatus {
     /// When the work ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completion_time: Option<Timestamp>,
-    /// Succeeded, SourceResolved, Quiesced, DataRestored, ClusterHealthy.
+    /// Succeeded, SourceResolved, Quiesced, DataRestored, ClusterHealthy, VeleroRestore.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub conditions: Vec<Condition>,
     /// One sentence for people.
@@ -242,6 +262,15 @@ pub struct EtcdRestoreStatus {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10000))]
     pub resolved_chain: Vec<String>,
+    /// Name of the Velero restore that brings the volumes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub velero_restore_name: Option<String>,
+    /// UID of it.
+    #[serde(rename = "veleroRestoreUID", skip_serializing_if = "Option::is_none")]
+    pub velero_restore_uid: Option<String>,
+    /// Velero's own word on it, as `Completed` or `PartiallyFailed`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub velero_restore_phase: Option<String>,
     /// What the ids of the restored cluster and its members are made with.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster_token: Option<String>,

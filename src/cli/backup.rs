@@ -274,7 +274,7 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
         ("revision", manifest.revision.to_string()),
     ];
     match manifest.kind {
-        Kind::Increment => {
+        Kind::Increment | Kind::Export => {
             if let Some(first) = manifest.start_revision {
                 pairs.push(("from", first.to_string()));
             }
@@ -286,7 +286,6 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
             ("compacted", manifest.compact_revision.to_string()),
             ("keys", manifest.key_count.to_string()),
         ]),
-        Kind::Export => {}
     }
     pairs.extend([
         ("size", output::bytes(manifest.raw_size)),

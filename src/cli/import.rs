@@ -21,7 +21,7 @@ use crate::export::index::index;
 use crate::export::left::LeftOut;
 use crate::export::plan::Change;
 use crate::repository::{Kind, Manifest, Repository};
-use crate::verify;
+use crate::restore::bundle::fetch_export;
 
 /// Steps that are shown one by one.
 const SHOWN: usize = 50;
@@ -84,14 +84,15 @@ impl Import {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, LOG)?;
         let repository = self.repository.open(&context).await?;
-        let manifest = self.manifest(&repository).await?;
+        let exports = self.repository.catalog(&repository).await?.backups;
+        let manifest = self.manifest(&repository, &exports).await?;
         let unsealer = self.unseal.unsealer(&context).await?;
         let parent = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
         let scratch = tempfile::Builder::new()
             .prefix("etcdguardian-")
             .tempdir_in(parent)?;
         let file = scratch.path().join("bundle.tar");
-        verify::fetch(&repository, &manifest, &unsealer, &file, &|_| {}).await?;
+        let chain = fetch_export(&repository, &exports, &manifest, &unsealer, &file).await?;
         let indexing = file.clone();
         let index = tokio::task::spawn_blocking(move || index(&indexing))
             .await
@@ -102,7 +103,10 @@ impl Import {
         let mut report = Report {
             findings: findings(&index.about, &index.facts, &items, &target),
             server: server.url().to_owned(),
-            source: format!("export {}", manifest.id),
+            source: match chain.len() {
+                1 => format!("export {}", manifest.id),
+                count => format!("export {} with {} before it", manifest.id, count - 1),
+            },
             items,
             made_again: index.left.iter().filter(|one| one.is_made_again()).count(),
             left_out: index.left.clone(),
@@ -151,7 +155,11 @@ impl Import {
     }
 
     /// The export that is named, else the newest.
-    async fn manifest(&self, repository: &Repository) -> Result<Manifest, CliError> {
+    async fn manifest(
+        &self,
+        repository: &Repository,
+        all: &[Manifest],
+    ) -> Result<Manifest, CliError> {
         let refused = |words: String, class| Err(CliError::new(class, words));
         if let Some(id) = &self.backup {
             let found = self.repository.find(repository, id).await?;
@@ -164,9 +172,8 @@ impl Import {
             );
             return refused(words, ErrorClass::Usage);
         }
-        let catalog = self.repository.catalog(repository).await?;
-        let exports = catalog.backups.into_iter();
-        let exports: Vec<Manifest> = exports.filter(|one| one.kind == Kind::Export).collect();
+        let exports = all.iter().filter(|one| one.kind == Kind::Export);
+        let exports: Vec<&Manifest> = exports.collect();
         let clusters: std::collections::BTreeSet<&str> =
             exports.iter().map(|one| one.cluster_id.as_str()).collect();
         if clusters.len() > 1 {
@@ -177,7 +184,7 @@ impl Import {
             return refused(words, ErrorClass::Usage);
         }
         let newest = exports.into_iter().max_by_key(|one| one.created);
-        newest.ok_or_else(|| {
+        newest.cloned().ok_or_else(|| {
             CliError::new(
                 ErrorClass::NotFound,
                 format!(

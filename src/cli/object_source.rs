@@ -17,8 +17,9 @@ use crate::api::ErrorClass;
 use crate::export::find::{Search, Wanted, find, find_in_bundle};
 use crate::recorder::merge::Until;
 use crate::repository::Manifest;
+use crate::restore::bundle::fetch_export;
 use crate::restore::workspace::Workspace;
-use crate::verify::{self, Mapped};
+use crate::verify::Mapped;
 
 /// A snapshot file or a repository, and a moment.
 #[derive(Debug, Args)]
@@ -160,7 +161,8 @@ impl ObjectSource {
         let unsealer = self.unseal.unsealer(context).await?;
         let scratch = tempfile::Builder::new().prefix("etcdguardian-").tempdir()?;
         let file = scratch.path().join("bundle.tar");
-        verify::fetch(stored.repository(), export, &unsealer, &file, &|_| {}).await?;
+        let all = stored.backups();
+        fetch_export(stored.repository(), all, export, &unsealer, &file).await?;
         Ok(Opened {
             mapped: map(&file)?,
             revision: None,

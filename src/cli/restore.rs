@@ -20,6 +20,7 @@ use crate::api::{ErrorClass, RevisionPolicy};
 use crate::export::direct::PREFIX;
 use crate::export::survey::survey;
 use crate::recorder::merge::Until;
+use crate::restore::chain::Chain;
 use crate::restore::plan::{Plan, Request};
 use crate::restore::run::Outcome;
 use crate::restore::steps::next_steps;
@@ -100,7 +101,8 @@ impl Restore {
                     StoredBackups::open(&verb.repository, verb.backup.as_deref(), &context).await?;
                 let chain = from.chain(until)?;
                 if verb.plan {
-                    from.show(global, &chain)?;
+                    let notes = verb.survey(&from, &chain, &context).await?;
+                    from.show(global, &chain, notes)?;
                     return Ok(ExitCode::SUCCESS);
                 }
                 let unsealer = verb.unseal.unsealer(&context).await?;
@@ -118,6 +120,33 @@ impl Restore {
         tokio::task::spawn_blocking(move || verb.restore(&global, &file, &name, workspace))
             .await
             .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?
+    }
+
+    /// What of the Kubernetes in a stored chain the new cluster must fit: all of the chain is fetched into a scratch folder for it.
+    async fn survey(
+        &self,
+        from: &StoredBackups,
+        chain: &Chain<'_>,
+        context: &Context,
+    ) -> Result<Vec<String>, CliError> {
+        let scratch = tempfile::Builder::new().prefix("etcdguardian-").tempdir()?;
+        let workspace = Workspace::take(&scratch.path().join("plan"), false)?;
+        let fetched = match self.unseal.unsealer(context).await {
+            Ok(unsealer) => from.fetch(chain, &unsealer, &workspace).await,
+            Err(error) => Err(error),
+        };
+        let fetched = match fetched {
+            Ok(fetched) => fetched,
+            // A plan of the chain alone needs no key.
+            Err(error) if error.class == ErrorClass::Credentials => {
+                return Ok(vec![format!(
+                    "the objects in it were not looked at: {error}"
+                )]);
+            }
+            Err(error) => return Err(error),
+        };
+        let mapped = map(&fetched.file)?;
+        Ok(survey(mapped.bytes(), PREFIX, fetched.to_revision)?)
     }
 
     fn restore(

@@ -24,6 +24,8 @@ struct ChainView {
     increments: Vec<String>,
     newest_revision: i64,
     stored_bytes: u64,
+    /// What the new cluster must fit.
+    notes: Vec<String>,
 }
 
 /// The repository and the backups of one restore.
@@ -104,8 +106,13 @@ impl StoredBackups {
         due.max_by_key(|one| one.created)
     }
 
-    /// Prints what would be fetched.
-    pub fn show(&self, global: &Global, chain: &Chain<'_>) -> Result<(), CliError> {
+    /// Prints what would be fetched, and what to know of it.
+    pub fn show(
+        &self,
+        global: &Global,
+        chain: &Chain<'_>,
+        notes: Vec<String>,
+    ) -> Result<(), CliError> {
         let all = std::iter::once(&chain.base).chain(&chain.increments);
         let newest = chain.increments.last().unwrap_or(&chain.base);
         let view = ChainView {
@@ -114,9 +121,10 @@ impl StoredBackups {
             increments: chain.increments.iter().map(|one| one.id.clone()).collect(),
             newest_revision: newest.revision,
             stored_bytes: all.map(|backup| backup.stored_size).sum(),
+            notes,
         };
         output::print(global.output, &view, |view| {
-            output::fields(&[
+            let mut text = output::fields(&[
                 (
                     "base",
                     format!("{} (revision {})", view.base, view.base_revision),
@@ -124,7 +132,11 @@ impl StoredBackups {
                 ("increments", view.increments.join(", ")),
                 ("newest", view.newest_revision.to_string()),
                 ("fetches", output::bytes(view.stored_bytes)),
-            ])
+            ]);
+            for note in &view.notes {
+                text.push_str(&format!("note: {note}\n"));
+            }
+            text
         })
     }
 
@@ -149,6 +161,11 @@ impl StoredBackups {
             ));
         }
         Ok(fetched)
+    }
+
+    /// The backups that are looked at.
+    pub fn backups(&self) -> &[Manifest] {
+        &self.backups
     }
 
     /// The store itself.

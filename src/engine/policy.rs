@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use crate::api::{
-    BackupMode, EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource,
+    BackupMode, EtcdBackupScheduleSpec, EtcdGuardianConfig, FieldError, PrometheusSource, Source,
 };
 use crate::recorder::significance::{self, Weights};
 use crate::schedule::{Cron, Policy};
@@ -129,6 +129,8 @@ pub fn recorder_weights(
 pub fn records(spec: &EtcdBackupScheduleSpec) -> bool {
     spec.recording.as_ref().is_some_and(|one| one.enabled)
         && spec.backup_template.spec.backup_mode == BackupMode::Incremental
+        // An export asks the API server what changed.
+        && spec.backup_template.spec.source != Source::Proxy
 }
 
 #[cfg(test)]

@@ -368,9 +368,7 @@ async fn patch(
             let object = serde_json::from_value(Value::Object(incoming.object.clone()))
                 .map_err(kube::Error::SerdeError)?;
             match api.create(&post, &object).await {
-                Err(kube::Error::Api(there)) if there.code == 409 => {
-                    Err(kube::Error::Api(status))
-                }
+                Err(kube::Error::Api(there)) if there.code == 409 => Err(kube::Error::Api(status)),
                 created => created,
             }
         }

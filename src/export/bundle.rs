@@ -9,8 +9,10 @@ use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// The form that this program writes and reads.
+/// The form of a bundle that is whole.
 pub const BUNDLE_VERSION: u32 = 1;
+/// The form of one that holds changes only; a program that knows no such thing must not take it for a whole one.
+const CHANGES_VERSION: u32 = 2;
 const ABOUT: &str = "metadata/etcdguardian.json";
 /// Velero's word for the layout.
 const VELERO_VERSION: (&str, &str) = ("metadata/version", "1.1.0\n");
@@ -39,6 +41,33 @@ pub struct About {
     pub skipped: Vec<Skipped>,
     /// What no export can hold.
     pub cannot_hold: Vec<String>,
+    /// The export whose objects these change; absent when the bundle is whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Parent>,
+    /// By resource, the objects of the parent that are gone.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub deleted: BTreeMap<String, Vec<Gone>>,
+}
+
+/// The export that a bundle of changes builds on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Parent {
+    /// Its id.
+    pub id: String,
+    /// The resourceVersion up to which it holds everything.
+    pub resource_version: String,
+}
+
+/// An object that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Gone {
+    /// Empty for objects of the whole cluster.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
 }
 
 /// The objects of one resource.
@@ -55,6 +84,9 @@ pub struct KindCount {
     pub sha256: String,
     /// Listed at the bundle's resourceVersion; else at one of its own.
     pub pinned: bool,
+    /// In a bundle of changes: all objects of the kind are in it, and none of the parent's count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub whole: bool,
 }
 
 /// A resource that was left out.
@@ -139,7 +171,7 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// When it cannot be written.
     pub fn finish(mut self) -> io::Result<(W, About)> {
-        self.about.version = BUNDLE_VERSION;
+        self.about.version = form_of(&self.about);
         for (resource, digest) in self.digests {
             let count = self.about.kinds.entry(resource).or_default();
             count.sha256 = hex::encode(digest.finish());
@@ -226,9 +258,9 @@ pub fn read<R: Read>(
             "{ABOUT} is missing: the bundle is cut off, or not of etcdguardian"
         ))
     })?;
-    if about.version != BUNDLE_VERSION {
+    if about.version != form_of(&about) {
         return Err(broken(format!(
-            "its form is {}, and this program knows {BUNDLE_VERSION}: use a newer etcdguardian",
+            "its form is {}, and this program knows {BUNDLE_VERSION} and {CHANGES_VERSION}: use a newer etcdguardian",
             about.version
         )));
     }
@@ -251,6 +283,13 @@ pub fn read<R: Read>(
         )));
     }
     Ok(about)
+}
+
+fn form_of(about: &About) -> u32 {
+    match about.parent {
+        None => BUNDLE_VERSION,
+        Some(_) => CHANGES_VERSION,
+    }
 }
 
 /// Resource, namespace and name of a path; nothing when it is not exactly one that [`Writer`] makes.

@@ -72,8 +72,10 @@ impl Facts {
             (_, "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
                 let hooks = object.get("webhooks").and_then(Value::as_array);
                 let strict = hooks.into_iter().flatten();
-                let strict = strict.filter(|hook| hook.get("failurePolicy") != Some(&"Ignore".into()));
-                self.hooks.extend(strict.filter_map(|hook| service_of(hook.get("clientConfig")?)));
+                let strict =
+                    strict.filter(|hook| hook.get("failurePolicy") != Some(&"Ignore".into()));
+                self.hooks
+                    .extend(strict.filter_map(|hook| service_of(hook.get("clientConfig")?)));
             }
             (_, "CustomResourceDefinition") => {
                 let webhook = spec.and_then(|spec| spec.get("conversion")?.get("webhook"));

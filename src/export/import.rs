@@ -186,10 +186,18 @@ pub async fn apply(
             .skip(from)
             .take_while(|step| rank(&step.identity) == here)
             .count();
-        apply_some(server, file, index, steps, existing, from..from + count, &mut |_| {
-            done += 1;
-            progress(done);
-        })
+        apply_some(
+            server,
+            file,
+            index,
+            steps,
+            existing,
+            from..from + count,
+            &mut |_| {
+                done += 1;
+                progress(done);
+            },
+        )
         .await?;
         from += count;
     }

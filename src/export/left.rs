@@ -91,10 +91,7 @@ fn is_of_the_cluster(identity: &Identity, meta: Option<&Value>) -> bool {
 
 fn is_over(identity: &Identity, object: &Map<String, Value>) -> bool {
     let status = |field: &str| object.get("status").and_then(|status| status.get(field));
-    match (
-        group_of(&identity.api_version),
-        identity.kind.as_str(),
-    ) {
+    match (group_of(&identity.api_version), identity.kind.as_str()) {
         ("", "Pod") => {
             let phase = status("phase").and_then(Value::as_str);
             matches!(phase, Some("Succeeded" | "Failed"))
@@ -103,7 +100,8 @@ fn is_over(identity: &Identity, object: &Map<String, Value>) -> bool {
             let conditions = status("conditions").and_then(Value::as_array);
             conditions.into_iter().flatten().any(|condition| {
                 let text = |field: &str| condition.get(field).and_then(Value::as_str);
-                matches!(text("type"), Some("Complete" | "Failed")) && text("status") == Some("True")
+                matches!(text("type"), Some("Complete" | "Failed"))
+                    && text("status") == Some("True")
             })
         }
         _ => false,

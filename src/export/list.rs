@@ -226,7 +226,7 @@ pub struct Spool {
 }
 
 impl Spool {
-    fn new(scratch: Option<&Path>) -> Self {
+    pub(super) fn new(scratch: Option<&Path>) -> Self {
         let file = match scratch {
             Some(folder) => tempfile::spooled_tempfile_in(IN_MEMORY, folder),
             None => tempfile::spooled_tempfile(IN_MEMORY),
@@ -243,7 +243,11 @@ impl Spool {
     }
 
     /// Appends one object: three lengths, namespace, name, JSON.
-    fn add(&mut self, resource: &ApiResource, mut object: Map<String, Value>) -> io::Result<()> {
+    pub(super) fn add(
+        &mut self,
+        resource: &ApiResource,
+        mut object: Map<String, Value>,
+    ) -> io::Result<()> {
         let text = |field: &str| {
             let meta = object.get("metadata").and_then(|meta| meta.get(field));
             let text = meta.and_then(Value::as_str).unwrap_or_default();

@@ -3,12 +3,15 @@
 pub mod apply;
 pub mod bundle;
 mod cbor;
+pub mod chain;
+pub mod changes;
 pub mod clean;
 pub mod decode;
 pub mod direct;
 pub mod find;
 pub mod findings;
 pub mod import;
+pub mod increment;
 pub mod index;
 pub mod kinds;
 pub mod left;

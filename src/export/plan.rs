@@ -75,7 +75,8 @@ pub fn holds(live: &Value, wanted: &Value) -> bool {
             holds(is, wanted)
         }),
         (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len() && live.iter().zip(wanted).all(|(live, one)| holds(live, one))
+            live.len() == wanted.len()
+                && live.iter().zip(wanted).all(|(live, one)| holds(live, one))
         }
         (live, wanted) => live == wanted,
     }

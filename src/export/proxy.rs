@@ -40,26 +40,7 @@ pub async fn export<W: Write>(
     let about = about(client).await?;
     let pin = about.resource_version.clone();
     let mut writer = Writer::new(out, about).map_err(written)?;
-    let aggregated = aggregated(client).await?;
-    let mut wanted = Vec::new();
-    let stored = stored_versions(client).await?;
-    for mut kind in discover(client).await? {
-        let name = resource_name(&kind.resource.plural, &kind.resource.group);
-        if let Some(version) = stored.get(&name) {
-            kind.resource.version.clone_from(version);
-            kind.resource.api_version = format!("{}/{version}", kind.resource.group);
-        }
-        let refusal = if aggregated.contains(&kind.resource.api_version) {
-            let reason = "it belongs to an aggregated API, whose data is not in the cluster's etcd";
-            Some(reason.to_owned())
-        } else {
-            selection.refusal(&name, kind.namespaced, kind.listable)
-        };
-        match refusal {
-            Some(reason) => skip(&mut writer, &name, &reason),
-            None => wanted.push((name, kind)),
-        }
-    }
+    let wanted = wanted(client, selection, &mut writer).await?;
     let pin = pin.as_str();
     let mut listed = stream::iter(wanted)
         .map(|(name, kind)| async move {
@@ -88,7 +69,36 @@ pub async fn export<W: Write>(
     writer.finish().map_err(written)
 }
 
-fn skip<W: Write>(writer: &mut Writer<W>, resource: &str, reason: &str) {
+/// The kinds that are exported, under the names of their resources; others are noted as left out.
+pub(super) async fn wanted<W: Write>(
+    client: &Client,
+    selection: &Selection,
+    writer: &mut Writer<W>,
+) -> Result<Vec<(String, Kind)>, ExportError> {
+    let aggregated = aggregated(client).await?;
+    let stored = stored_versions(client).await?;
+    let mut wanted = Vec::new();
+    for mut kind in discover(client).await? {
+        let name = resource_name(&kind.resource.plural, &kind.resource.group);
+        if let Some(version) = stored.get(&name) {
+            kind.resource.version.clone_from(version);
+            kind.resource.api_version = format!("{}/{version}", kind.resource.group);
+        }
+        let refusal = if aggregated.contains(&kind.resource.api_version) {
+            let reason = "it belongs to an aggregated API, whose data is not in the cluster's etcd";
+            Some(reason.to_owned())
+        } else {
+            selection.refusal(&name, kind.namespaced, kind.listable)
+        };
+        match refusal {
+            Some(reason) => skip(writer, &name, &reason),
+            None => wanted.push((name, kind)),
+        }
+    }
+    Ok(wanted)
+}
+
+pub(super) fn skip<W: Write>(writer: &mut Writer<W>, resource: &str, reason: &str) {
     writer.about().skipped.push(Skipped {
         resource: resource.to_owned(),
         reason: reason.to_owned(),
@@ -103,7 +113,10 @@ pub const CANNOT_HOLD: [&str; 3] = [
 ];
 
 /// What is known before anything is listed.
-async fn about(client: &Client) -> Result<About, ExportError> {
+///
+/// # Errors
+/// When the server cannot be reached, or the cluster cannot be told from others.
+pub async fn about(client: &Client) -> Result<About, ExportError> {
     let version = client
         .apiserver_version()
         .await

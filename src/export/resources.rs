@@ -1,7 +1,10 @@
 //! Which resources an export takes, and what kind of cluster it speaks to. Pure.
 
+use std::collections::BTreeSet;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::Selector;
+use ring::digest::{SHA256, digest};
 
 use crate::api::NamespaceSelector;
 
@@ -53,6 +56,16 @@ impl Selection {
             return Some("of the whole cluster, and only namespaces are asked for".to_owned());
         }
         (!listable).then(|| "not listable".to_owned())
+    }
+}
+
+impl Selection {
+    /// SHA-256 of what is asked for, hexadecimal, whatever the order of the names.
+    pub fn digest(&self) -> String {
+        let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<String>>();
+        let asked = [&self.exclude, &self.include, &self.namespaces].map(|names| sorted(names));
+        let text = serde_json::json!(asked).to_string();
+        hex::encode(digest(&SHA256, text.as_bytes()))
     }
 }
 

@@ -6,20 +6,65 @@ use kube::api::{AttachParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 use tokio::io::AsyncReadExt;
 
-use crate::api::{EtcdBackupSpec, ExecHook, FieldError, Hook, HookKind};
+use super::tenancy::may_exec;
+use super::tenancy::plan::Account;
+use crate::api::{EtcdBackupSpec, ExecHook, FieldError, Hook, HookKind, OperatorConfig};
 use crate::cause::with_causes;
+use crate::pipeline::fence::Fence;
 use crate::pipeline::hooks::{Commands, LAST_WORDS, Told};
 
-/// Runs commands in the pods that hooks select.
+/// Runs commands in the pods that hooks select, and says where requests may go.
 pub struct InPods {
     client: Client,
+    /// Whose hooks they are, when their namespace is not trusted.
+    tenant: Option<(Account, Fence)>,
 }
 
 impl InPods {
-    /// With the rights of `client`.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    /// For an object of a trusted namespace: with the rights of `client`.
+    pub fn trusted(client: Client) -> Self {
+        Self {
+            client,
+            tenant: None,
+        }
     }
+
+    /// For an object of another namespace: nothing is done that its service account may not do itself, and nothing is asked of what
+    /// only the operator reaches.
+    pub fn of_tenant(client: Client, account: Account, config: &OperatorConfig) -> Self {
+        let fence = Fence {
+            only: config.http_hook_hosts.clone(),
+            api_servers: api_servers(),
+        };
+        Self {
+            client,
+            tenant: Some((account, fence)),
+        }
+    }
+}
+
+/// What runs the hooks of an object.
+pub fn commands_of(
+    client: &Client,
+    config: &OperatorConfig,
+    trusted: bool,
+    account: Account,
+) -> InPods {
+    match trusted {
+        true => InPods::trusted(client.clone()),
+        false => InPods::of_tenant(client.clone(), account, config),
+    }
+}
+
+/// Names and addresses of the API server, as a pod knows it and as this process reaches it.
+fn api_servers() -> Vec<String> {
+    let from_pod = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    let inside = ["kubernetes.default.svc", "kubernetes.default"].map(str::to_owned);
+    let named = kube::config::Kubeconfig::read().ok();
+    let clusters = named.map(|config| config.clusters).unwrap_or_default();
+    let urls = clusters.into_iter().filter_map(|one| one.cluster?.server);
+    let hosts = urls.filter_map(|url| Some(url::Url::parse(&url).ok()?.host_str()?.to_owned()));
+    from_pod.into_iter().chain(inside).chain(hosts).collect()
 }
 
 #[async_trait]
@@ -50,6 +95,9 @@ impl Commands for InPods {
                 told.namespace
             ));
         };
+        if let Some((account, _)) = &self.tenant {
+            may_exec(&self.client, account, &pod).await?;
+        }
         let params = AttachParams {
             container: exec.container.clone(),
             stdout: false,
@@ -89,6 +137,10 @@ impl Commands for InPods {
         Err(format!("in pod {pod}: {message}: {last}")
             .trim_end_matches([':', ' '])
             .to_owned())
+    }
+
+    fn fence(&self) -> Option<&Fence> {
+        self.tenant.as_ref().map(|(_, fence)| fence)
     }
 }
 

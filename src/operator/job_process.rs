@@ -10,12 +10,13 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
 
-use super::hooks::InPods;
+use super::hooks::commands_of;
 use super::job::REPORT_KEY;
 use super::labels::MANAGER;
 use super::report::{Outcome, Report};
 use super::run::{OperatorError, namespace_of, trust_of};
 use super::secrets::{ClusterSecrets, own_cluster};
+use super::tenancy::plan::Account;
 use super::work::{self, Tools};
 use crate::api::{ErrorClass, EtcdBackup, EtcdGuardianConfig};
 use crate::engine::ResourceName;
@@ -69,9 +70,19 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
     let job = jobs.get(&told.job).await.map_err(OperatorError::client)?;
     let reports: Api<ConfigMap> = Api::namespaced(client.clone(), &namespace);
     let trust = trust_of(&told.config, &namespace);
+    let trusted = trust.covers(&told.backup.namespace);
+    let account = Account {
+        namespace: told.backup.namespace.clone(),
+        name: backup.spec.service_account_name.clone(),
+    };
     let own = told.config.cluster.clone().map(own_cluster);
     let tools = Tools {
-        commands: Arc::new(InPods::new(client.clone())),
+        commands: Arc::new(commands_of(
+            &client,
+            &told.config.operator,
+            trusted,
+            account,
+        )),
         secrets: Arc::new(ClusterSecrets::new(client.clone(), namespace)),
         observer: Arc::new(Unheard),
         cluster_name: crate::engine::cluster_name(&told.config),
@@ -84,7 +95,7 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
         scratch: std::env::temp_dir().join("etcdguardian"),
         recording: Recording::default(),
         client,
-        trusted: trust.covers(&told.backup.namespace),
+        trusted,
     };
     let (stage, mut stages) = watch::channel(String::new());
     let writer = Writer {

@@ -23,7 +23,7 @@ use crate::export::bundle::{self, About};
 use crate::export::resources::{Selection, selector_of};
 use crate::export::{ExportError, direct, proxy};
 use crate::kms::Sealing;
-use crate::repository::{Check, Kind, Level, Manifest, Repository};
+use crate::repository::{Chain, Check, ExportScope, Kind, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
 use crate::verify;
 
@@ -35,23 +35,37 @@ pub(super) struct Tools<'a> {
     pub unsealer: Option<&'a Unsealer>,
 }
 
+/// A bundle on the local disk.
+struct Exported {
+    about: About,
+    /// What was asked for.
+    selection: Selection,
+    /// What it builds on.
+    chain: Option<Chain>,
+    /// Why it is whole although changes were asked for.
+    promoted: Option<String>,
+}
+
 impl Attempt<'_> {
     /// Makes an export whose data is stored and proved, and whose manifest is not written yet.
     pub(super) async fn export(&self, tools: &Tools<'_>, how: How) -> Result<Made, PipelineError> {
         let mut warnings = Vec::new();
-        if self.request.spec.backup_mode == BackupMode::Incremental {
-            warnings.push(
-                "BackupPromotedToFull: an export is whole each time; write backupMode: Full"
-                    .to_owned(),
-            );
-        }
         self.stages.begin(Stage::Snapshot);
         let plain = tools.scratch.file("bundle.tar");
-        let about = match how {
-            How::Api => self.through_api(tools.scratch, &plain).await?,
+        let exported = match how {
+            How::Api => self.through_api(tools, &plain).await?,
             How::Etcd | How::EtcdObjects => self.out_of_etcd(tools.scratch, &plain).await?,
         };
-        if objects_of(&about) == 0 {
+        let Exported {
+            about,
+            selection,
+            chain,
+            promoted,
+        } = exported;
+        warnings.extend(
+            promoted.map(|why| format!("BackupPromotedToFull: {why}; so everything was exported")),
+        );
+        if objects_of(&about) == 0 && chain.is_none() {
             return Err(self.refused(
                 "nothing was listed, so nothing is stored: look at the rights of who lists, and at the namespaces that are asked for",
             ));
@@ -77,6 +91,19 @@ impl Attempt<'_> {
         let sealer = tools.sealing.of_backup(&cluster_id(&about), &id).await?;
         let (sealer, unsealer) = provable(sealer, tools.unsealer);
         let mut manifest = self.export_manifest(&sealer, &about, id, created);
+        manifest.start_revision = about
+            .parent
+            .as_ref()
+            .and_then(|parent| parent.resource_version.parse().ok());
+        manifest.chain = chain;
+        manifest.export = Some(ExportScope {
+            selection: selection.digest(),
+            kinds: about
+                .kinds
+                .iter()
+                .map(|(resource, kind)| (resource.clone(), kind.api_version.clone()))
+                .collect(),
+        });
         let sealed_file = tools.scratch.file("sealed");
         let total = std::fs::metadata(&plain)
             .map_err(scratch_failed(&plain))?
@@ -141,21 +168,47 @@ impl Attempt<'_> {
         Ok(selection)
     }
 
-    async fn through_api(&self, scratch: &Scratch, plain: &Path) -> Result<About, PipelineError> {
+    async fn through_api(
+        &self,
+        tools: &Tools<'_>,
+        plain: &Path,
+    ) -> Result<Exported, PipelineError> {
         let client = self.services.api.client().await?;
         let selection = self
             .selection(async || proxy::namespaces(&client).await)
             .await?;
-        let told = |resource: &str, objects: u64| tracing::info!(resource, objects, "listed");
+        let mut promoted = None;
+        if self.request.spec.backup_mode == BackupMode::Incremental {
+            match self.changed(tools, &client, &selection, plain).await? {
+                Ok((about, chain)) => {
+                    return Ok(Exported {
+                        about,
+                        selection,
+                        chain: Some(chain),
+                        promoted,
+                    });
+                }
+                Err(why) => promoted = Some(why),
+            }
+        }
         let out = BufWriter::with_capacity(1 << 20, create(plain)?);
-        let spools = scratch.folder();
+        let spools = tools.scratch.folder();
         let (out, about) = proxy::export(&client, &selection, out, Some(spools), &told).await?;
         out.into_inner()
             .map_err(|error| scratch_failed(plain)(error.into_error()))?;
-        Ok(about)
+        Ok(Exported {
+            about,
+            selection,
+            chain: None,
+            promoted,
+        })
     }
 
-    async fn out_of_etcd(&self, scratch: &Scratch, plain: &Path) -> Result<About, PipelineError> {
+    async fn out_of_etcd(
+        &self,
+        scratch: &Scratch,
+        plain: &Path,
+    ) -> Result<Exported, PipelineError> {
         let namespace = self.request.namespace.as_str();
         let secrets = self.services.secrets.as_ref();
         let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
@@ -168,11 +221,12 @@ impl Attempt<'_> {
         let all = on_map(&file, |bytes| direct::namespaces(bytes, direct::PREFIX)).await?;
         let selection = self.selection(async || all).await?;
         let (target, version) = (create(plain)?, drained.member.version.clone());
+        let asked = selection.clone();
         let fallback = format!("{:016x}", drained.member.cluster_id);
         let made = on_map(&file, move |bytes| {
             let moment = (created, None, version.as_str());
             let out = BufWriter::with_capacity(1 << 20, target);
-            direct::export(bytes, direct::PREFIX, &selection, moment, out)
+            direct::export(bytes, direct::PREFIX, &asked, moment, out)
         });
         let (out, mut about) = made.await??;
         out.into_inner()
@@ -181,7 +235,13 @@ impl Attempt<'_> {
             about.cluster_uid = fallback;
         }
         remove(&file)?;
-        Ok(about)
+        let whole = "an export out of etcd is whole each time".to_owned();
+        Ok(Exported {
+            about,
+            selection,
+            chain: None,
+            promoted: (self.request.spec.backup_mode == BackupMode::Incremental).then_some(whole),
+        })
     }
 
     /// Reads the stored bundle back, and counts its objects anew.
@@ -271,6 +331,7 @@ impl Attempt<'_> {
             checks: vec![check("listed", listed)],
             hash_kv: None,
             shares: Vec::new(),
+            export: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -278,7 +339,12 @@ impl Attempt<'_> {
 
 const NOT_ALLOWED: &str = "not allowed";
 
-fn create(file: &Path) -> Result<File, PipelineError> {
+/// Says how far a listing is.
+pub(super) fn told(resource: &str, objects: u64) {
+    tracing::info!(resource, objects, "listed");
+}
+
+pub(super) fn create(file: &Path) -> Result<File, PipelineError> {
     File::options()
         .write(true)
         .create_new(true)
@@ -300,7 +366,7 @@ fn objects_of(about: &About) -> u64 {
 }
 
 /// A cluster behind an API server has no etcd id that we could know; its own UID gives one.
-fn cluster_id(about: &About) -> String {
+pub(super) fn cluster_id(about: &About) -> String {
     let digest = hex::encode(digest(&SHA256, about.cluster_uid.as_bytes()));
     digest.chars().take(16).collect()
 }

@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::process::Command;
 
 use super::Request;
+use super::fence::Fence;
 use crate::api::{ExecHook, Hook, HookKind, HttpHook, HumanDuration, OnError};
 
 const DEFAULT_LIMIT: Duration = Duration::from_secs(30);
@@ -24,6 +25,11 @@ pub trait Commands: Send + Sync {
     /// # Errors
     /// What went wrong, in a sentence.
     async fn run(&self, exec: &ExecHook, told: &Told) -> Result<(), String>;
+
+    /// Where HTTP requests may go; anywhere unless there is a fence.
+    fn fence(&self) -> Option<&Fence> {
+        None
+    }
 }
 
 /// They run here, as whoever runs this process.
@@ -151,7 +157,9 @@ pub async fn after(hooks: &[Hook], told: &Told, commands: &dyn Commands) -> Vec<
 async fn run(hook: &Hook, told: &Told, commands: &dyn Commands) -> Result<(), String> {
     match (hook.kind, &hook.exec, &hook.http) {
         (HookKind::Exec, Some(exec), _) => limited(exec.timeout, commands.run(exec, told)).await,
-        (HookKind::HTTP, _, Some(http)) => limited(http.timeout, request(http, told)).await,
+        (HookKind::HTTP, _, Some(http)) => {
+            limited(http.timeout, request(http, told, commands.fence())).await
+        }
         (HookKind::Exec, None, _) => Err("it has type Exec and no exec".to_owned()),
         (HookKind::HTTP, _, None) => Err("it has type HTTP and no http".to_owned()),
     }
@@ -209,12 +217,11 @@ async fn command(exec: &ExecHook, told: &Told) -> Result<(), String> {
     Err(format!("'{program}' ended with {status}{said}"))
 }
 
-async fn request(http: &HttpHook, told: &Told) -> Result<(), String> {
+async fn request(http: &HttpHook, told: &Told, fence: Option<&Fence>) -> Result<(), String> {
+    let none = || "its url is none".to_owned();
     // A URL may hold a token, so errors name only its host.
-    let host = url::Url::parse(&http.url)
-        .ok()
-        .and_then(|url| url.host_str().map(str::to_owned))
-        .ok_or_else(|| "its url is none".to_owned())?;
+    let url = url::Url::parse(&http.url).map_err(|_| none())?;
+    let host = url.host_str().ok_or_else(none)?.to_owned();
     let failed = |error: reqwest::Error| {
         let error = error.without_url();
         format!(
@@ -222,11 +229,15 @@ async fn request(http: &HttpHook, told: &Told) -> Result<(), String> {
             crate::cause::with_causes(&error)
         )
     };
-    let client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .build()
-        .map_err(failed)?;
-    let answer = client.post(&http.url).json(told).send().await;
+    let mut client = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none());
+    if let Some(fence) = fence {
+        let (named, port) = (url.host().ok_or_else(none)?, url.port_or_known_default());
+        let allowed = fence.admit(&named, port.unwrap_or_default()).await?;
+        // The name is not asked for a second time, when it might lead elsewhere, and no proxy asks for it either.
+        client = client.resolve_to_addrs(&host, &allowed).no_proxy();
+    }
+    let client = client.build().map_err(failed)?;
+    let answer = client.post(url).json(told).send().await;
     let status = answer.map_err(failed)?.status();
     if status.is_success() {
         Ok(())

@@ -323,6 +323,7 @@ impl Attempt<'_> {
             checks: Vec::new(),
             hash_kv: None,
             shares: Vec::new(),
+            export: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let role = Role::Data {

@@ -4,6 +4,8 @@ mod bridge;
 mod commit;
 mod error;
 mod export;
+mod export_changes;
+pub mod fence;
 pub mod hooks;
 mod increment;
 mod join;

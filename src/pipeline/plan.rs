@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Request;
 use crate::api::{FullEvery, Source, VeleroIntegration};
 use crate::etcd::known_problems;
-use crate::repository::{Kind, Level, Manifest, increments_of};
+use crate::repository::{Kind, Level, Manifest, exports_to, increments_of};
 
 /// What `fullEvery` is when it is not set: a restore merges at most a day of increments.
 const MOST_INCREMENTS: i64 = 288;
@@ -129,6 +129,17 @@ pub(super) fn tip<'a>(
         .iter()
         .map(|one| i64::from(merged_from(one)))
         .sum::<i64>();
+    within(base, count, full_every, now)?;
+    Ok(Tip { base, last })
+}
+
+/// Whether a chain may still grow.
+fn within(
+    base: &Manifest,
+    count: i64,
+    full_every: Option<&FullEvery>,
+    now: Timestamp,
+) -> Result<(), String> {
     let most = full_every
         .and_then(|every| every.increments)
         .unwrap_or(MOST_INCREMENTS);
@@ -145,7 +156,42 @@ pub(super) fn tip<'a>(
             base.id
         ));
     }
-    Ok(Tip { base, last })
+    Ok(())
+}
+
+/// The newest export of the request's schedule, which the next one goes on from, or the reason why a whole one is due. `backups` are
+/// those of its cluster.
+pub(super) fn export_tip<'a>(
+    backups: &'a [Manifest],
+    request: &Request,
+    selection: &str,
+    full_every: Option<&FullEvery>,
+    now: Timestamp,
+) -> Result<&'a Manifest, String> {
+    let exports = backups.iter().filter(|one| {
+        one.kind == Kind::Export
+            && one.namespace == request.namespace
+            && one.schedule == request.schedule
+            && (one.level >= Level::Verified || !request.spec.validation.enabled)
+    });
+    let last = exports
+        .max_by_key(|one| (one.created, one.revision))
+        .ok_or("there is no verified export to continue")?;
+    let scope = last.export.as_ref();
+    if scope.is_none_or(|scope| scope.selection != selection) {
+        return Err(format!(
+            "export {} was asked for other resources or namespaces",
+            last.id
+        ));
+    }
+    if last.revision <= 0 {
+        return Err(format!("export {} is of no one resourceVersion", last.id));
+    }
+    let chain = exports_to(last, backups)?;
+    let base = chain.first().copied().unwrap_or(last);
+    let count = i64::try_from(chain.len()).unwrap_or(i64::MAX) - 1;
+    within(base, count, full_every, now)?;
+    Ok(last)
 }
 
 #[cfg(test)]

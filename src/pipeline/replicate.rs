@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::run::Attempt;
 use crate::api::{Replica, RetentionPolicy};
 use crate::cause::with_causes;
-use crate::repository::{Catalog, Kind, Manifest, Repository, RepositoryError};
+use crate::repository::{Catalog, Manifest, Repository, RepositoryError};
 use crate::retain::{self, Scope};
 
 impl Attempt<'_> {
@@ -80,6 +80,6 @@ fn wanted<'a>(
         })
     };
     let mut found: Vec<&Manifest> = backups.iter().filter(mine).filter(stays).collect();
-    found.sort_by_key(|backup| (backup.kind == Kind::Increment, backup.revision));
+    found.sort_by_key(|backup| (backup.is_part(), backup.revision));
     found
 }

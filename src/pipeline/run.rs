@@ -389,6 +389,7 @@ impl Attempt<'_> {
             checks: taken.verdict.checks.clone(),
             hash_kv: taken.hash_kv,
             shares: taken.shares.clone(),
+            export: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

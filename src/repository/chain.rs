@@ -18,6 +18,34 @@ pub fn increments_to<'a>(
     follow(base, all, |one| one.id == last.id || !holds(one, last))
 }
 
+/// An export with all that it builds on, the whole one first.
+///
+/// # Errors
+/// In words, when one of them is not there.
+pub fn exports_to<'a>(
+    last: &'a Manifest,
+    all: &'a [Manifest],
+) -> Result<Vec<&'a Manifest>, String> {
+    let mut chain = vec![last];
+    while let Some(part) = chain.last().and_then(|one| one.chain.as_ref()) {
+        let parent = all.iter().find(|one| {
+            one.kind == Kind::Export
+                && one.cluster_id == last.cluster_id
+                && one.stored_sha256 == part.parent_sha256
+                && !chain.iter().any(|known| known.id == one.id)
+        });
+        let Some(parent) = parent else {
+            return Err(format!(
+                "export {} holds only what changed since another export of base {}, which is not in the store any more",
+                last.id, part.base
+            ));
+        };
+        chain.push(parent);
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
 /// The larger increment that a small one was merged into, when it is proved as well as the small one.
 pub fn replacement<'a>(increment: &Manifest, all: &'a [Manifest]) -> Option<&'a Manifest> {
     all.iter()

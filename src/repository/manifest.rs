@@ -1,5 +1,9 @@
 //! Manifests as bytes: written in one form, and believed only when nothing in them could lead out of their own folder. Pure.
 
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
 use super::key::{Key, Role};
 use super::{Kind, Manifest};
 use crate::api::{Compression, ErrorClass};
@@ -14,6 +18,28 @@ const MAX_SIZE: u64 = 64 << 40;
 const MAX_TEXT: usize = 4096;
 /// More than any version of this program names.
 const MAX_SHARES: usize = 256;
+
+/// What an export was asked to hold, so that another can go on where it ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ExportScope {
+    /// SHA-256 of the selection of resources and namespaces, hexadecimal.
+    pub selection: String,
+    /// The resources, as `deployments.apps`, and the API version in which each was listed.
+    pub kinds: BTreeMap<String, String>,
+}
+
+impl Manifest {
+    /// Whether a key is needed to read it.
+    pub fn is_sealed(&self) -> bool {
+        !self.seal.method.is_empty()
+    }
+
+    /// Whether it holds changes only, and another backup is needed to read it.
+    pub fn is_part(&self) -> bool {
+        self.kind == Kind::Increment || self.chain.is_some()
+    }
+}
 
 /// Why a manifest is not believed.
 #[derive(Debug, thiserror::Error)]
@@ -171,6 +197,12 @@ pub fn check(manifest: &Manifest) -> Result<Key, ManifestError> {
         let first = manifest.start_revision.unwrap_or(-1);
         field((0..=manifest.revision).contains(&first), "startRevision")?;
     }
+    if manifest.kind == Kind::Export
+        && let Some(chain) = &manifest.chain
+    {
+        field(is_sha256(&chain.parent_sha256), "chain.parentSha256")?;
+        field(chain.base != manifest.id, "chain.base")?;
+    }
     check_texts(manifest)?;
     Ok(own)
 }
@@ -192,6 +224,11 @@ fn check_texts(manifest: &Manifest) -> Result<(), ManifestError> {
         return Err(ManifestError::Field { field: "shares" });
     }
     let shares = manifest.shares.iter();
+    let export = manifest.export.iter().flat_map(|export| {
+        let kinds = export.kinds.iter();
+        let kinds = kinds.flat_map(|(resource, version)| [resource, version]);
+        kinds.chain([&export.selection])
+    });
     let checks = manifest
         .checks
         .iter()
@@ -200,6 +237,7 @@ fn check_texts(manifest: &Manifest) -> Result<(), ManifestError> {
         .into_iter()
         .chain(checks.map(|text| ("checks", text.as_str())))
         .chain(shares.map(|share| ("shares", share.prefix.as_str())))
+        .chain(export.map(|text| ("export", text.as_str())))
         .chain(
             manifest
                 .seal

@@ -19,11 +19,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
-pub use chain::{Window, increments_of, increments_to, replacement, windows};
+pub use chain::{Window, exports_to, increments_of, increments_to, replacement, windows};
 pub use copy::Copied;
 pub use error::RepositoryError;
 pub use lease::{Lease, LeaseTimes};
-pub use manifest::ManifestError;
+pub use manifest::{ExportScope, ManifestError};
 pub use probe::Probe;
 
 use crate::api::{Compression, Provider, StorageLocation};
@@ -107,7 +107,7 @@ pub struct Check {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Chain {
-    /// Id of the full backup.
+    /// Id of the full backup, or of the whole export.
     pub base: String,
     /// SHA-256 of the stored bytes of the backup before this one.
     pub parent_sha256: String,
@@ -201,15 +201,11 @@ pub struct Manifest {
     /// What fills the database, by kinds of Kubernetes: `prefix`, `keys`, `rows`, `bytes`. Not written with a sealed backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shares: Vec<Share>,
+    /// Of an export: what it was asked to hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub export: Option<ExportScope>,
     /// Version of this program.
     pub tool_version: String,
-}
-
-impl Manifest {
-    /// Whether a key is needed to read it.
-    pub fn is_sealed(&self) -> bool {
-        !self.seal.method.is_empty()
-    }
 }
 
 /// What a listing of manifests says.

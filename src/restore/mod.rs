@@ -1,6 +1,7 @@
 //! A backup → data directories that boot. [`plan`] decides purely what will be done, [`run`] does it in a folder beside the
 //! target, proves what it wrote, and only then moves it into place; [`observe`] looks at the snapshot and the target before.
 
+pub mod bundle;
 pub mod chain;
 pub mod choose;
 pub mod drill;
@@ -20,6 +21,7 @@ mod tests;
 use std::path::PathBuf;
 
 use crate::api::ErrorClass;
+use crate::export::ExportError;
 use crate::recorder::merge::MergeError;
 use crate::snapshot::SnapshotError;
 use crate::snapshot::bolt::build::BuildError;
@@ -100,6 +102,15 @@ pub enum RestoreError {
     /// The increments do not lead there, or one is broken.
     #[error(transparent)]
     Merge(#[from] MergeError),
+    /// What a backup builds on is not there.
+    #[error("{problem}; see 'etcdguardian backup list'")]
+    Chain {
+        /// In words.
+        problem: String,
+    },
+    /// The bundle of an export could not be read or merged.
+    #[error(transparent)]
+    Export(#[from] ExportError),
     /// A backup could not be had from the store.
     #[error(transparent)]
     Fetch(#[from] VerifyError),
@@ -127,6 +138,8 @@ impl RestoreError {
             }
             Self::Snapshot(error) => error.class(),
             Self::Merge(error) => error.class(),
+            Self::Chain { .. } => ErrorClass::NotFound,
+            Self::Export(error) => error.class(),
             Self::Fetch(error) => error.class(),
             Self::Locked { .. } => ErrorClass::Locked,
             Self::File { .. } | Self::Build(_) => ErrorClass::Failed,

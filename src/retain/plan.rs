@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{Judged, RetentionPlan, Scope};
 use crate::api::RetentionPolicy;
-use crate::repository::{Kind, Level, Manifest, replacement};
+use crate::repository::{Level, Manifest, replacement};
 
 /// What was merged into a larger increment stays for so long: a restore that chose the small ones is done by then.
 const LONGEST_RESTORE: SignedDuration = SignedDuration::from_hours(1);
@@ -187,7 +187,7 @@ fn chains_of<'a>(
         } else {
             taken
         };
-        if backup.kind == Kind::Increment {
+        if backup.is_part() {
             let base = backup.chain.as_ref().map(|chain| chain.base.as_str());
             match chains
                 .iter_mut()
@@ -210,7 +210,7 @@ fn chains_of<'a>(
         }
     }
     // Increments that another schedule's recorder made build on this group's heads, too.
-    for backup in all.iter().filter(|backup| backup.kind == Kind::Increment) {
+    for backup in all.iter().filter(|backup| backup.is_part()) {
         let base = backup.chain.as_ref().map(|chain| chain.base.as_str());
         let of_group = group.iter().any(|ours| std::ptr::eq(*ours, backup));
         if of_group {
@@ -317,7 +317,7 @@ fn dropped_because(policy: &RetentionPolicy) -> String {
 
 /// Of a cluster whose etcd is out of reach the exports are the whole backups.
 fn is_verified_full(backup: &Manifest) -> bool {
-    backup.kind != Kind::Increment && backup.level >= Level::Verified
+    !backup.is_part() && backup.level >= Level::Verified
 }
 
 /// Why a backup must not be deleted by hand; `None` when it may. `backups` are in the catalogue's order.

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::{Outcome, RetentionPlan};
-use crate::repository::{Catalog, Kind, Manifest, Repository};
+use crate::repository::{Catalog, Manifest, Repository};
 
 /// Carries a plan out; deletes nothing that the plan does not name.
 pub async fn run(repository: &Repository, catalog: &Catalog, plan: &RetentionPlan) -> Outcome {
@@ -17,7 +17,7 @@ pub async fn run(repository: &Repository, catalog: &Catalog, plan: &RetentionPla
         .backups
         .iter()
         .filter(dropped)
-        .partition(|backup| backup.kind == Kind::Increment);
+        .partition(|backup| backup.is_part());
     let mut outcome = Outcome::default();
     // A base of which an increment could not be deleted stays as well.
     let mut held: HashSet<(&str, &str)> = HashSet::new();
@@ -28,7 +28,7 @@ pub async fn run(repository: &Repository, catalog: &Catalog, plan: &RetentionPla
             .as_ref()
             .map_or("", |chain| chain.base.as_str());
         let cluster = backup.cluster_id.as_str();
-        let is_increment = backup.kind == Kind::Increment;
+        let is_increment = backup.is_part();
         if held.contains(&(cluster, if is_increment { base } else { &backup.id })) {
             outcome.failures.push(format!(
                 "backup {} stays, as a newer increment of its chain could not be deleted",

@@ -60,6 +60,7 @@ fn full(revision: i64, hours_ago: i64) -> Manifest {
         checks: Vec::new(),
         hash_kv: None,
         shares: Vec::new(),
+        export: None,
         tool_version: "0.1.0".to_owned(),
     }
 }

@@ -16,6 +16,7 @@ mod demo;
 mod docs;
 mod drill;
 mod etcd_room;
+mod exports;
 mod fuzz;
 mod migration;
 mod monitoring;

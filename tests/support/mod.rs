@@ -14,6 +14,7 @@ mod prometheus;
 mod servers;
 mod stores;
 pub mod traces;
+pub mod velero;
 
 use std::path::PathBuf;
 

@@ -282,12 +282,13 @@ get_velero() {
 # Velero's resource definitions, as they lie in its module.
 get_velero-crds() {
   local stamp source
-  stamp="$stamps/velero-crds-v1.18.3"
+  stamp="$stamps/velero-crds-v1.18.3-v2alpha1"
   if [ -e "$stamp" ]; then return; fi
   source=$(go_module github.com/vmware-tanzu/velero v1.18.3 h1:9uwN5yxTWQl9PsF5ljX4xiG+7VIq3I9mxOQ0DyyZ31A=)
   rm -rf "$tools/velero-crds"
   cp -r "$source/config/crd/v1/bases" "$tools/velero-crds"
   chmod -R u+w "$tools/velero-crds"
+  cp "$source"/config/crd/v2alpha1/bases/*.yaml "$tools/velero-crds" # the server looks for all of them
   touch "$stamp"
 }
 # get-tools.d/k8s/go.mod replaces each staging module with its published twin.

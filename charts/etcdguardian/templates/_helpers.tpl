@@ -78,6 +78,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- with .Values.priorityClassName }}{{ $_ := set $jobs "priorityClassName" . }}{{ end }}
 {{- end }}
 {{- $_ := set $config "operator" (dict "namespace" .Release.Namespace "trustedNamespaces" .Values.operator.trustedNamespaces
+      "httpHookHosts" .Values.operator.httpHookHosts
       "concurrency" (int .Values.operator.concurrency) "historyLimit" (int .Values.operator.historyLimit)
       "leaderElection" (dict "enabled" .Values.leaderElection.enabled "leaseName" (include "etcdguardian.fullname" .)) "jobs" $jobs) }}
 {{- with .Values.monitoring.prometheus.url }}{{ $_ := set $config "prometheus" (dict "url" .) }}{{ end }}

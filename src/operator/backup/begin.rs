@@ -11,10 +11,11 @@ use crate::api::{EtcdBackup, Executor};
 use crate::cause::with_causes;
 use crate::engine::ResourceName;
 use crate::operator::context::{Context, audit};
-use crate::operator::hooks::InPods;
+use crate::operator::hooks::commands_of;
 use crate::operator::job::{self, Purpose};
 use crate::operator::labels::SCHEDULE_ANNOTATION;
 use crate::operator::report::Outcome;
+use crate::operator::tenancy::plan::Account;
 use crate::operator::work::{self, Tools};
 
 /// Carries an attempt to its end, or to the Job that does it. Every way out leaves word in [`Context::runs`].
@@ -50,6 +51,11 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
         name: schedule.clone(),
     });
     let services = &context.services;
+    let trusted = services.trust.covers(&name.namespace);
+    let account = Account {
+        namespace: name.namespace.clone(),
+        name: claimed.spec.service_account_name.clone(),
+    };
     let for_pipeline = services.for_pipeline();
     let tools = Tools {
         secrets: for_pipeline.secrets,
@@ -57,12 +63,17 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
         cluster_name: services.cluster_name(),
         cluster: services.cluster_of(&claimed.spec, &name.namespace),
         scratch: services.state.scratch(),
-        commands: Arc::new(InPods::new(context.client.clone())),
+        commands: Arc::new(commands_of(
+            &context.client,
+            &context.config,
+            trusted,
+            account,
+        )),
         recording: recording
             .map(|schedule| context.recording(&schedule))
             .unwrap_or_default(),
         client: context.client.clone(),
-        trusted: services.trust.covers(&name.namespace),
+        trusted,
     };
     let told = |stage: &str| context.runs.here(&uid, Some(stage));
     let outcome = work::back_up(tools, &claimed, &run_id, told).await;

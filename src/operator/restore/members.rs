@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
-use super::plan::When;
+use super::plan::{VELERO, When};
 use crate::api::{EtcdRestoreSpec, RestoreStep, VersionCompatibility};
 use crate::operator::labels::REPLICAS_ANNOTATION;
 
@@ -237,6 +237,11 @@ pub fn steps(spec: &EtcdRestoreSpec, members: &[Member]) -> Vec<RestoreStep> {
         "Pending",
         "every member answers with the same hash",
     ));
+    let pairs = spec.velero_integration.as_ref();
+    if pairs.is_some_and(|velero| velero.enabled) {
+        let words = "Velero restores the volumes of the backup's pair";
+        steps.push(step(VELERO.to_owned(), "Pending", words));
+    }
     steps.extend(with_hooks(When::After));
     steps
 }

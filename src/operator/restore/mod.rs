@@ -5,6 +5,7 @@ mod job;
 pub mod members;
 mod objects;
 mod observe;
+mod pair;
 pub mod plan;
 mod status;
 #[cfg(test)]
@@ -31,10 +32,11 @@ use self::plan::{Step, When};
 use self::status::Draft;
 use super::backup::refuse_unreadable;
 use super::context::{Context, PAGE, audit};
-use super::hooks::InPods;
+use super::hooks::commands_of;
 use super::job::{owner_of, watched};
 use super::labels::{MANAGER, REPLICAS_ANNOTATION};
 use super::lease::is_conflict;
+use super::tenancy::plan::Account;
 use crate::api::{EtcdRestore, EtcdRestoreStatus};
 use crate::cause::with_causes;
 use crate::pipeline::hooks::{self, HookFailed, Told};
@@ -252,6 +254,10 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
                 )
                 .await;
         }
+        Step::Pair => {
+            pair::pair(context, restore, &mut draft).await;
+            write(context, restore, &draft).await?;
+        }
         Step::Complete { revision, hash } => {
             let message =
                 format!("restored to revision {revision}; every member answers with hash {hash}");
@@ -304,7 +310,13 @@ async fn run_hooks(
     when: When,
     draft: &mut Draft<EtcdRestoreStatus>,
 ) -> Result<(), HookFailed> {
-    let commands = InPods::new(context.client.clone());
+    let namespace = restore.namespace().unwrap_or_default();
+    let trusted = context.services.trust.covers(&namespace);
+    let account = Account {
+        namespace,
+        name: restore.spec.service_account_name.clone(),
+    };
+    let commands = commands_of(&context.client, &context.config, trusted, account);
     let status = restore.status.clone().unwrap_or_default();
     let told = Told {
         stage: when.stage(),

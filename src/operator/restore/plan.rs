@@ -8,10 +8,14 @@ use super::members::{Member, Place, compatible, etcd_version, members, steps};
 use crate::api::{EtcdRestore, EtcdRestoreSpec, FieldError, Hook, RestoreMode, RestoreStep};
 use crate::operator::hooks::without_pod;
 use crate::operator::labels::REPLICAS_ANNOTATION;
+use crate::operator::velero::back;
 use crate::recorder::merge::Until;
 
 /// How long restored members may take to be healthy.
 const HEALTHY_WITHIN: SignedDuration = SignedDuration::from_mins(15);
+
+/// The step in which Velero brings the volumes.
+pub const VELERO: &str = "velero";
 
 /// What was seen of the source.
 #[derive(Debug, Clone)]
@@ -162,6 +166,8 @@ pub enum Step {
     MakeJobs(Vec<Member>),
     /// The data is in place: the members are started.
     Start,
+    /// Velero brings the volumes.
+    Pair,
     /// All is well.
     Complete {
         /// Revision of the restored cluster.
@@ -242,6 +248,13 @@ fn pending(seen: &Seen<'_>) -> Step {
             message,
         };
     }
+    if !seen.trusted && back::asked(seen.restore) {
+        let message = "only trusted namespaces have Velero restore with rights of its own (veleroIntegration)".to_owned();
+        return Step::Reject {
+            reason: "NotAllowed",
+            message,
+        };
+    }
     match &seen.source {
         Source::NotLooked => Step::LookAtSource,
         Source::Unknown(error) => Step::Wait(format!("the backup cannot be looked up: {error}")),
@@ -306,6 +319,13 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
         });
     };
     let of_objects = !spec.namespace_filter.is_empty() || spec.object_selector.is_some();
+    let pairs = spec.velero_integration.as_ref();
+    if of_objects && pairs.is_some_and(|velero| velero.enabled) {
+        push(
+            "spec.veleroIntegration",
+            "goes with a restore of etcd: for single objects run the command that the restore's message names",
+        );
+    }
     if spec.etcd_cluster.is_none() && !of_objects {
         push(
             "spec.etcdCluster",
@@ -366,6 +386,7 @@ fn restoring(seen: &Seen<'_>) -> Step {
 
 fn validating(seen: &Seen<'_>, started: Timestamp, now: Timestamp) -> Step {
     let waiting = match &seen.health {
+        Health::Healthy { .. } if pair_is_open(seen.restore) => return Step::Pair,
         Health::Healthy { .. } if When::After.is_open(seen.restore) => {
             return Step::RunHooks(When::After);
         }
@@ -394,6 +415,15 @@ fn validating(seen: &Seen<'_>, started: Timestamp, now: Timestamp) -> Step {
         };
     }
     Step::Wait(waiting)
+}
+
+/// Whether Velero is still to bring the volumes.
+fn pair_is_open(restore: &EtcdRestore) -> bool {
+    let ended = |step: &&RestoreStep| {
+        step.name == VELERO && matches!(step.state.as_str(), "Done" | "Failed")
+    };
+    let mut steps = restore.status.iter().flat_map(|status| &status.steps);
+    back::asked(restore) && !steps.any(|step| ended(&step))
 }
 
 /// A failure, and how to go back to what was.

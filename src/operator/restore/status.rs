@@ -1,7 +1,9 @@
 //! The status of an EtcdRestore as it goes on: its steps, its conditions, and what a person reads first. Pure.
 
+use super::plan::VELERO;
 use crate::api::{EtcdRestore, EtcdRestoreStatus, RestoreStep};
 pub use crate::operator::conditions::Draft;
+use crate::operator::velero::Half;
 
 impl Draft<EtcdRestoreStatus> {
     /// What a person reads first.
@@ -66,6 +68,36 @@ impl Draft<EtcdRestoreStatus> {
         self.status.phase = Some("Failed".to_owned());
         self.say("Succeeded", Some(false), reason, message);
         self.message(message);
+    }
+
+    /// Velero's Restore is so far.
+    pub fn paired(&mut self, name: &str, half: &Half) {
+        self.status.velero_restore_name = Some(name.to_owned());
+        match half {
+            Half::Waiting { message, uid } => {
+                if uid.is_some() {
+                    self.status.velero_restore_uid.clone_from(uid);
+                }
+                self.step(VELERO, "Running", message);
+                self.say("VeleroRestore", None, "Waiting", message);
+                self.message(message);
+            }
+            Half::Ended {
+                whole,
+                reason,
+                message,
+                phase,
+                uid,
+                ..
+            } => {
+                if uid.is_some() {
+                    self.status.velero_restore_uid.clone_from(uid);
+                }
+                self.status.velero_restore_phase.clone_from(phase);
+                self.step(VELERO, if *whole { "Done" } else { "Failed" }, message);
+                self.say("VeleroRestore", Some(*whole), reason, message);
+            }
+        }
     }
 
     /// It is done and proved.

@@ -4,4 +4,4 @@
 pub mod plan;
 mod review;
 
-pub use review::{Refused, Selected, allowed, selected};
+pub use review::{Refused, Selected, allowed, may_exec, selected};

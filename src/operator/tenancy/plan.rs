@@ -35,6 +35,34 @@ pub fn foreign<'a>(own: &str, namespaces: &'a [String]) -> Vec<&'a str> {
 
 /// The question whether an account has a verb on a namespace. A RoleBinding in that namespace is enough to grant it.
 pub fn question(account: &Account, verb: &str, namespace: &str) -> SubjectAccessReview {
+    review(
+        account,
+        ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            resource: Some("namespaces".to_owned()),
+            namespace: Some(namespace.to_owned()),
+            name: Some(namespace.to_owned()),
+            ..ResourceAttributes::default()
+        },
+    )
+}
+
+/// The question whether an account may run commands in a pod of its own namespace.
+pub fn exec_question(account: &Account, pod: &str) -> SubjectAccessReview {
+    review(
+        account,
+        ResourceAttributes {
+            verb: Some("create".to_owned()),
+            resource: Some("pods".to_owned()),
+            subresource: Some("exec".to_owned()),
+            namespace: Some(account.namespace.clone()),
+            name: Some(pod.to_owned()),
+            ..ResourceAttributes::default()
+        },
+    )
+}
+
+fn review(account: &Account, about: ResourceAttributes) -> SubjectAccessReview {
     SubjectAccessReview {
         spec: SubjectAccessReviewSpec {
             user: Some(account.user()),
@@ -44,12 +72,8 @@ pub fn question(account: &Account, verb: &str, namespace: &str) -> SubjectAccess
                 "system:authenticated".to_owned(),
             ]),
             resource_attributes: Some(ResourceAttributes {
-                verb: Some(verb.to_owned()),
                 group: Some(String::new()),
-                resource: Some("namespaces".to_owned()),
-                namespace: Some(namespace.to_owned()),
-                name: Some(namespace.to_owned()),
-                ..ResourceAttributes::default()
+                ..about
             }),
             ..SubjectAccessReviewSpec::default()
         },

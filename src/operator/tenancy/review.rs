@@ -84,6 +84,32 @@ pub async fn allowed(
     Err(Refused::NotAllowed(plan::refusal(account, verb, &denied)))
 }
 
+/// Whether an account may run commands in a pod of its own namespace.
+///
+/// # Errors
+/// Why not, or why nobody can say.
+pub async fn may_exec(client: &Client, account: &Account, pod: &str) -> Result<(), String> {
+    match is_allowed(client, &plan::exec_question(account, pod)).await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(format!(
+            "{} may not create pods/exec in namespace {}: bind a role with that right to it, or name another serviceAccountName",
+            account.user(),
+            account.namespace
+        )),
+        Err(error) => Err(format!(
+            "rights cannot be asked for: {}",
+            with_causes(&error)
+        )),
+    }
+}
+
+async fn is_allowed(client: &Client, asked: &SubjectAccessReview) -> Result<bool, kube::Error> {
+    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
+    let answer = reviews.create(&PostParams::default(), asked).await?;
+    let status = answer.status.unwrap_or_default();
+    Ok(status.allowed && status.denied != Some(true))
+}
+
 /// The namespaces on which an account lacks a verb.
 async fn denied<'a>(
     client: &Client,
@@ -91,13 +117,10 @@ async fn denied<'a>(
     verb: &str,
     namespaces: &[&'a str],
 ) -> Result<Vec<&'a str>, Refused> {
-    let reviews: Api<SubjectAccessReview> = Api::all(client.clone());
     let answers = join_all(namespaces.iter().map(|namespace| {
-        let (reviews, question) = (&reviews, plan::question(account, verb, namespace));
+        let question = plan::question(account, verb, namespace);
         async move {
-            let answer = reviews.create(&PostParams::default(), &question).await?;
-            let status = answer.status.unwrap_or_default();
-            let allowed = status.allowed && status.denied != Some(true);
+            let allowed = is_allowed(client, &question).await?;
             Ok::<_, kube::Error>((!allowed).then_some(*namespace))
         }
     }))

@@ -1,5 +1,6 @@
 //! Velero's half of a pair: a Velero Backup that is made once ours is stored, waited for, and told in our status.
 
+pub mod back;
 mod plan;
 
 use jiff::Timestamp;
@@ -10,7 +11,7 @@ pub use plan::{Half, asked, name_of, pair_of};
 use plan::{Seen, judge, wanted};
 
 use super::context::Context;
-use crate::api::EtcdBackup;
+use crate::api::{EtcdBackup, EtcdRestore};
 use crate::cause::with_causes;
 
 fn resource(kind: &str, plural: &str) -> ApiResource {
@@ -66,4 +67,44 @@ pub async fn look(context: &Context, backup: &EtcdBackup, now: Timestamp) -> Hal
         locations: locations.iter().map(plain).collect(),
     };
     judge(backup, &seen, now)
+}
+
+/// Makes Velero's Restore of a pair when it is not there, looks at it, and says how far it is.
+pub async fn look_back(
+    context: &Context,
+    restore: &EtcdRestore,
+    backup: &EtcdBackup,
+    now: Timestamp,
+) -> Half {
+    let object = match back::wanted(restore, backup) {
+        Ok(object) => object,
+        Err(half) => return *half,
+    };
+    let namespace = plan::namespace_of(backup);
+    let kind = resource("Restore", "restores");
+    let restores: Api<DynamicObject> =
+        Api::namespaced_with(context.client.clone(), &namespace, &kind);
+    let name = back::name_of(restore);
+    let status = restore.status.as_ref();
+    let known = status.is_some_and(|status| status.velero_restore_uid.is_some());
+    let mut found = restores.get_opt(&name).await;
+    if let (Ok(None), false) = (&found, known) {
+        let object = match serde_json::from_value(object) {
+            Ok(object) => object,
+            Err(error) => return Half::failed("VeleroTemplateInvalid", &error.to_string()),
+        };
+        found = match restores.create(&PostParams::default(), &object).await {
+            Ok(made) => Ok(Some(made)),
+            Err(kube::Error::Api(status)) if status.code == 409 => restores.get_opt(&name).await,
+            Err(error) => Err(error),
+        };
+    }
+    match found {
+        Ok(object) => {
+            let plain = object.map(|object| serde_json::to_value(object).unwrap_or_default());
+            back::judge(restore, plain.as_ref(), now)
+        }
+        Err(kube::Error::Api(status)) => plan::refused(status.code, &status.message, &namespace),
+        Err(error) => Half::later(&with_causes(&error)),
+    }
 }

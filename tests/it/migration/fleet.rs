@@ -18,8 +18,9 @@ pub const STORED: [&str; 3] = ["v1alpha1", "v1beta1", "v1"];
 pub async fn client(cluster: &Kubernetes) -> Client {
     etcdguardian::init_tls();
     let file = Kubeconfig::read_from(cluster.admin()).unwrap();
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default());
-    Client::try_from(config.await.unwrap()).unwrap()
+    let options = KubeConfigOptions::default();
+    let config = Config::from_custom_kubeconfig(file, &options).await;
+    Client::try_from(config.unwrap()).unwrap()
 }
 
 /// Asks the API server; what it answers, or its words.
@@ -62,8 +63,8 @@ pub async fn list(client: &Client, api_version: &str, plural: &str) -> Vec<Value
     let (mut all, mut token) = (Vec::new(), String::new());
     loop {
         let path = path_of(api_version, plural, "");
-        let page = ask(client, "GET", &format!("{path}?limit=1000&continue={token}"), &Value::Null);
-        let mut page = page.await.unwrap();
+        let path = format!("{path}?limit=1000&continue={token}");
+        let mut page = ask(client, "GET", &path, &Value::Null).await.unwrap();
         all.extend(page["items"].as_array_mut().unwrap().drain(..));
         match page["metadata"]["continue"].as_str() {
             Some(next) if !next.is_empty() => token = next.to_owned(),
@@ -122,14 +123,14 @@ async fn custom(client: &Client) {
     make(client, "customresourcedefinitions", &palms).await;
 
     let place = path_of("apiextensions.k8s.io/v1", "customresourcedefinitions/cacti.example.com", "");
-    let mut number = 0;
+    let number = std::cell::Cell::new(0);
     for stored in STORED {
         let patch = json!({"spec": {"versions": cacti(stored)}});
         ask(client, "PATCH", &place, &patch).await.unwrap();
         // The new storage version is in force a moment later: only then is what is made stored in it.
         soon("cacti are stored anew", async || {
-            number += 1;
-            let probe = cactus(&format!("probe-{number}"), stored);
+            number.set(number.get() + 1);
+            let probe = cactus(&format!("probe-{}", number.get()), stored);
             let path = path_of(probe["apiVersion"].as_str().unwrap(), "cacti", "shop");
             ask(client, "POST", &path, &probe).await.ok()?;
             let definition = ask(client, "GET", &place, &Value::Null).await.ok()?;

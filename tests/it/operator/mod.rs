@@ -8,9 +8,11 @@ mod restores;
 mod rights;
 mod schedules;
 mod screens;
+mod tenant_hooks;
 mod tenant_restores;
 mod tenants;
 mod velero;
+mod velero_server;
 
 use std::path::PathBuf;
 use std::process::Command;

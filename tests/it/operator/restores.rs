@@ -1,17 +1,75 @@
 //! EtcdRestores: planned, carried out by Jobs, proved by the restored members; and a failure that leaves what was.
 
+use std::path::Path;
+
 use serde_json::json;
 
 use super::{Site, condition};
 use crate::support::{Etcd, Kubernetes, Toxiproxy, free_port, until};
 
-const JOBS: &str = "operator: {jobs: {image: 'etcdguardian:test'}}";
+pub const JOBS: &str = "operator: {jobs: {image: 'etcdguardian:test'}}";
 
 impl Site {
-    fn restore(&self, name: &str, spec: &str) {
+    pub fn restore(&self, name: &str, spec: &str) {
         self.cluster.apply(&format!(
             "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdRestore\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{restoreMode: Full, backupName: daily, {spec}}}\n"
         ));
+    }
+
+    /// Does the work of a restore's Job as a node would, and starts the member on what it made, behind the proxy `etcd`.
+    pub fn carry_out(
+        &self,
+        name: &str,
+        host: &Path,
+        (data_dir, peer): (&Path, &str),
+        toxics: &Toxiproxy,
+    ) -> Etcd {
+        let pod = self.pod_of("guardian", "EtcdRestore", &[]);
+        // What the kubelet would mount: the config, and the Secret as files.
+        let map = pod["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find_map(|volume| volume["configMap"]["name"].as_str())
+            .unwrap()
+            .to_owned();
+        let map = self.cluster.get("configmap", "guardian", &map).unwrap();
+        let secrets = host.join("secrets/s3");
+        std::fs::create_dir_all(&secrets).unwrap();
+        std::fs::write(secrets.join("access-key-id"), "vgw").unwrap();
+        std::fs::write(secrets.join("secret-access-key"), "vgwsecret").unwrap();
+        let text = map["data"]["guardian.yaml"].as_str().unwrap();
+        assert!(!text.contains("vgwsecret"));
+        let config = host.join("guardian.yaml");
+        std::fs::write(
+            &config,
+            text.replace(
+                "/etc/etcdguardian/secrets",
+                host.join("secrets").to_str().unwrap(),
+            ),
+        )
+        .unwrap();
+        let (ok, said) = self.run_pod(&pod, &config);
+        assert!(ok, "{said}");
+        self.end_pod(
+            &pod,
+            &json!({ "exitCode": 0, "reason": "Completed" }),
+            "Succeeded",
+        );
+        self.cluster
+            .wait_phase("egr", "guardian", name, &["Validating"]);
+        let restored = Etcd::of("3.6")
+            .restored(&[(data_dir.to_owned(), peer.to_owned())])
+            .start();
+        let port = restored
+            .endpoint()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        toxics.redirect("etcd", port);
+        restored
     }
 
     fn backed_up(&self) {
@@ -68,51 +126,7 @@ fn a_data_directory_is_restored_by_a_job_and_proved_by_the_member_that_runs_on_i
     );
 
     site.restore("real", &cluster);
-    let pod = site.pod_of("guardian", "EtcdRestore", &[]);
-    // What the kubelet would mount: the config, and the Secret as files.
-    let map = pod["spec"]["volumes"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .find_map(|volume| volume["configMap"]["name"].as_str())
-        .unwrap()
-        .to_owned();
-    let map = site.cluster.get("configmap", "guardian", &map).unwrap();
-    let secrets = host.path().join("secrets/s3");
-    std::fs::create_dir_all(&secrets).unwrap();
-    std::fs::write(secrets.join("access-key-id"), "vgw").unwrap();
-    std::fs::write(secrets.join("secret-access-key"), "vgwsecret").unwrap();
-    let text = map["data"]["guardian.yaml"].as_str().unwrap();
-    assert!(!text.contains("vgwsecret"));
-    let config = host.path().join("guardian.yaml");
-    std::fs::write(
-        &config,
-        text.replace(
-            "/etc/etcdguardian/secrets",
-            host.path().join("secrets").to_str().unwrap(),
-        ),
-    )
-    .unwrap();
-    let (ok, said) = site.run_pod(&pod, &config);
-    assert!(ok, "{said}");
-    site.end_pod(
-        &pod,
-        &json!({ "exitCode": 0, "reason": "Completed" }),
-        "Succeeded",
-    );
-    site.cluster
-        .wait_phase("egr", "guardian", "real", &["Validating"]);
-    let restored = Etcd::of("3.6")
-        .restored(&[(data_dir.clone(), peer)])
-        .start();
-    let port = restored
-        .endpoint()
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
-    toxics.redirect("etcd", port);
+    let restored = site.carry_out("real", host.path(), (&data_dir, &peer), &toxics);
     let done = site
         .cluster
         .wait_phase("egr", "guardian", "real", &["Completed", "Failed"]);

@@ -9,10 +9,13 @@ use crate::support::{Kubernetes, Process, until};
 
 /// Namespaces with labels and a ConfigMap and a Secret each; team-a is the tenant.
 pub fn tenants() -> Site {
-    let site = Site::with_roles(
-        Kubernetes::start(),
-        &["rbac.exports=true", "rbac.objectRestores=true"],
-    );
+    tenants_with(&[])
+}
+
+/// The same with more values of the chart's.
+pub fn tenants_with(values: &[&str]) -> Site {
+    let own = ["rbac.exports=true", "rbac.objectRestores=true"];
+    let site = Site::with_roles(Kubernetes::start(), &[&own[..], values].concat());
     let cluster = &site.cluster;
     for (namespace, labels) in [
         ("shop", "owner=a"),
@@ -157,7 +160,7 @@ fn a_tenant_exports_what_its_service_account_may_and_nothing_else() {
 }
 
 /// A pod that runs, as far as its status says: there is no kubelet.
-fn running_pod(site: &Site, namespace: &str) {
+pub fn running_pod(site: &Site, namespace: &str) {
     site.cluster
         .kubectl(&["create", "serviceaccount", "default", "-n", namespace]);
     site.cluster.create(&json!({"apiVersion": "v1", "kind": "Pod",

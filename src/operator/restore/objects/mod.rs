@@ -28,10 +28,11 @@ use crate::operator::tenancy::plan::{Account, RESTORE, account_problem};
 use crate::operator::tenancy::{Refused, allowed};
 use crate::recorder::merge::Until;
 use crate::repository::{Kind, Manifest};
+use crate::restore::bundle::fetch_export;
 use crate::restore::workspace::Workspace;
 use crate::restore::{chain, fetch};
 use crate::seal::Unsealer;
-use crate::verify::{self, Mapped};
+use crate::verify::Mapped;
 
 /// Objects that are named in the status when they could not be restored.
 const NAMED: usize = 50;
@@ -197,11 +198,10 @@ async fn carry_out(context: &Context, restore: &EtcdRestore) -> Result<Done, Sto
     let file = scratch.path().join("bundle.tar");
     let source = fetch_bundle(context, restore, scratch.path(), &file).await?;
     let (reading, wanted) = (file.clone(), Wanted::of(spec, trusted));
-    let index =
-        tokio::task::spawn_blocking(move || index_of(&reading, |one| wanted.takes(one)))
-            .await
-            .map_err(|error| Stop::Later(error.to_string()))?
-            .map_err(|error| Stop::Failed("VerificationFailed", with_causes(&error)))?;
+    let index = tokio::task::spawn_blocking(move || index_of(&reading, |one| wanted.takes(one)))
+        .await
+        .map_err(|error| Stop::Later(error.to_string()))?
+        .map_err(|error| Stop::Failed("VerificationFailed", with_causes(&error)))?;
     if index.objects.is_empty() && index.left.is_empty() {
         let message = "the backup holds no object that is asked for: see `etcdguardian object ls`";
         return Err(Stop::Failed("NotFound", message.to_owned()));
@@ -292,19 +292,19 @@ async fn fetch_bundle(
         )
     };
     let pair = crate::operator::velero::pair_of(&stored.backup);
-    if named.kind == Kind::Export {
-        verify::fetch(&repository, named, &unsealer, file, &|_| {})
-            .await
-            .map_err(|error| broken(&error))?;
-        let chain = vec![named.id.clone()];
-        return Ok(Source { chain, pair });
-    }
+    // Nothing of another namespace is read, whatever a manifest says that it builds on.
     let same: Vec<Manifest> = catalog
         .backups
         .iter()
         .filter(|one| one.cluster_id == named.cluster_id && one.namespace == namespace)
         .cloned()
         .collect();
+    if named.kind == Kind::Export {
+        let chain = fetch_export(&repository, &same, named, &unsealer, file)
+            .await
+            .map_err(|error| broken(&error))?;
+        return Ok(Source { chain, pair });
+    }
     let until = whole::until(&restore.spec).unwrap_or(Until::Revision(named.revision));
     let chain = chain::resolve(&same, Some(named), until)
         .map_err(|problem| Stop::Failed("NotFound", problem))?;

@@ -1,0 +1,133 @@
+//! An export of what changed since another one: every kind is watched from the resourceVersion where that ended to one that is read now.
+//! What cannot be watched is listed anew, and is whole in the bundle.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::Path;
+
+use futures::{StreamExt, stream};
+use kube::Client;
+
+use super::ExportError;
+use super::bundle::{About, Gone, KindCount, Parent, Writer};
+use super::changes::{Changed, changes};
+use super::list::{Listed, list};
+use super::proxy::{about, skip, wanted};
+use super::resources::Selection;
+
+/// Kinds that are watched at once. They wait for the server rather than work it: most have nothing to tell.
+const AT_ONCE: usize = 24;
+
+/// The export that is continued.
+#[derive(Debug, Clone)]
+pub struct Since {
+    /// It.
+    pub parent: Parent,
+    /// The resources in it, and the API version in which each was listed.
+    pub kinds: BTreeMap<String, String>,
+}
+
+/// What came of it.
+pub enum Increment<W> {
+    /// The changes.
+    Made(W, About),
+    /// They cannot be told, and why: everything must be exported.
+    Promoted(String),
+}
+
+/// Writes what changed since an export to a bundle.
+///
+/// # Errors
+/// As [`super::proxy::export`].
+pub async fn export_changes<W: Write>(
+    client: &Client,
+    selection: &Selection,
+    since: &Since,
+    out: W,
+    scratch: Option<&Path>,
+    progress: &(dyn Fn(&str, u64) + Send + Sync),
+) -> Result<Increment<W>, ExportError> {
+    let written = |source| ExportError::Bundle {
+        action: "write",
+        source,
+    };
+    let mut about = about(client).await?;
+    let from = since.parent.resource_version.parse::<u64>();
+    let to = about.resource_version.parse::<u64>();
+    let (Ok(from), Ok(to)) = (from, to) else {
+        let why = "the server's resourceVersions are no numbers, so that nothing can be told apart by them";
+        return Ok(Increment::Promoted(why.to_owned()));
+    };
+    if to < from {
+        let why = format!(
+            "the server is at resourceVersion {to}, before the exported {from}: it was restored"
+        );
+        return Ok(Increment::Promoted(why));
+    }
+    about.parent = Some(since.parent.clone());
+    let pin = about.resource_version.clone();
+    let mut writer = Writer::new(out, about).map_err(written)?;
+    let kinds = wanted(client, selection, &mut writer).await?;
+    let pin = pin.as_str();
+    let mut all = stream::iter(kinds)
+        .map(|(name, kind)| async move {
+            let known = since.kinds.get(&name) == Some(&kind.resource.api_version);
+            let changed = match known {
+                true => changes(client, &kind, &selection.namespaces, (from, to), scratch).await,
+                // A kind that came since, or is listed in another version now.
+                false => Ok(Changed::Unknown),
+            };
+            let listed = match &changed {
+                Ok(Changed::Unknown) => {
+                    Some(list(client, &kind, &selection.namespaces, pin, scratch).await)
+                }
+                _ => None,
+            };
+            (name, kind, changed, listed)
+        })
+        .buffered(AT_ONCE);
+    while let Some((name, kind, changed, listed)) = all.next().await {
+        let mut count = KindCount {
+            api_version: kind.resource.api_version,
+            kind: kind.resource.kind,
+            pinned: true,
+            ..KindCount::default()
+        };
+        match (changed?, listed.transpose()?) {
+            (Changed::Forgotten(why), _) => {
+                return Ok(Increment::Promoted(format!(
+                    "the server has forgotten what changed of {name} since resourceVersion {from} ({why})"
+                )));
+            }
+            (Changed::Net(net), _) => {
+                let gone: Vec<Gone> = net
+                    .gone()
+                    .map(|(namespace, name)| Gone {
+                        namespace: namespace.clone(),
+                        name: name.clone(),
+                    })
+                    .collect();
+                writer.about().kinds.insert(name.clone(), count);
+                if !gone.is_empty() {
+                    writer.about().deleted.insert(name.clone(), gone);
+                }
+                let shown =
+                    net.show(|namespace, one, json| writer.add(&name, namespace, one, json));
+                progress(&name, shown.map_err(written)?);
+            }
+            (Changed::Unknown, Some(Listed::Whole { spool, pinned })) => {
+                count.pinned = pinned;
+                count.whole = true;
+                writer.about().kinds.insert(name.clone(), count);
+                let shown =
+                    spool.show(|namespace, one, json| writer.add(&name, namespace, one, json));
+                progress(&name, shown.map_err(written)?);
+            }
+            (Changed::Unknown, Some(Listed::Skipped(reason))) => skip(&mut writer, &name, &reason),
+            (Changed::Unknown, None) => {}
+        }
+    }
+    drop(all);
+    let (out, about) = writer.finish().map_err(written)?;
+    Ok(Increment::Made(out, about))
+}
