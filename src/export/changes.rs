@@ -39,6 +39,19 @@ pub struct Net {
 }
 
 impl Net {
+    /// Nothing changed.
+    pub fn empty() -> Self {
+        Self::new(None)
+    }
+
+    fn new(scratch: Option<&Path>) -> Self {
+        Self {
+            spool: Spool::new(scratch),
+            last: BTreeMap::new(),
+            added: 0,
+        }
+    }
+
     /// The objects that are gone: namespace and name.
     pub fn gone(&self) -> impl Iterator<Item = &(String, String)> {
         let gone = self.last.iter().filter(|(_, at)| at.is_none());
@@ -79,11 +92,7 @@ pub async fn changes(
     (from, to): (u64, u64),
     scratch: Option<&Path>,
 ) -> Result<Changed, ExportError> {
-    let mut net = Net {
-        spool: Spool::new(scratch),
-        last: BTreeMap::new(),
-        added: 0,
-    };
+    let mut net = Net::new(scratch);
     let places: Vec<(Option<&str>, Option<&str>)> = match (namespaces.is_empty(), kind.namespaced) {
         (true, _) => vec![(None, None)],
         (false, true) => namespaces

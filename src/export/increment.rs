@@ -10,7 +10,7 @@ use kube::Client;
 
 use super::ExportError;
 use super::bundle::{About, Gone, KindCount, Parent, Writer};
-use super::changes::{Changed, changes};
+use super::changes::{Changed, Net, changes};
 use super::list::{Listed, list};
 use super::proxy::{about, skip, wanted};
 use super::resources::Selection;
@@ -73,6 +73,8 @@ pub async fn export_changes<W: Write>(
         .map(|(name, kind)| async move {
             let known = since.kinds.get(&name) == Some(&kind.resource.api_version);
             let changed = match known {
+                // Not a single write since then.
+                true if from == to => Ok(Changed::Net(Net::empty())),
                 true => changes(client, &kind, &selection.namespaces, (from, to), scratch).await,
                 // A kind that came since, or is listed in another version now.
                 false => Ok(Changed::Unknown),

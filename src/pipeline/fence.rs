@@ -102,10 +102,10 @@ fn refusal(address: IpAddr, api_servers: &BTreeSet<IpAddr>) -> Option<&'static s
         IpAddr::V6(six) => six.is_unicast_link_local(),
     };
     let this_network = matches!(address, IpAddr::V4(four) if four.octets()[0] == 0);
-    if api_servers.contains(&address) {
-        Some("the API server")
-    } else if address.is_loopback() || address.is_unspecified() || this_network {
+    if address.is_loopback() || address.is_unspecified() || this_network {
         Some("the operator's own machine")
+    } else if api_servers.contains(&address) {
+        Some("the API server")
     } else if link_local || METADATA.contains(&address) {
         Some("an address of cloud metadata, or link-local")
     } else if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {

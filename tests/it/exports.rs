@@ -298,14 +298,13 @@ fn a_schedule_of_exports_runs_without_kubernetes_resources_and_makes_chains() {
         },
     );
     drop(running);
-    assert!(
-        made.iter().all(|one| one["kind"] == "Export"
-            && one["level"] == "Verified"
-            && one["schedule"] == "default/managed"
-            || one["schedule"] == "managed"),
-        "{made:?}"
-    );
-    let base = made.iter().find(|one| one["base"].is_null()).unwrap();
+    let whole = |one: &Value| {
+        one["kind"] == "Export" && one["level"] == "Verified" && one["schedule"] == "managed"
+    };
+    assert!(made.iter().all(whole), "{made:?}");
+    // The newest comes first: the last one is where it began.
+    let base = made.last().unwrap();
+    assert!(base["base"].is_null(), "{base}");
     let parts = made.iter().filter(|one| one["base"] == base["id"]).count();
     assert_eq!(parts, 2, "fullEvery: {made:?}");
 }
