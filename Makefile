@@ -24,7 +24,9 @@ demo: ## a real etcd backed up, a failure alerted, a restore proved; under five 
 	demo/demo.sh
 
 pictures: ## the screenshots of the documentation, docs/images, from a run of the demo
+	tests/tools/get-tools.sh chromium notebooks
 	DEMO_PICTURES=docs/images demo/demo.sh
+	$(TOOLS)/notebooks/bin/python demo/shrink.py docs/images/*.png
 
 test: tools ## every test, against real servers
 	cargo test --locked

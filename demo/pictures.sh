@@ -40,5 +40,6 @@ picture_terminal() {
   python3 "$here/terminal.py" "$name" <"$scratch/$name.txt" >"$scratch/$name.html"
   # As high as its lines, of 20.3 pixels each, and a frame.
   lines=$(wc -l <"$scratch/$name.txt")
-  shoot "$DEMO_PICTURES/$name.png" 1080 $((lines * 203 / 10 + 38)) "file://$scratch/$name.html"
+  # A browser draws nothing well that is lower than 160.
+  shoot "$DEMO_PICTURES/$name.png" 1080 $((lines < 6 ? 160 : lines * 203 / 10 + 38)) "file://$scratch/$name.html"
 }

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use super::ResourceName;
 use super::meter;
@@ -83,8 +84,11 @@ impl Order<'_> {
         };
         let labels = self.labels();
         let began = std::time::Instant::now();
-        let outcome =
-            pipeline::run_recorded(&request, &services.for_pipeline(), stage, self.recording).await;
+        // Whatever is logged on the way carries the attempt's id, which is in the manifest too.
+        let span = tracing::info_span!("backup", owner = %self.owner, run = %self.run.run_id);
+        let pipeline_services = services.for_pipeline();
+        let work = pipeline::run_recorded(&request, &pipeline_services, stage, self.recording);
+        let outcome = work.instrument(span).await;
         stage.clear();
         match outcome {
             Ok(completed) => {

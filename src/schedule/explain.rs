@@ -86,7 +86,7 @@ pub fn render(decision: &Decision, policy: &Policy, now: Timestamp) -> Vec<Strin
             .map(|bin| {
                 let digits = if bin.rate >= 9.95 { 0 } else { 1 };
                 let rate = format!("{:.digits$}", bin.rate);
-                format!("{} {rate:>5}", bin.at.strftime(moment))
+                format!("{} {rate:<5}", bin.at.strftime(moment))
             })
             .collect();
         lines.extend(

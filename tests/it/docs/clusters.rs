@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use tempfile::TempDir;
 
 use super::{Block, blocks};
-use crate::support::{Kubernetes, Pki, Process, Versitygw, repository, tools_dir};
+use crate::support::{Etcd, Kubernetes, Pki, Process, Versitygw, free_port, repository, tools_dir};
 
 /// Commands that are not run, and why.
 const NOT_RUN: [(&str, &str); 9] = [
@@ -34,6 +34,8 @@ struct Walk {
     ran: usize,
     left: Vec<String>,
     operator: Option<Process>,
+    /// What else stands for words of the page.
+    places: Vec<(String, String)>,
 }
 
 impl Walk {
@@ -47,6 +49,7 @@ impl Walk {
             ran: 0,
             left: Vec::new(),
             operator: None,
+            places: Vec::new(),
         };
         // The chart brings its own.
         walk.cluster.kubectl(&["delete", "crd", "--all"]);
@@ -89,6 +92,10 @@ impl Walk {
     /// What a page says, with the places of this test in it.
     fn here(&self, text: &str) -> String {
         let folder = self.folder.path().display().to_string();
+        let mut text = text.to_owned();
+        for (words, place) in &self.places {
+            text = text.replace(words, place);
+        }
         text.replace("access-key-id=…", "access-key-id=vgw")
             .replace("secret-access-key=…", "secret-access-key=vgwsecret")
             .replace("/etc/kubernetes/pki/etcd/", &format!("{folder}/pki/"))
@@ -216,6 +223,57 @@ impl Walk {
         )
     }
 
+    /// The control plane of three nodes that the page on kubeadm restores, after a member was stopped; the restored etcd.
+    fn kubeadm(&mut self) -> Etcd {
+        let page = "docs/how-to/restore-kubeadm.md";
+        let mut old = Etcd::start("3.6");
+        old.fill("k/", 10, 10);
+        old.process(0).kill();
+        let peers: Vec<String> = (0..3)
+            .map(|_| format!("http://127.0.0.1:{}", free_port()))
+            .collect();
+        let mut members = Vec::new();
+        for (node, peer) in peers.iter().enumerate() {
+            let root = self.folder.path().join(format!("node{node}"));
+            std::fs::create_dir_all(root.join("manifests")).unwrap();
+            for name in ["etcd", "kube-apiserver"] {
+                std::fs::write(root.join(format!("manifests/{name}.yaml")), "{}").unwrap();
+            }
+            let copied = Command::new("cp")
+                .arg("-r")
+                .args([old.data_dir(0), &root.join("etcd")])
+                .status();
+            assert!(copied.unwrap().success());
+            let at = |name: &str| root.join(name).display().to_string();
+            let place = |words: &str, place: String| (words.to_owned(), place);
+            self.places = vec![
+                place("--name cp1 ", format!("--name m{node} ")),
+                place(
+                    "--initial-advertise-peer-urls https://10.0.0.1:2380",
+                    format!("--initial-advertise-peer-urls {peer}"),
+                ),
+                place("cp1=https://10.0.0.1:2380", format!("m0={}", peers[0])),
+                place("cp2=https://10.0.0.2:2380", format!("m1={}", peers[1])),
+                place("cp3=https://10.0.0.3:2380", format!("m2={}", peers[2])),
+                place("/root/stopped", at("stopped")),
+                place("/etc/kubernetes/manifests", at("manifests")),
+                place("/var/lib/etcd", at("etcd")),
+            ];
+            if node == 0 {
+                self.page(page);
+                assert!(root.join("manifests/kube-apiserver.yaml").exists());
+            } else {
+                // On the others step 3 again, with their own names.
+                let mut blocks = blocks(&repository(page));
+                blocks.retain(|block| block.text.contains("--initial-cluster "));
+                assert_eq!(blocks.len(), 1);
+                self.block(&blocks[0]);
+            }
+            members.push((root.join("etcd"), peer.clone()));
+        }
+        Etcd::of("3.6").restored(&members).start()
+    }
+
     /// A cluster that never saw the chart.
     fn anew(&self) {
         let line = "helm uninstall etcdguardian -n etcdguardian; kubectl delete crd --all; kubectl delete namespace etcdguardian --timeout=90s";
@@ -247,7 +305,11 @@ fn the_pages_on_clusters_are_walked() {
     walk.page("docs/how-to/install-the-chart.md");
     walk.anew();
     walk.page("docs/how-to/install-offline.md");
-    assert!(walk.ran >= 25, "only {} lines were run", walk.ran);
+    let restored = walk.kubeadm();
+    assert_eq!(restored.ctl(&["member", "list"]).lines().count(), 3);
+    let back = restored.ctl(&["get", "/registry/namespaces/", "--prefix", "--keys-only"]);
+    assert!(back.contains("/registry/namespaces/kube-system"), "{back}");
+    assert!(walk.ran >= 32, "only {} lines were run", walk.ran);
     eprintln!("{} lines ran; not run:", walk.ran);
     for line in &walk.left {
         eprintln!("  {line}");

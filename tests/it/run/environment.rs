@@ -64,6 +64,35 @@ fn one_round_says_what_failed_by_its_exit_code() {
     gone.guardian(&["run", "--once"]).code(13);
 }
 
+#[test]
+fn what_is_logged_of_a_backup_carries_the_id_that_its_manifest_has() {
+    let etcd = Etcd::start("3.6");
+    etcd.fill("k/", 10, 10);
+    let site = Site::new(&etcd, "log: {format: Json, level: debug}\n");
+    site.schedule("main", &site.local(), "");
+    let mut run = site.start();
+    let backup = site.wait_for_backups(&site.url(), 1).remove(0);
+    run.signal("TERM");
+    run.wait();
+    let data = backup["location"].as_str().unwrap();
+    let data = std::path::Path::new(data.strip_prefix("file://").unwrap());
+    let manifest = std::fs::read_to_string(data.with_file_name("manifest.json")).unwrap();
+    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let wanted = manifest["runId"].as_str().unwrap();
+    let log = std::fs::read_to_string(site.path("run.log")).unwrap();
+    let lines: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let of_it = lines.iter().filter(|line| {
+        let spans = line["spans"].as_array().into_iter().flatten();
+        spans
+            .clone()
+            .any(|span| span["name"] == "backup" && span["run"] == wanted)
+    });
+    assert!(of_it.count() > 0, "{log}");
+}
+
 /// A server that answers every request alike: Prometheus in trouble.
 fn answering(status: &'static str, body: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
