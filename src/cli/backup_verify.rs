@@ -14,7 +14,8 @@ use super::seal_flags::UnsealFlags;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::repository::key::Key;
-use crate::repository::{Check, Level, Manifest, Repository};
+use crate::repository::{Check, Kind, Level, Manifest, Repository};
+use crate::restore::bundle::prove_export;
 use crate::verify;
 
 /// Read a stored backup again and prove it; exits with 3 when it is not sound.
@@ -73,7 +74,12 @@ impl Verify {
         let verdict = if self.deep {
             let unsealer = self.unseal.unsealer(context).await?;
             let scratch = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-            verify::deep(&repository, &manifest, &unsealer, &scratch, &told).await?
+            if manifest.kind == Kind::Export {
+                let all = flags.catalog(&repository).await?.backups;
+                prove_export(&repository, &all, &manifest, &unsealer, &scratch).await?
+            } else {
+                verify::deep(&repository, &manifest, &unsealer, &scratch, &told).await?
+            }
         } else {
             verify::shallow(&repository, &manifest, &told).await?
         };

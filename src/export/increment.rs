@@ -30,7 +30,7 @@ pub struct Since {
 /// What came of it.
 pub enum Increment<W> {
     /// The changes.
-    Made(W, About),
+    Made(W, Box<About>),
     /// They cannot be told, and why: everything must be exported.
     Promoted(String),
 }
@@ -131,5 +131,5 @@ pub async fn export_changes<W: Write>(
     }
     drop(all);
     let (out, about) = writer.finish().map_err(written)?;
-    Ok(Increment::Made(out, about))
+    Ok(Increment::Made(out, Box::new(about)))
 }

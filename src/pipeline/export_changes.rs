@@ -60,7 +60,7 @@ impl Attempt<'_> {
                     epoch: 0,
                     merged: None,
                 };
-                Ok(Ok((about, chain)))
+                Ok(Ok((*about, chain)))
             }
         }
     }

@@ -195,6 +195,25 @@ fn a_chain_stays_or_goes_as_one() {
 }
 
 #[test]
+fn an_export_and_the_changes_on_it_stay_or_go_as_one() {
+    let of_objects = |backup: Manifest| Manifest {
+        kind: Kind::Export,
+        ..backup
+    };
+    let old = of_objects(full(10, 90));
+    let old_one = of_objects(increment(&old, &old, 15, 80));
+    let new = of_objects(full(20, 70));
+    let new_one = of_objects(increment(&new, &new, 25, 60));
+    let new_two = of_objects(increment(&new, &new_one, 30, 1));
+    let backups = [old, old_one, new, new_one, new_two];
+    let whole = ids(&["full-20", "full-20.21-25", "full-20.26-30"]);
+    assert_eq!(kept(&backups, r#"{"maxBackups": 1}"#), whole);
+    assert_eq!(kept(&backups, r#"{"maxAge": "2h"}"#), whole);
+    let needed = must_keep(&backups, "full-20.21-25");
+    assert!(needed.is_some_and(|why| why.contains("full-20.26-30")));
+}
+
+#[test]
 fn an_increment_of_another_scope_keeps_its_base() {
     let old = full(10, 90);
     let foreign = Manifest {

@@ -231,6 +231,26 @@ fn what_changed_is_exported_alone_and_read_back_with_what_it_builds_on() {
         new.get("moss", "shop", "one").unwrap()["spec"]["of"],
         "Moss"
     );
+
+    // All of it is proved again when that is asked for; one damaged link is one too many.
+    let verified = taken.from(&["backup", "verify", "third", "--deep", "-o", "json"]);
+    let verified = verified.json();
+    assert_eq!(verified["level"], "Verified", "{verified}");
+    assert!(
+        verified["checks"]
+            .to_string()
+            .contains("2 exports that it builds on"),
+        "{verified}"
+    );
+    let location = second["location"].as_str().unwrap();
+    let file = location.strip_prefix("file://").unwrap();
+    let mut bytes = std::fs::read(file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(file, bytes).unwrap();
+    taken.from(&["backup", "verify", "first", "--deep"]).code(0);
+    taken.from(&["backup", "verify", "third", "--deep"]).code(3);
+    taken.from(&["object", "ls", "--backup", "third"]).code(3);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -271,6 +271,10 @@ prep_velero() {
   local part
   for part in api apimachinery cli-runtime client-go; do go mod edit -require "k8s.io/$part@v0.33.13"; done
   cat >>go.sum "$here/get-tools.d/velero-sums.txt"
+  # Its controllers' own metrics are on port 8080 of every interface, and no flag moves them: two servers could not run side by side.
+  sed -i -e 's|^\tctrl "sigs.k8s.io/controller-runtime"$|&\n\tmetricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"|' \
+    -e 's|^\t\t\tScheme: scheme,$|&\n\t\t\tMetrics: metricsserver.Options{BindAddress: "0"},|' pkg/cmd/server/server.go
+  grep -q 'Metrics: metricsserver' pkg/cmd/server/server.go || die "velero: its metrics cannot be turned off"
 }
 get_velero() {
   get velero-crds

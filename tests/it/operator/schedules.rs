@@ -233,3 +233,58 @@ fn schedules_of_the_configs_folder_are_applied_and_taken_away() {
             .then_some(())
     });
 }
+
+#[test]
+fn a_schedule_of_exports_makes_chains_of_children() {
+    let site = Site::with_roles(Kubernetes::start(), &["rbac.exports=true"]);
+    let _operator = site.operator("one", "");
+    let more = "schedule: '@yearly'\n  immediate: true\n  fullEvery: {increments: 1}";
+    site.schedule("guardian", "managed", more, "source: Proxy,");
+    // The template of the helper says Full.
+    let patch = r#"{"spec":{"backupTemplate":{"spec":{"backupMode":"Incremental"}}}}"#;
+    site.cluster.kubectl(&[
+        "patch",
+        "egs",
+        "-n",
+        "guardian",
+        "managed",
+        "--type=merge",
+        "-p",
+        patch,
+    ]);
+    for (count, asked) in ["one", "two", "three"].into_iter().enumerate() {
+        until(asked, || {
+            let done = site.children("guardian", "managed", "Completed");
+            (done.len() > count).then_some(())
+        });
+        site.trigger("guardian", "managed", asked);
+    }
+    let children = until("the last child", || {
+        let all = site.children("guardian", "managed", "Completed");
+        (all.len() == 4).then_some(all)
+    });
+    let mut made: Vec<(i64, String, i64)> = children
+        .iter()
+        .map(|name| {
+            let child = site.cluster.get("etcdbackup", "guardian", name).unwrap();
+            let status = &child["status"];
+            assert_eq!(status["kind"], "Export", "{child}");
+            assert_eq!(status["validationResult"]["level"], "Verified", "{child}");
+            let number = |field: &str| status[field].as_i64().unwrap();
+            let mode = status["mode"].as_str().unwrap().to_owned();
+            (number("etcdRevision"), mode, number("rawSize"))
+        })
+        .collect();
+    made.sort();
+    let of = |wanted: &str| {
+        let some = made.iter().filter(|(_, mode, _)| mode == wanted);
+        some.map(|(_, _, size)| *size).collect::<Vec<i64>>()
+    };
+    let (whole, parts) = (of("Full"), of("Incremental"));
+    assert_eq!(made[0].1, "Full", "{made:?}");
+    assert!(whole.len() >= 2, "fullEvery: {made:?}");
+    assert!(
+        parts.iter().any(|part| *part < whole[0] / 4),
+        "the chart lets it watch: {made:?}"
+    );
+}

@@ -1,5 +1,5 @@
-//! The Velero pair, against Velero's real resource definitions. Its server is not run here: the tests play its part, writing the status
-//! that it would write.
+//! The Velero pair, against Velero's real resource definitions. The tests play its server's part, writing the status that it would write;
+//! `velero_server` runs the server itself.
 
 use serde_json::{Value, json};
 
