@@ -200,8 +200,11 @@ async fn watch(
 fn ended(error: kube::Error, words: String) -> Result<End, ExportError> {
     match error {
         kube::Error::Api(status) if status.code == 410 => Ok(End::Forgotten(status.message)),
-        // Not allowed to watch, or not watchable: what can be listed is listed.
-        kube::Error::Api(status) if [403, 404, 405, 504].contains(&status.code) => Ok(End::Open),
+        // Not allowed to watch, not watchable, or half forgotten (500: etcd has compacted what an object was before): what can be
+        // listed is listed.
+        kube::Error::Api(status) if [403, 404, 405, 500, 503, 504].contains(&status.code) => {
+            Ok(End::Open)
+        }
         error => Err(ExportError::server(words)(error)),
     }
 }

@@ -270,6 +270,7 @@ async fn a_server_that_cannot_say_what_changed_is_listed_anew_and_one_that_forgo
     assert_eq!(taken.differs("second", "everything"), Vec::<Value>::new());
 
     taken.set("c1", "newer");
+    taken.set("c1", "newest");
     let mut client = taken.cluster.etcd.client().await;
     let revision = client
         .get("x", None)
