@@ -67,7 +67,9 @@ impl Delete {
         let catalog = self.repository.catalog(&repository).await?;
         let manifest = repository.find_in(&catalog, &self.id)?;
         output::say(describe(&repository, &manifest));
-        if let Some(reason) = retain::must_keep(&catalog.backups, &manifest.id) {
+        let read = retain::reader(&manifest, &catalog.pins, Timestamp::now());
+        let read = read.map(|pin| format!("{} reads it; wait until that has ended", pin.who));
+        if let Some(reason) = retain::must_keep(&catalog.backups, &manifest.id).or(read) {
             return Err(CliError::new(
                 ErrorClass::Refused,
                 format!("backup {} was not deleted: {reason}", manifest.id),
@@ -109,7 +111,8 @@ impl Prune {
             namespace: self.namespace.clone(),
             schedule: self.schedule.clone(),
         };
-        let plan = retain::plan(&catalog.backups, &scope, &policy, Timestamp::now());
+        let holds = retain::Holds::of(&repository, &catalog);
+        let plan = retain::plan(&catalog.backups, &holds, &scope, &policy, Timestamp::now());
         output::print(global.output, &plan, retain::RetentionPlan::render)?;
         if self.dry_run || plan.dropped.is_empty() {
             return Ok(ExitCode::SUCCESS);

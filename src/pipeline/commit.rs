@@ -103,7 +103,8 @@ impl Attempt<'_> {
                 Err(error) => warnings.push(format!("retention was not applied: {error}")),
                 Ok(catalog) => {
                     let now = manifest.completed;
-                    let plan = retain::plan(&catalog.backups, &scope, policy, now);
+                    let holds = retain::Holds::of(repository, &catalog);
+                    let plan = retain::plan(&catalog.backups, &holds, &scope, policy, now);
                     let outcome = retain::run(repository, &catalog, &plan).await;
                     retired = outcome.deleted;
                     warnings.extend(outcome.failures);

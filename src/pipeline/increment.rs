@@ -17,7 +17,7 @@ use crate::recorder::spill::{self, Ready as Segment};
 use crate::recorder::watch::{Cut, RecordError, Recorder};
 use crate::repository::key::{Key, Role, increment_id};
 use crate::repository::{
-    Chain, Check, Kind, Lease, LeaseTimes, Level, Manifest, Repository, increments_of,
+    Chain, Check, Kind, Lease, LeaseTimes, Level, Manifest, Repository, increments_of, this_process,
 };
 use crate::seal::{Sealer, Unsealer};
 use crate::verify;
@@ -71,7 +71,7 @@ impl Attempt<'_> {
         };
         let epoch = |backup: &Manifest| backup.chain.as_ref().map_or(0, |chain| chain.epoch);
         let (base, floor) = (tip.base.id.clone(), epoch(tip.last));
-        let who = format!("backup {} on {}", self.request.name, this_host());
+        let who = format!("backup {} on {}", self.request.name, this_process());
         let times = LeaseTimes::default();
         let lease = tools
             .repository
@@ -387,15 +387,6 @@ async fn sample_hash(etcd: &Etcd, manifest: &mut Manifest) {
         Ok(_) => {}
         Err(error) => tracing::debug!(%error, "no live hash for the increment"),
     }
-}
-
-fn this_host() -> String {
-    let name = rustix::system::uname();
-    format!(
-        "{}, process {}",
-        name.nodename().to_string_lossy(),
-        std::process::id()
-    )
 }
 
 async fn prove(path: &Path) -> Result<Segment, PipelineError> {

@@ -9,7 +9,7 @@ use super::{PipelineError, plan};
 use crate::etcd::MemberStatus;
 use crate::recorder::concat;
 use crate::recorder::watch::RecordError;
-use crate::repository::{Lease, Manifest, MergedFrom};
+use crate::repository::{Lease, Manifest, MergedFrom, this_process};
 use crate::verify;
 
 impl Attempt<'_> {
@@ -51,12 +51,17 @@ impl Attempt<'_> {
         let (Some(unsealer), [first, .., last]) = (tools.unsealer, run) else {
             return Ok(());
         };
-        let mut files: Vec<PathBuf> = Vec::new();
-        for increment in run {
-            let file = tools.scratch.file(&format!("small-{}", files.len()));
-            verify::fetch(tools.repository, increment, unsealer, &file, &|_| {}).await?;
-            files.push(file);
-        }
+        let reading = async {
+            let mut files: Vec<PathBuf> = Vec::new();
+            for increment in run {
+                let file = tools.scratch.file(&format!("small-{}", files.len()));
+                verify::fetch(tools.repository, increment, unsealer, &file, &|_| {}).await?;
+                files.push(file);
+            }
+            Ok::<_, PipelineError>(files)
+        };
+        let who = this_process();
+        let files = tools.repository.pinned(run, &who, reading).await??;
         let to = tools.scratch.file("joined");
         let failed = scratch_failed(&to);
         let joined = tokio::task::spawn_blocking(move || {

@@ -53,7 +53,8 @@ impl Attempt<'_> {
         }
         if let Some(policy) = policy {
             let there = target.catalog(None).await?;
-            let plan = retain::plan(&there.backups, &scope, policy, now);
+            let holds = retain::Holds::of(&target, &there);
+            let plan = retain::plan(&there.backups, &holds, &scope, policy, now);
             let outcome = retain::run(&target, &there, &plan).await;
             warnings.extend(outcome.failures);
         }
@@ -72,7 +73,10 @@ fn wanted<'a>(
     let mine = |backup: &&Manifest| {
         backup.schedule == scope.schedule && scope.namespace.as_ref() == Some(&backup.namespace)
     };
-    let kept = policy.map(|policy| retain::plan(backups, scope, policy, now).kept);
+    let kept = policy.map(|policy| {
+        let holds = retain::Holds::default();
+        retain::plan(backups, &holds, scope, policy, now).kept
+    });
     let stays = |backup: &&Manifest| {
         kept.as_ref().is_none_or(|kept| {
             kept.iter()

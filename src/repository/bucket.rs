@@ -14,6 +14,7 @@ use tokio_util::io::StreamReader;
 
 use super::error::{Attempt, RepositoryError};
 use super::key::Key;
+use super::pin::PinAt;
 use super::{Manifest, StoreObserver, manifest};
 
 /// How the file behind a local object is read.
@@ -38,6 +39,15 @@ pub(super) struct Listed {
     pub written: i64,
 }
 
+/// What a listing found of ours.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    /// Objects of backups.
+    pub objects: Vec<Listed>,
+    /// Pins.
+    pub pins: Vec<PinAt>,
+}
+
 impl Bucket {
     pub fn path(&self, key: &str) -> Path {
         if self.prefix.is_root() {
@@ -47,16 +57,14 @@ impl Bucket {
         }
     }
 
-    /// The key of ours that a path of the store has; `None` for what is not ours.
-    fn key_of(&self, path: &Path) -> Option<Key> {
-        let below = if self.prefix.is_root() {
-            path.as_ref()
-        } else {
-            path.as_ref()
-                .strip_prefix(self.prefix.as_ref())?
-                .strip_prefix('/')?
-        };
-        Key::parse(below)
+    /// What of a path of the store is below the prefix.
+    fn below<'a>(&self, path: &'a Path) -> Option<&'a str> {
+        if self.prefix.is_root() {
+            return Some(path.as_ref());
+        }
+        path.as_ref()
+            .strip_prefix(self.prefix.as_ref())?
+            .strip_prefix('/')
     }
 
     pub fn attempt<'a>(&'a self, action: &'static str, key: &'a str) -> Attempt<'a> {
@@ -144,20 +152,23 @@ impl Bucket {
     }
 
     /// Everything of ours below a folder, in no order.
-    pub async fn list(&self, folder: &str) -> Result<Vec<Listed>, RepositoryError> {
+    pub async fn list(&self, folder: &str) -> Result<Listing, RepositoryError> {
         let path = self.path(folder);
-        let listing: object_store::Result<Vec<Listed>> = self
+        let listing: object_store::Result<Listing> = self
             .store
             .list(Some(&path))
-            .try_filter_map(|meta| {
-                let listed = self.key_of(&meta.location).map(|key| Listed {
-                    key,
-                    size: meta.size,
-                    written: meta.last_modified.timestamp(),
-                });
-                std::future::ready(Ok(listed))
+            .try_fold(Listing::default(), |mut listing, meta| {
+                let below = self.below(&meta.location).unwrap_or_default();
+                if let Some(key) = Key::parse(below) {
+                    listing.objects.push(Listed {
+                        key,
+                        size: meta.size,
+                        written: meta.last_modified.timestamp(),
+                    });
+                }
+                listing.pins.extend(PinAt::of(below, &meta));
+                std::future::ready(Ok(listing))
             })
-            .try_collect()
             .await;
         self.observe("list", listing)
             .map_err(|error| self.attempt("list", folder).failed(error))
@@ -241,10 +252,7 @@ impl Bucket {
     }
 
     /// Lists the folders of one cluster, or of all, at once.
-    pub async fn list_clusters(
-        &self,
-        cluster: Option<&str>,
-    ) -> Result<Vec<Listed>, RepositoryError> {
+    pub async fn list_clusters(&self, cluster: Option<&str>) -> Result<Listing, RepositoryError> {
         let clusters = match cluster {
             Some(id) if super::key::is_cluster_id(id) => vec![id.to_owned()],
             Some(_) => Vec::new(),
@@ -254,6 +262,12 @@ impl Bucket {
         let listings = futures::stream::iter(folders)
             .map(|folder| async move { self.list(&folder).await })
             .buffer_unordered(super::CONCURRENT_REQUESTS);
-        listings.try_concat().await
+        listings
+            .try_fold(Listing::default(), |mut all, one| {
+                all.objects.extend(one.objects);
+                all.pins.extend(one.pins);
+                std::future::ready(Ok(all))
+            })
+            .await
     }
 }

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::bucket::Listed;
 use super::error::RepositoryError;
 use super::key::{Key, Role};
-use super::{CONCURRENT_REQUESTS, Catalog, Kind, Manifest, Repository};
+use super::{CONCURRENT_REQUESTS, Catalog, Kind, Manifest, Pin, Repository};
 use crate::api::ErrorClass;
 
 /// How long data may lie without a manifest: longer than any backup takes.
@@ -39,7 +39,8 @@ impl Repository {
     /// # Errors
     /// When the store does not answer. A manifest that cannot be believed is reported in the catalogue.
     pub async fn catalog(&self, cluster_id: Option<&str>) -> Result<Catalog, RepositoryError> {
-        let listed = self.bucket.list_clusters(cluster_id).await?;
+        let listing = self.bucket.list_clusters(cluster_id).await?;
+        let (listed, pins) = (listing.objects, listing.pins);
         let sizes: HashMap<String, u64> = listed
             .iter()
             .filter(|listed| listed.key.role != Role::Manifest)
@@ -73,6 +74,7 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
+        catalog.pins = self.read_pins(pins).await;
         catalog.backups.sort_by_cached_key(order);
         catalog.damaged.sort();
         Ok(catalog)
@@ -144,15 +146,22 @@ impl Repository {
     /// # Errors
     /// When the store does not answer; what could not be deleted stays for the next sweep.
     pub async fn sweep(&self, now: Timestamp) -> Result<(Vec<String>, usize), RepositoryError> {
-        let listed = self.bucket.list_clusters(None).await?;
+        let listing = self.bucket.list_clusters(None).await?;
+        let (listed, pins) = (listing.objects, listing.pins);
         let manifests = listed
             .iter()
             .filter(|listed| listed.key.role == Role::Manifest)
             .count();
         let mut swept = Vec::new();
+        self.forget_pins(&pins, now).await;
+        let pins = self.read_pins(pins).await;
         for key in orphans(&listed, now) {
+            // What retention had begun to delete is still being read.
+            let base = key.base();
+            let read =
+                |pin: &Pin| pin.until > now && pin.cluster_id == key.cluster && pin.base == base;
             // A backup may have been committed since the listing.
-            if self.bucket.head(&key.manifest()).await?.is_some() {
+            if pins.iter().any(read) || self.bucket.head(&key.manifest()).await?.is_some() {
                 continue;
             }
             match self.bucket.delete(&key).await {

@@ -154,6 +154,14 @@ impl Key {
         }
     }
 
+    /// The id of the full backup or export that its chain stands on.
+    pub fn base(&self) -> &str {
+        match &self.place {
+            Place::Full { id } | Place::Export { id } => id,
+            Place::Increment { base, .. } => base,
+        }
+    }
+
     /// The kind of backup.
     pub fn kind(&self) -> Kind {
         match self.place {
@@ -218,7 +226,8 @@ pub fn is_cluster_id(text: &str) -> bool {
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-fn is_id(text: &str) -> bool {
+/// Whether this can be the id of a backup, and with it the name of a folder.
+pub(super) fn is_id(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     text.len() <= MAX_ID_LENGTH
         && text
@@ -336,6 +345,7 @@ mod tests {
             "cdf818194e3a8c32/v1/other/x/manifest.json",
             "cdf818194e3a8c32/v1/lock",
             "cdf818194e3a8c32/v1/epoch",
+            "cdf818194e3a8c32/v1/pin/x/0123.1.json",
         ] {
             assert_eq!(Key::parse(key), None, "{key}");
         }

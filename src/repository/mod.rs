@@ -4,10 +4,12 @@ mod bucket;
 mod catalog;
 mod chain;
 mod copy;
+mod delete;
 mod error;
 pub mod key;
 mod lease;
 pub mod manifest;
+mod pin;
 mod probe;
 mod providers;
 mod upload;
@@ -15,7 +17,7 @@ mod upload;
 use std::path::Path;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
@@ -24,9 +26,10 @@ pub use copy::Copied;
 pub use error::RepositoryError;
 pub use lease::{Lease, LeaseTimes};
 pub use manifest::{ExportScope, ManifestError};
+pub use pin::{Pin, this_process};
 pub use probe::Probe;
 
-use crate::api::{Compression, Provider, StorageLocation};
+use crate::api::{Compression, StorageLocation};
 use crate::kms::Keyring;
 use crate::seal::Seal;
 use crate::secrets::Secrets;
@@ -215,6 +218,8 @@ pub struct Catalog {
     pub backups: Vec<Manifest>,
     /// One sentence for each manifest that could not be read.
     pub damaged: Vec<String>,
+    /// Chains that somebody reads, or has read a short while ago.
+    pub pins: Vec<Pin>,
 }
 
 /// What was stored under a key.
@@ -283,6 +288,12 @@ impl Repository {
     /// The location as people recognise it.
     pub fn location(&self) -> String {
         self.bucket.location.clone()
+    }
+
+    /// For how long the store lets nobody delete what is written, as far as the location says so.
+    pub fn lock(&self) -> Option<SignedDuration> {
+        let lock = self.location.object_lock.as_ref();
+        lock.map(|lock| lock.retain.as_signed())
     }
 
     /// The URL of a backup's data.
@@ -396,37 +407,6 @@ impl Repository {
                     .create_settled(&own.to_string(), bytes.into())
                     .await
             }
-        }
-    }
-
-    /// Deletes a backup: the manifest first, so that no listing shows half of it, then its data.
-    ///
-    /// # Errors
-    /// When the store refuses, or the manifest names anything outside its own folder.
-    pub async fn delete(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
-        let own = manifest::check(manifest).map_err(|source| RepositoryError::Manifest {
-            id: manifest.id.clone(),
-            source,
-        })?;
-        let data = data_key(&manifest.data_key)?;
-        self.bucket.delete(&own).await?;
-        self.bucket.delete(&data).await?;
-        self.tidy(&data);
-        if manifest.kind == Kind::Full {
-            self.forget_leases(&manifest.cluster_id, &manifest.id).await;
-        }
-        Ok(())
-    }
-
-    /// Directories outlive their last file, unlike the folders of object stores.
-    fn tidy(&self, key: &key::Key) {
-        if self.location.provider != Provider::Local {
-            return;
-        }
-        let root = Path::new(&self.location.bucket).join(&self.location.prefix);
-        if let Some(folder) = root.join(key.to_string()).parent() {
-            // Only an empty directory can be removed so; any other stays.
-            drop(std::fs::remove_dir(folder));
         }
     }
 }

@@ -6,10 +6,10 @@ use super::RestoreError;
 use super::chain::{self, Chain};
 use super::workspace::Workspace;
 use crate::recorder::merge::{Merged, Until};
-use crate::repository::Repository;
+use crate::repository::{Manifest, Repository, this_process};
 use crate::seal::Unsealer;
 use crate::snapshot::HashKv;
-use crate::verify;
+use crate::verify::{self, VerifyError};
 
 /// A snapshot that lies in the workspace.
 pub struct Fetched {
@@ -25,11 +25,24 @@ pub struct Fetched {
     pub held_to: Option<HashKv>,
 }
 
-/// Fetches a chain into the workspace and merges it.
+/// Fetches a chain into the workspace and merges it; meanwhile a pin keeps retention from deleting it.
 ///
 /// # Errors
-/// When the store does not answer, a key is wrong, or a backup is damaged.
+/// When the store does not answer, a key is wrong, or a backup is damaged or gone.
 pub async fn fetch(
+    repository: &Repository,
+    chain: &Chain<'_>,
+    unsealer: &Unsealer,
+    workspace: &Workspace,
+) -> Result<Fetched, RestoreError> {
+    let all = std::iter::once(chain.base).chain(chain.increments.iter().copied());
+    let read: Vec<&Manifest> = all.collect();
+    let work = fetch_all(repository, chain, unsealer, workspace);
+    let pinned = repository.pinned(&read, &this_process(), work).await;
+    pinned.map_err(VerifyError::from)?
+}
+
+async fn fetch_all(
     repository: &Repository,
     chain: &Chain<'_>,
     unsealer: &Unsealer,

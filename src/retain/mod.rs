@@ -5,9 +5,12 @@ mod run;
 #[cfg(test)]
 mod tests;
 
+use jiff::SignedDuration;
 use serde::Serialize;
 
-pub use plan::{must_keep, plan};
+use crate::repository::{Catalog, Pin, Repository};
+
+pub use plan::{must_keep, plan, reader};
 pub use run::run;
 
 /// Which backups a policy speaks about: those of one schedule, or those of none.
@@ -17,6 +20,25 @@ pub struct Scope {
     pub namespace: Option<String>,
     /// The schedule.
     pub schedule: Option<String>,
+}
+
+/// What keeps backups whatever the rules say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Holds {
+    /// Who reads which chains.
+    pub pins: Vec<Pin>,
+    /// For so long the store lets nobody delete what was written.
+    pub lock: Option<SignedDuration>,
+}
+
+impl Holds {
+    /// Those of a repository.
+    pub fn of(repository: &Repository, catalog: &Catalog) -> Self {
+        Self {
+            pins: catalog.pins.clone(),
+            lock: repository.lock(),
+        }
+    }
 }
 
 /// A backup and why it stays or goes.

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Judged, RetentionPlan, Scope};
+use super::{Holds, Judged, RetentionPlan, Scope};
 use crate::api::RetentionPolicy;
-use crate::repository::{Level, Manifest, replacement};
+use crate::repository::{Level, Manifest, Pin, replacement};
 
 /// What was merged into a larger increment stays for so long: a restore that chose the small ones is done by then.
 const LONGEST_RESTORE: SignedDuration = SignedDuration::from_hours(1);
@@ -65,10 +65,11 @@ impl Chain<'_> {
     }
 }
 
-/// Applies a policy to the backups of a scope; the last verified full backup and what kept increments need always stay.
-/// `backups` are in the catalogue's order. Each cluster and each namespace is judged for itself.
+/// Applies a policy to the backups of a scope; the last verified full backup, what kept increments need, what somebody reads and
+/// what the store has locked always stay. `backups` are in the catalogue's order. Each cluster and each namespace is judged for itself.
 pub fn plan(
     backups: &[Manifest],
+    holds: &Holds,
     scope: &Scope,
     policy: &RetentionPolicy,
     now: Timestamp,
@@ -89,7 +90,7 @@ pub fn plan(
     }
     let mut plan = RetentionPlan::default();
     for group in groups.values() {
-        judge(group, backups, policy, now, &mut plan);
+        judge(group, backups, holds, policy, now, &mut plan);
     }
     plan
 }
@@ -97,6 +98,7 @@ pub fn plan(
 fn judge(
     group: &[&Manifest],
     all: &[Manifest],
+    holds: &Holds,
     policy: &RetentionPolicy,
     now: Timestamp,
     plan: &mut RetentionPlan,
@@ -126,13 +128,15 @@ fn judge(
         if Some(index) == last_proved {
             why.push("the last verified full backup".to_owned());
         }
+        let held = held_because(chain, holds, now);
+        why.extend(held.clone());
         let kept = !why.is_empty();
         if !kept {
             why.push(dropped_because(policy));
         }
         for (position, increment) in chain.increments.iter().enumerate().rev() {
             let mut why = why.clone();
-            let larger = replacement(increment, all).filter(|_| kept);
+            let larger = replacement(increment, all).filter(|_| kept && held.is_none());
             if let Some(larger) = larger
                 && now.duration_since(larger.completed) >= LONGEST_RESTORE
             {
@@ -153,6 +157,23 @@ fn judge(
         let why = "the full backup that it builds on is not in the catalogue: look why".to_owned();
         push(plan, true, stray, vec![why]);
     }
+}
+
+/// Why nothing of a chain can go now, whatever the rules say.
+fn held_because(chain: &Chain<'_>, holds: &Holds, now: Timestamp) -> Option<String> {
+    if let Some(pin) = reader(chain.head, &holds.pins, now) {
+        return Some(format!("{} reads it", pin.who));
+    }
+    // A chain goes as one, and its newest objects are locked longest.
+    let members = chain.increments.iter().chain([&chain.head]);
+    let written = members.map(|one| one.completed).max()?;
+    let until = written.checked_add(holds.lock?).unwrap_or(Timestamp::MAX);
+    (until > now).then(|| format!("the store has locked it until {until}"))
+}
+
+/// Who reads the chain of a backup at this moment.
+pub fn reader<'a>(backup: &Manifest, pins: &'a [Pin], now: Timestamp) -> Option<&'a Pin> {
+    pins.iter().find(|pin| pin.holds(backup, now))
 }
 
 fn push(plan: &mut RetentionPlan, kept: bool, backup: &Manifest, reasons: Vec<String>) {

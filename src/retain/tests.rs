@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use super::plan::{Grain, bucket};
 use super::*;
 use crate::api::{Compression, RetentionPolicy};
-use crate::repository::{Chain, Kind, Level, Manifest};
+use crate::repository::{Chain, Kind, Level, Manifest, Pin};
 use crate::seal::Seal;
 
 const CLUSTER: &str = "cdf818194e3a8c32";
@@ -95,12 +95,17 @@ fn hourly() -> Scope {
     }
 }
 
+/// Nobody reads anything, and nothing is locked.
+fn free() -> Holds {
+    Holds::default()
+}
+
 fn policy(rules: &str) -> RetentionPolicy {
     serde_json::from_str(rules).unwrap()
 }
 
 fn kept(backups: &[Manifest], rules: &str) -> BTreeSet<String> {
-    let plan = plan(backups, &hourly(), &policy(rules), now());
+    let plan = plan(backups, &free(), &hourly(), &policy(rules), now());
     let kept: BTreeSet<String> = plan.kept.into_iter().map(|one| one.id).collect();
     for dropped in &plan.dropped {
         assert!(!dropped.reasons.is_empty() && !kept.contains(&dropped.id));
@@ -221,7 +226,13 @@ fn an_increment_of_another_scope_keeps_its_base() {
         ..increment(&old, &old, 15, 80)
     };
     let backups = [old, foreign, full(20, 1)];
-    let plan = plan(&backups, &hourly(), &policy(r#"{"maxBackups": 1}"#), now());
+    let plan = plan(
+        &backups,
+        &free(),
+        &hourly(),
+        &policy(r#"{"maxBackups": 1}"#),
+        now(),
+    );
     assert!(plan.dropped.is_empty());
     assert_eq!(plan.kept.len(), 2);
 }
@@ -247,7 +258,8 @@ fn clusters_namespaces_and_schedules_are_judged_apart() {
         other_namespace,
         full(2, 5),
     ];
-    let plan_of = |scope: &Scope| plan(&backups, scope, &policy(r#"{"maxBackups": 1}"#), now());
+    let rules = policy(r#"{"maxBackups": 1}"#);
+    let plan_of = |scope: &Scope| plan(&backups, &free(), scope, &rules, now());
     let all = plan_of(&hourly());
     assert_eq!(
         all.dropped
@@ -283,11 +295,43 @@ fn a_clock_that_went_back_deletes_nothing_new() {
     // Now itself is behind: everything seems to come from the future.
     let early = plan(
         &backups,
+        &free(),
         &hourly(),
         &policy(r#"{"maxAge": "1h"}"#),
         now() - hours(1000),
     );
     assert!(early.dropped.is_empty());
+}
+
+#[test]
+fn what_is_read_or_locked_says_so() {
+    let backups = [full(1, 90), full(2, 1)];
+    let reasons = |holds: &Holds| {
+        let rules = policy(r#"{"maxBackups": 1}"#);
+        plan(&backups, holds, &hourly(), &rules, now()).render()
+    };
+    let pin = Pin {
+        cluster_id: CLUSTER.to_owned(),
+        base: "full-1".to_owned(),
+        who: "restore on host a".to_owned(),
+        until: now() + hours(1),
+    };
+    let mut holds = Holds {
+        pins: vec![pin],
+        lock: None,
+    };
+    assert!(reasons(&holds).contains("keep   full-1   restore on host a reads it\n"));
+    // Another cluster's chain of the same name is no matter.
+    holds.pins[0].cluster_id = "00000000000000aa".to_owned();
+    assert!(reasons(&holds).contains("drop   full-1"));
+    holds.lock = Some(hours(91));
+    let said = reasons(&holds);
+    assert!(
+        said.contains("keep   full-1   the store has locked it until 2026-11-25T13:00:00Z"),
+        "{said}"
+    );
+    holds.lock = Some(hours(90));
+    assert!(reasons(&holds).contains("drop   full-1"));
 }
 
 #[test]
@@ -322,6 +366,7 @@ fn what_is_needed_is_not_deleted_by_hand() {
 fn the_plan_reads_like_a_plan() {
     let text = plan(
         &[full(1, 50), full(2, 1)],
+        &free(),
         &hourly(),
         &policy(r#"{"maxBackups": 1}"#),
         now(),

@@ -265,6 +265,8 @@ fn every_field_of_a_manifest_is_in_the_reference() {
          Data is what etcd sent, image and digest (of an increment a [segment](segment-format.md)), compressed by zstd (`.zst` is appended),\n\
          then sealed by age (`.age` is appended). The manifest is written last and never overwritten: without it there is no backup. Fields are\n\
          added, never renamed; `formatVersion` rises when an older program must not read it.\n\n\
+         Beside them, `lock/<base>/` says who may write a chain, and `pin/<base>/` who reads one: what is pinned is not deleted. A pin is\n\
+         written anew every two minutes and counts for a quarter of an hour, by the store's clock.\n\n\
          ## The manifest\n\n| field | meaning |\n| --- | --- |\n"
     );
     let (mut meaning, mut renamed, mut found) = (String::new(), None, 0);

@@ -162,6 +162,9 @@ pub async fn delete_stored(context: &Context, backup: &EtcdBackup) -> bool {
         if let Some(why) = retain::must_keep(&catalog.backups, &found.manifest.id) {
             return Ok(Some(why));
         }
+        if let Some(pin) = retain::reader(&found.manifest, &catalog.pins, Timestamp::now()) {
+            return Err(format!("{} reads it", pin.who));
+        }
         let gone = repository.delete(&found.manifest).await;
         gone.map(|()| None).map_err(|error| with_causes(&error))
     };

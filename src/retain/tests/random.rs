@@ -89,10 +89,73 @@ fn iso_week(moment: Timestamp) -> String {
     format!("{}-W{}", week.year(), week.week())
 }
 
+/// A chain: whether its full backup is proved, how many increments it has, how many of them were merged into one, whether the last is
+/// of another schedule, and the hours to the next.
+type Shape = (bool, usize, usize, bool, i64);
+
+fn shapes() -> impl Strategy<Value = Vec<Shape>> {
+    proptest::collection::vec(
+        (
+            any::<bool>(),
+            0_usize..6,
+            0_usize..6,
+            any::<bool>(),
+            1_i64..300,
+        ),
+        1..8,
+    )
+}
+
+/// Backups of these shapes, and the ids of those of another schedule.
+fn catalogue(shapes: &[Shape]) -> (Vec<Manifest>, BTreeSet<String>) {
+    let mut backups: Vec<Manifest> = Vec::new();
+    let mut foreign: BTreeSet<String> = BTreeSet::new();
+    let mut revision = 0;
+    let mut ago: i64 = shapes.iter().map(|one| one.4).sum::<i64>() + 100;
+    for (proved, length, merged, others, gap) in shapes {
+        revision += 10;
+        ago -= gap;
+        let head = full(revision, ago);
+        let base = if *proved { head } else { unproved(head) };
+        backups.push(base.clone());
+        let mut parent = base.clone();
+        let mut made = Vec::new();
+        for step in 0..*length {
+            revision += 1;
+            let mut next = increment(&base, &parent, revision, ago);
+            next.stored_sha256 = format!("{}-stored", next.id);
+            if *others && step + 1 == *length {
+                next.schedule = Some("another".to_owned());
+                foreign.insert(next.id.clone());
+            }
+            made.push(next.clone());
+            parent = next;
+        }
+        // The first so many of them as one, written a while ago or just now.
+        if *merged >= 2 && *merged < made.len() {
+            let last = &made[*merged - 1];
+            let mut larger = increment(&base, &base, last.revision, ago);
+            larger.stored_sha256 = format!("{}-stored", larger.id);
+            if let Some(chain) = &mut larger.chain {
+                chain.merged = Some(crate::repository::MergedFrom {
+                    count: u32::try_from(*merged).unwrap(),
+                    last_sha256: last.stored_sha256.clone(),
+                });
+            }
+            if *gap % 2 == 0 {
+                larger.completed = now();
+            }
+            made.push(larger);
+        }
+        backups.extend(made);
+    }
+    (backups, foreign)
+}
+
 proptest! {
     #[test]
     fn the_plan_is_what_the_model_says(backups in history(), policy in rules()) {
-        let plan = plan(&backups, &hourly(), &policy, now());
+        let plan = plan(&backups, &free(), &hourly(), &policy, now());
         let kept: BTreeSet<&str> = plan.kept.iter().map(|one| one.id.as_str()).collect();
         for (index, backup) in backups.iter().enumerate() {
             prop_assert_eq!(
@@ -109,52 +172,9 @@ proptest! {
 
     /// Chains with unproved ends, merged increments and those of another schedule, under any policy: what remains is whole.
     #[test]
-    fn whatever_goes_what_remains_leads_as_far_as_before(
-        chains in proptest::collection::vec((any::<bool>(), 0_usize..6, 0_usize..6, any::<bool>(), 1_i64..300), 1..8),
-        policy in rules(),
-    ) {
-        let mut backups: Vec<Manifest> = Vec::new();
-        let mut foreign: BTreeSet<String> = BTreeSet::new();
-        let mut revision = 0;
-        let mut ago: i64 = chains.iter().map(|one| one.4).sum::<i64>() + 100;
-        for (proved, length, merged, others, gap) in &chains {
-            revision += 10;
-            ago -= gap;
-            let head = full(revision, ago);
-            let base = if *proved { head } else { unproved(head) };
-            backups.push(base.clone());
-            let mut parent = base.clone();
-            let mut made = Vec::new();
-            for step in 0..*length {
-                revision += 1;
-                let mut next = increment(&base, &parent, revision, ago);
-                next.stored_sha256 = format!("{}-stored", next.id);
-                if *others && step + 1 == *length {
-                    next.schedule = Some("another".to_owned());
-                    foreign.insert(next.id.clone());
-                }
-                made.push(next.clone());
-                parent = next;
-            }
-            // The first so many of them as one, written a while ago or just now.
-            if *merged >= 2 && *merged < made.len() {
-                let last = &made[*merged - 1];
-                let mut larger = increment(&base, &base, last.revision, ago);
-                larger.stored_sha256 = format!("{}-stored", larger.id);
-                if let Some(chain) = &mut larger.chain {
-                    chain.merged = Some(crate::repository::MergedFrom {
-                        count: u32::try_from(*merged).unwrap(),
-                        last_sha256: last.stored_sha256.clone(),
-                    });
-                }
-                if *gap % 2 == 0 {
-                    larger.completed = now();
-                }
-                made.push(larger);
-            }
-            backups.extend(made);
-        }
-        let plan = plan(&backups, &hourly(), &policy, now());
+    fn whatever_goes_what_remains_leads_as_far_as_before(shapes in shapes(), policy in rules()) {
+        let (backups, foreign) = catalogue(&shapes);
+        let plan = plan(&backups, &free(), &hourly(), &policy, now());
         let dropped: BTreeSet<&str> = plan.dropped.iter().map(|one| one.id.as_str()).collect();
         let rest: Vec<Manifest> = backups.iter().filter(|one| !dropped.contains(one.id.as_str())).cloned().collect();
         prop_assert!(foreign.iter().all(|id| !dropped.contains(id.as_str())));
@@ -175,6 +195,42 @@ proptest! {
             let head = backup.chain.as_ref().is_some_and(|chain| dropped.contains(chain.base.as_str()));
             prop_assert!(backup.kind == Kind::Full || head || superseded.is_some_and(|one| one.completed < now()));
         }
+    }
+
+    /// Pins of the living and the dead, and locks of any length: a chain that is held stays whole, and of the others goes what would
+    /// go anyway.
+    #[test]
+    fn what_is_read_or_locked_stays_and_nothing_else_changes(
+        shapes in shapes(),
+        policy in rules(),
+        pins in proptest::collection::vec((any::<prop::sample::Index>(), -30_i64..30), 0..4),
+        lock in proptest::option::of(1_i64..600),
+    ) {
+        let (backups, _) = catalogue(&shapes);
+        let base_of = |one: &Manifest| one.chain.as_ref().map_or(one.id.clone(), |chain| chain.base.clone());
+        let heads: Vec<&Manifest> = backups.iter().filter(|one| one.kind == Kind::Full).collect();
+        let pins: Vec<Pin> = pins.iter().map(|(at, minutes)| Pin {
+            cluster_id: CLUSTER.to_owned(),
+            base: heads[at.index(heads.len())].id.clone(),
+            who: "a restore".to_owned(),
+            until: now() + SignedDuration::from_mins(*minutes),
+        }).collect();
+        let ours = |one: &&Manifest| one.schedule == hourly().schedule;
+        let held = |base: &str| {
+            let read = pins.iter().any(|pin| pin.base == base && pin.until > now());
+            let locked = |one: &Manifest| lock.is_some_and(|lock| one.completed + hours(lock) > now());
+            read || backups.iter().filter(ours).any(|one| base_of(one) == base && locked(one))
+        };
+        let dropped = |holds: &Holds| -> BTreeSet<String> {
+            let plan = plan(&backups, holds, &hourly(), &policy, now());
+            plan.dropped.into_iter().map(|one| one.id).collect()
+        };
+        let expected: BTreeSet<String> = dropped(&free())
+            .into_iter()
+            .filter(|id| !held(&base_of(backups.iter().find(|one| one.id == *id).unwrap())))
+            .collect();
+        let holds = Holds { pins: pins.clone(), lock: lock.map(hours) };
+        prop_assert_eq!(dropped(&holds), expected);
     }
 
     #[test]
@@ -202,7 +258,7 @@ proptest! {
                 parent = next;
             }
         }
-        let plan = plan(&backups, &hourly(), &policy, now());
+        let plan = plan(&backups, &free(), &hourly(), &policy, now());
         let kept: BTreeSet<&str> = plan.kept.iter().map(|one| one.id.as_str()).collect();
         for backup in backups.iter().filter(|one| kept.contains(one.id.as_str())) {
             if let Some(chain) = &backup.chain {

@@ -1,11 +1,12 @@
 //! Stores that break: slow, cut off, ill, or with an answer that is lost on its way. What was begun ends whole or not at all.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use etcdguardian::api::ErrorClass;
 use etcdguardian::repository::{Repository, RepositoryError, SilentObserver};
+use futures::StreamExt;
 use futures::stream::BoxStream;
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -35,9 +36,23 @@ pub struct Careless {
     inner: InMemory,
     fault: Fault,
     lost: AtomicUsize,
+    /// What cannot be deleted: whatever has one of these in its path.
+    kept: Arc<Mutex<Vec<String>>>,
+    /// Whether nothing can be written.
+    closed: AtomicBool,
 }
 
 impl Careless {
+    /// Nothing with these words in its path can be deleted from now on.
+    pub fn keep(&self, words: &str) {
+        self.kept.lock().unwrap().push(words.to_owned());
+    }
+
+    /// Nothing can be written from now on.
+    pub fn refuse_writes(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+    }
+
     fn losing(answers: usize) -> Self {
         Self {
             fault: Fault::LosesAnswers,
@@ -53,6 +68,13 @@ impl std::fmt::Display for Careless {
     }
 }
 
+fn denied(path: &Path) -> object_store::Error {
+    object_store::Error::PermissionDenied {
+        path: path.to_string(),
+        source: "it is locked".into(),
+    }
+}
+
 #[async_trait]
 impl ObjectStore for Careless {
     async fn put_opts(
@@ -61,6 +83,9 @@ impl ObjectStore for Careless {
         payload: PutPayload,
         mut options: PutOptions,
     ) -> Result<PutResult> {
+        if self.closed.load(Ordering::SeqCst) {
+            return Err(denied(path));
+        }
         match self.fault {
             Fault::IgnoresConditions => {
                 options.mode = PutMode::Overwrite;
@@ -97,7 +122,16 @@ impl ObjectStore for Careless {
         &self,
         paths: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        self.inner.delete_stream(paths)
+        let kept = Arc::clone(&self.kept);
+        let paths = paths.map(move |path| {
+            let path = path?;
+            let kept = kept.lock().unwrap();
+            match kept.iter().any(|words| path.as_ref().contains(words)) {
+                true => Err(denied(&path)),
+                false => Ok(path),
+            }
+        });
+        self.inner.delete_stream(paths.boxed())
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {

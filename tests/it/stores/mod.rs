@@ -7,6 +7,7 @@ mod identities;
 mod kill;
 mod kms;
 mod leases;
+mod pins;
 mod refusals;
 mod replicas;
 mod secrets;
