@@ -75,6 +75,8 @@ async fn record(endpoint: &str, folder: &Path) {
         parent_sha256: String::new(),
         revision: from,
         covered_to: Timestamp::now(),
+        epoch: 1,
+        auth_revision: None,
     };
     let recorder = Recorder::start(etcd, origin, folder, 64 << 30, None).unwrap();
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));

@@ -229,9 +229,17 @@ pub struct FullEvery {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100000))]
     pub increments: Option<i64>,
-    /// When the last full is older than this.
+    /// When the last one that was read from etcd is older than this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_age: Option<HumanDuration>,
+    /// When a restore of the chain is expected to take longer than this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restore_time: Option<HumanDuration>,
+    /// Whether a chain that is long enough, or takes too long to restore, is merged into a full backup instead of reading all of etcd
+    /// again: it is fetched, held to the live cluster's HashKV, and stored anew. A chain that is too old, or whose users or roles
+    /// have changed, is always followed by one that is read from etcd.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub synthetic: bool,
 }
 
 /// The standing watch that records increments.

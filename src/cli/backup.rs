@@ -69,7 +69,7 @@ impl RepositoryFlags {
 
     /// One backup by id, name, run id, unique prefix, or `latest` for the newest.
     pub async fn find(&self, repository: &Repository, id: &str) -> Result<Manifest, CliError> {
-        let mut catalog = self.catalog(repository).await?;
+        let catalog = self.catalog(repository).await?;
         if id != "latest" {
             return Ok(repository.find_in(&catalog, id)?);
         }
@@ -90,7 +90,10 @@ impl RepositoryFlags {
                 ),
             ));
         }
-        catalog.backups.pop().ok_or_else(|| {
+        // At one revision a full backup is less to read than the increments that lead there.
+        let rank = |backup: &Manifest| (backup.revision, backup.kind == Kind::Full, backup.created);
+        let latest = catalog.backups.into_iter().max_by_key(rank);
+        latest.ok_or_else(|| {
             CliError::new(
                 ErrorClass::NotFound,
                 format!(
@@ -294,6 +297,10 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
         ("sha256", manifest.plain_sha256.clone()),
         ("etcd", manifest.etcd_version.clone()),
     ]);
+    if let Some(synthetic) = &manifest.synthetic {
+        let (base, count) = (&synthetic.base, synthetic.increments);
+        pairs.push(("merged", format!("from {base} and {count} increments")));
+    }
     if let Some(hash) = &manifest.hash_kv {
         let at = format!("{} (compacted {})", hash.revision, hash.compact_revision);
         pairs.push(("hashkv", format!("{} at revision {at}", hash.hash)));

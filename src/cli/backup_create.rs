@@ -137,6 +137,9 @@ impl Create {
         for warning in &completed.warnings {
             output::say(format!("warning: {warning}"));
         }
+        if let Some(why) = &completed.idle {
+            output::say(format!("note: nothing was stored: {why}"));
+        }
         for retired in &completed.retired {
             output::say(format!("retention deleted {retired}"));
         }

@@ -1,6 +1,6 @@
 //! `backup verify`: reads a stored backup again and says how far it is proved today.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -10,18 +10,22 @@ use super::backup::RepositoryFlags;
 use super::context::Context;
 use super::output;
 use super::progress::Bar;
+use super::restore_from::StoredBackups;
 use super::seal_flags::UnsealFlags;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
+use crate::recorder::merge::Until;
 use crate::repository::key::Key;
 use crate::repository::{Check, Kind, Level, Manifest, Repository};
 use crate::restore::bundle::prove_export;
-use crate::verify;
+use crate::restore::workspace::Workspace;
+use crate::seal::Unsealer;
+use crate::verify::{self, Live};
 
 /// Read a stored backup again and prove it; exits with 3 when it is not sound.
 ///
 /// Without --deep the stored bytes are compared with their SHA-256, which needs no key. With --deep they are unsealed, and
-/// every page and row is checked.
+/// every page and row is checked; an increment is merged with all that it stands on, too.
 #[derive(Debug, Args)]
 pub struct Verify {
     /// Id, name, unique prefix, or `latest`; or a URL: of a backup's data, of a repository (its newest), or URL#ID.
@@ -74,12 +78,24 @@ impl Verify {
         let verdict = if self.deep {
             let unsealer = self.unseal.unsealer(context).await?;
             let scratch = self.scratch.clone().unwrap_or_else(std::env::temp_dir);
-            if manifest.kind == Kind::Export {
+            let mut verdict = if manifest.kind == Kind::Export {
                 let all = flags.catalog(&repository).await?.backups;
                 prove_export(&repository, &all, &manifest, &unsealer, &scratch).await?
             } else {
                 verify::deep(&repository, &manifest, &unsealer, &scratch, &told).await?
+            };
+            if manifest.kind == Kind::Increment && verdict.ok() {
+                let chain = Chain {
+                    flags: &flags,
+                    id: &manifest.id,
+                    unsealer: &unsealer,
+                    scratch: &scratch,
+                };
+                let (level, check) = chain.prove(context).await?;
+                verdict.level = level;
+                verdict.checks.push(check);
             }
+            verdict
         } else {
             verify::shallow(&repository, &manifest, &told).await?
         };
@@ -118,6 +134,73 @@ impl Verify {
         };
         flags.from = Some(url);
         (flags, id)
+    }
+}
+
+/// An increment with all that it stands on.
+struct Chain<'a> {
+    flags: &'a RepositoryFlags,
+    id: &'a str,
+    unsealer: &'a Unsealer,
+    scratch: &'a Path,
+}
+
+impl Chain<'_> {
+    /// Merges it as a restore would, and proves what it comes to.
+    async fn prove(&self, context: &Context) -> Result<(Level, Check), CliError> {
+        let failed = |message: String| {
+            let check = Check {
+                name: "chain".to_owned(),
+                ok: false,
+                message,
+            };
+            (Level::Stored, check)
+        };
+        let stored = StoredBackups::open(self.flags, Some(self.id), context).await?;
+        let chain = match stored.chain(Until::End) {
+            Ok(chain) => chain,
+            Err(error) => return Ok(failed(error.message)),
+        };
+        let folder = tempfile::Builder::new()
+            .prefix("verify-")
+            .tempdir_in(self.scratch)?;
+        let workspace = Workspace::take(&folder.path().join("chain"), false)?;
+        let fetched = match stored.fetch(&chain, self.unsealer, &workspace).await {
+            Ok(fetched) => fetched,
+            Err(error) if error.class == ErrorClass::VerificationFailed => {
+                return Ok(failed(error.message));
+            }
+            Err(error) => return Err(error),
+        };
+        let proof = verify::prove(&fetched.file, self.id).await?;
+        let verdict = verify::judge(&proof, None, &Live::NotAsked);
+        let Some(status) = proof.status.as_ref().filter(|_| verdict.ok()) else {
+            return Ok(failed(verdict.problem()));
+        };
+        let held = fetched.held_to.map(|live| {
+            format!(
+                ", which had HashKV {} at revision {} as the live cluster had",
+                live.hash, live.revision
+            )
+        });
+        let level = if held.is_some() {
+            Level::Consistent
+        } else {
+            Level::Verified
+        };
+        let check = Check {
+            name: "chain".to_owned(),
+            ok: true,
+            message: format!(
+                "{} and {} increments come to {} keys at revision {}{}",
+                chain.base.id,
+                chain.increments.len(),
+                status.total_keys,
+                status.revision,
+                held.unwrap_or_default()
+            ),
+        };
+        Ok((level, check))
     }
 }
 

@@ -8,15 +8,19 @@ use clap::Args;
 use super::CliError;
 use super::backup::RepositoryFlags;
 use super::context::Context;
+use super::restore_from::StoredBackups;
 use super::seal_flags::UnsealFlags;
 use crate::api::ErrorClass;
+use crate::recorder::merge::Until;
 use crate::repository::{Kind, Manifest, Repository};
+use crate::restore::workspace::Workspace;
 use crate::verify::{self, Mapped};
 
 /// How to get at a backup when a store's URL is given instead of a file.
 #[derive(Debug, Clone, Args)]
 pub struct SourceFlags {
-    /// With a URL: id, name or unique prefix of the backup; the newest unless given. URL#ID says the same.
+    /// With a URL: id, name or unique prefix of the backup, an increment with all that it stands on; the newest unless given. URL#ID says
+    /// the same.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
     /// With a URL: only this etcd cluster, by its hexadecimal id.
@@ -32,7 +36,7 @@ pub struct SnapshotFile {
     /// The release that it was taken from, which only a manifest says.
     pub etcd_version: Option<String>,
     /// Holds a fetched file; removed when dropped.
-    _scratch: Option<tempfile::TempDir>,
+    _scratch: Option<(Option<Workspace>, tempfile::TempDir)>,
 }
 
 impl SnapshotFile {
@@ -80,12 +84,24 @@ impl SourceFlags {
         let id = id.as_deref().unwrap_or("latest");
         let manifest = flags.find(&repository, id).await?;
         let scratch = tempfile::Builder::new().prefix("etcdguardian-").tempdir()?;
+        if manifest.kind == Kind::Increment {
+            let stored = StoredBackups::open(&flags, Some(&manifest.id), context).await?;
+            let chain = stored.chain(Until::End)?;
+            let unsealer = self.unseal.unsealer(context).await?;
+            let workspace = Workspace::take(&scratch.path().join("chain"), false)?;
+            let fetched = stored.fetch(&chain, &unsealer, &workspace).await?;
+            return Ok(SnapshotFile {
+                mapped: map(&fetched.file)?,
+                etcd_version: Some(manifest.etcd_version),
+                _scratch: Some((Some(workspace), scratch)),
+            });
+        }
         let file = scratch.path().join("snapshot.db");
         fetch(context, &self.unseal, &repository, &manifest, &file).await?;
         Ok(SnapshotFile {
             mapped: map(&file)?,
             etcd_version: Some(manifest.etcd_version),
-            _scratch: Some(scratch),
+            _scratch: Some((None, scratch)),
         })
     }
 }

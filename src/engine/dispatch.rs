@@ -50,6 +50,8 @@ pub struct Done {
     pub warnings: Vec<String>,
     /// What fills the database, when its proof said so.
     pub shares: Vec<Share>,
+    /// Whether there was nothing to store, and the backup is the one before.
+    pub idle: bool,
 }
 
 impl Order<'_> {
@@ -98,10 +100,14 @@ impl Order<'_> {
                     manifest,
                     location,
                     warnings,
+                    idle,
                     ..
                 } = completed;
                 for warning in &warnings {
                     tracing::warn!(owner = %self.owner, backup = %manifest.id, "{warning}");
+                }
+                if let Some(why) = &idle {
+                    tracing::info!(owner = %self.owner, "nothing to store: {why}");
                 }
                 tracing::info!(
                     owner = %self.owner, backup = %manifest.id, revision = manifest.revision,
@@ -111,6 +117,7 @@ impl Order<'_> {
                     backup: GoodBackup::of(&manifest, location),
                     warnings,
                     shares: manifest.shares,
+                    idle: idle.is_some(),
                 })
             }
             Err(error) => {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::ResourceName;
 use super::dispatch::Failed;
+use super::report::RecordingState;
 use crate::pipeline::Completed;
 use crate::repository::Level;
 use crate::schedule::decide::Decision;
@@ -62,10 +63,21 @@ pub fn looked(
     }
 }
 
-/// The standing watch is so many revisions behind etcd.
-pub fn recorded(metrics: &Metrics, name: &ResourceName, lag: i64, cadence: f64) {
+/// How far the standing watch is behind etcd, and what it is told beside its rows.
+pub fn recorded(
+    metrics: &Metrics,
+    name: &ResourceName,
+    cluster: &str,
+    recording: &RecordingState,
+    cadence: f64,
+) {
     let valid_for = Duration::from_secs_f64(VALID_LOOKS * cadence.max(15.0));
-    metrics.recorder_lag(&name.namespace, &name.name, lag, valid_for);
+    if let Some(lag) = recording.lag {
+        metrics.recorder_lag(&name.namespace, &name.name, lag, valid_for);
+    }
+    if let Some(alarms) = &recording.alarms {
+        metrics.alarms(cluster, alarms.len(), valid_for);
+    }
 }
 
 /// It was decided to back up.

@@ -114,7 +114,7 @@ pub struct GoodBackup {
 }
 
 /// The last restore drill of a schedule.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub struct DrillRecord {
     /// When it began.
@@ -129,6 +129,8 @@ pub struct DrillRecord {
     pub level: String,
     /// Why it proved nothing.
     pub problem: Option<String>,
+    /// Bytes in a second that the last one that proved its backup went at.
+    pub pace: Option<f64>,
 }
 
 /// Failures since the last good backup.

@@ -47,6 +47,8 @@ pub struct RecordingState {
     pub progress: Option<Progress>,
     /// Revisions that it is behind etcd, when etcd answers.
     pub lag: Option<i64>,
+    /// Alarms that etcd has raised, while it is asked.
+    pub alarms: Option<Vec<String>>,
     /// Why it does not record.
     pub problem: Option<String>,
     /// What the store covers without a hole.
@@ -263,6 +265,9 @@ fn recording(state: &RecordingState) -> (bool, &'static str, String) {
             moment(window.from),
             moment(window.to)
         ));
+    }
+    if let Some(alarms) = state.alarms.as_ref().filter(|alarms| !alarms.is_empty()) {
+        message.push_str(&format!("; etcd has raised alarms: {}", alarms.join(", ")));
     }
     if let [.., before, newest] = &state.windows[..] {
         message.push_str(&format!("; {}", before.hole_before(newest)));

@@ -1,5 +1,6 @@
 //! etcd itself: connections whose certificates are read anew, the snapshot stream, status, HashKV. Read-only.
 
+mod beside;
 mod connect;
 mod drain;
 mod error;

@@ -24,6 +24,9 @@ use crate::verify;
 /// So many published increments are read back to be compared: an etcd that is compacted every five minutes has fewer.
 const MOST_COMPARED: usize = 32;
 
+/// How the reason of a backup begins that is taken as the chain before it is contradicted.
+pub(super) const DISAGREES: &str = "ChainDisagrees: ";
+
 /// The drained full backup.
 pub(super) struct Taken<'a> {
     pub(super) plain: &'a Path,
@@ -42,8 +45,18 @@ pub(super) struct Bridged {
 
 impl Attempt<'_> {
     /// Leads the chain before a new full backup up to it, after comparing what both hold.
-    pub(super) async fn bridge(&self, tools: &Tools<'_>, taken: &Taken<'_>) -> Bridged {
+    pub(super) async fn bridge(
+        &self,
+        tools: &Tools<'_>,
+        taken: &Taken<'_>,
+        promoted: Option<&str>,
+    ) -> Bridged {
         let mut bridged = Bridged::default();
+        // What the live cluster contradicts is not published.
+        if let Some(why) = promoted.filter(|why| why.starts_with(DISAGREES)) {
+            bridged.warnings.push(why.to_owned());
+            return bridged;
+        }
         if let Err(problem) = self.try_bridge(tools, taken, &mut bridged).await {
             bridged.warnings.push(format!(
                 "the chain before this full backup was not led up to it: {problem}"
@@ -100,7 +113,7 @@ impl Attempt<'_> {
             Err(error @ AuditError::Differs { .. }) => {
                 bridged
                     .warnings
-                    .push(format!("ChainDisagrees: chain {}: {error}", base.id));
+                    .push(format!("{DISAGREES}chain {}: {error}", base.id));
                 bridged.checks.push(Check {
                     name: "recorded".to_owned(),
                     ok: false,

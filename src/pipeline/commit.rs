@@ -7,12 +7,15 @@ use jiff::Timestamp;
 
 use super::increment::fence;
 use super::run::{Attempt, Made};
+use super::scratch::Scratch;
 use super::{Completed, PipelineError, Stage};
 use crate::repository::{Manifest, Repository};
 use crate::retain;
 
 /// How long the manifest may take: the deadline must not cut it off, as nobody would know whether the backup exists.
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
+/// How long a chain that becomes a full backup may take; the increment stands by then.
+const MERGE_LIMIT: Duration = Duration::from_secs(3600);
 /// How long retention and the sweep may take; the backup stands by then.
 const RETAIN_LIMIT: Duration = Duration::from_secs(600);
 /// How long copies to other stores may take; the next backup goes on where this one ended.
@@ -21,32 +24,58 @@ const REPLICATE_LIMIT: Duration = Duration::from_secs(3600);
 const CLEANUP_LIMIT: Duration = Duration::from_secs(30);
 
 impl Attempt<'_> {
-    pub(super) async fn commit(&self, ready: Made) -> Result<Completed, PipelineError> {
+    /// Writes the manifest, and then does what a backup that stands is followed by.
+    pub(super) async fn commit(
+        &self,
+        ready: Made,
+        scratch: Scratch,
+    ) -> Result<Completed, PipelineError> {
         let Made {
             repository,
             mut manifest,
             lease,
             mut warnings,
             about,
+            idle,
+            merging,
         } = ready;
         self.stages.begin(Stage::Commit);
-        if let Some(lease) = &lease
-            && let Err(error) = fence(lease, &mut manifest).await
-        {
-            self.clean_up().await;
-            return Err(error);
+        if idle.is_none() {
+            if let Some(lease) = &lease
+                && let Err(error) = fence(lease, &mut manifest).await
+            {
+                self.clean_up().await;
+                return Err(error);
+            }
+            // From here on nothing is cleaned up: a manifest may be there although its reply was lost.
+            self.remember(None);
+            manifest.completed = Timestamp::now();
+            tokio::time::timeout(COMMIT_LIMIT, repository.commit(&manifest))
+                .await
+                .map_err(|_| PipelineError::Interrupted {
+                    what: "the writing of the manifest",
+                })??;
         }
-        // From here on nothing is cleaned up: a manifest may be there although its reply was lost.
-        self.remember(None);
-        manifest.completed = Timestamp::now();
-        tokio::time::timeout(COMMIT_LIMIT, repository.commit(&manifest))
-            .await
-            .map_err(|_| PipelineError::Interrupted {
-                what: "the writing of the manifest",
-            })??;
         if let Some(lease) = lease {
             lease.release().await;
         }
+        let mut synthetic = None;
+        if let Some(merging) = merging {
+            let work = self.store_synthetic(&repository, &scratch, &merging, &manifest);
+            match tokio::time::timeout(MERGE_LIMIT, work).await {
+                Ok(Ok(made)) => synthetic = made,
+                Ok(Err(error)) => warnings.push(format!(
+                    "the chain of {} was not merged into a full backup: {error}",
+                    merging.base.id
+                )),
+                Err(_) => warnings.push(format!(
+                    "the merging of chain {} was given up after {} s",
+                    merging.base.id,
+                    MERGE_LIMIT.as_secs()
+                )),
+            }
+        }
+        drop(scratch);
         self.stages.begin(Stage::Retain);
         let retained = tokio::time::timeout(
             RETAIN_LIMIT,
@@ -83,6 +112,8 @@ impl Attempt<'_> {
             retired,
             warnings,
             export: about,
+            idle,
+            synthetic,
         })
     }
 

@@ -8,6 +8,7 @@ use crate::export::ExportError;
 use crate::kms::KmsError;
 use crate::recorder::watch::RecordError;
 use crate::repository::RepositoryError;
+use crate::restore::RestoreError;
 use crate::seal::SealError;
 use crate::snapshot::SnapshotError;
 use crate::verify::VerifyError;
@@ -59,6 +60,9 @@ pub enum PipelineError {
     /// The changes could not be recorded.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// A chain could not be merged.
+    #[error(transparent)]
+    Merge(#[from] RestoreError),
     /// What lies in the store could not be proved.
     #[error(transparent)]
     Verify(#[from] VerifyError),
@@ -106,6 +110,7 @@ impl PipelineError {
             Self::Key(error) => error.class(),
             Self::Store(error) => error.class(),
             Self::Record(error) => error.class(),
+            Self::Merge(error) => error.class(),
             Self::Verify(error) => error.class(),
             Self::Snapshot(error) => error.class(),
             Self::NotSound { .. } => ErrorClass::VerificationFailed,

@@ -130,6 +130,8 @@ impl Attempt<'_> {
             manifest.level = Level::Verified;
         }
         Ok(Made {
+            idle: None,
+            merging: None,
             repository: Arc::clone(tools.repository),
             manifest,
             lease: None,
@@ -332,6 +334,8 @@ impl Attempt<'_> {
             hash_kv: None,
             shares: Vec::new(),
             export: None,
+            auth_revision: None,
+            synthetic: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

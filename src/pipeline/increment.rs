@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::plan::{Cluster, Next};
 use super::run::{Attempt, Made, remove, scratch_failed};
 use super::scratch::Scratch;
 use super::seal_file::{provable, seal_file};
+use super::synthetic::Merging;
 use super::{PipelineError, Stage, plan};
 use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
 use crate::kms::Sealing;
@@ -42,9 +44,11 @@ pub(super) enum Outcome {
     Promoted(String),
 }
 
-/// The last increment, stored and not yet committed, with what is worth saying; or why there is none.
-enum Continued {
-    Made(Box<Manifest>, Vec<String>),
+/// The last increment, stored and not yet committed, with what is worth saying and the chain that becomes a full backup; or the backup
+/// that holds everything already; or why there is none.
+pub(super) enum Continued {
+    Made(Box<Manifest>, Vec<String>, Option<Merging>),
+    Idle(Box<Manifest>, String),
     Promoted(String),
 }
 
@@ -57,17 +61,16 @@ impl Attempt<'_> {
         let status = etcd.status().await?;
         let cluster_id = format!("{:016x}", status.cluster_id);
         let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
-        let now = self.request.started;
-        let full_every = self.recording.full_every.as_ref();
-        let tip = match plan::tip(
-            &catalog.backups,
-            self.request,
-            status.revision,
-            full_every,
-            now,
-        ) {
-            Ok(tip) => tip,
-            Err(why) => return Ok(Outcome::Promoted(why)),
+        let recorder = self.recording.recorder.as_ref();
+        let known = recorder.and_then(|one| one.beside().auth_revision);
+        let cluster = Cluster {
+            revision: status.revision,
+            auth_revision: etcd.auth_revision().await.or(known),
+            version: status.version.clone(),
+        };
+        let tip = match self.next(&catalog.backups, &cluster) {
+            Next::Increment(tip) | Next::Merge(tip, _) => tip,
+            Next::Full(why) => return Ok(Outcome::Promoted(why)),
         };
         let epoch = |backup: &Manifest| backup.chain.as_ref().map_or(0, |chain| chain.epoch);
         let (base, floor) = (tip.base.id.clone(), epoch(tip.last));
@@ -77,13 +80,29 @@ impl Attempt<'_> {
             .repository
             .lease(&cluster_id, &base, &who, floor, times)
             .await?;
-        match self.continued(tools, &etcd, &base, &lease).await {
-            Ok(Continued::Made(manifest, warnings)) => Ok(Outcome::Made(Box::new(Made {
-                repository: Arc::clone(tools.repository),
-                manifest: *manifest,
-                about: None,
+        let made = |manifest: Box<Manifest>| Made {
+            repository: Arc::clone(tools.repository),
+            manifest: *manifest,
+            about: None,
+            lease: None,
+            warnings: Vec::new(),
+            idle: None,
+            merging: None,
+        };
+        match self
+            .continued(tools, &etcd, &base, &lease, cluster.auth_revision)
+            .await
+        {
+            Ok(Continued::Made(manifest, warnings, merging)) => Ok(Outcome::Made(Box::new(Made {
                 lease: Some(lease),
                 warnings,
+                merging,
+                ..made(manifest)
+            }))),
+            Ok(Continued::Idle(manifest, why)) => Ok(Outcome::Made(Box::new(Made {
+                lease: Some(lease),
+                idle: Some(why),
+                ..made(manifest)
             }))),
             Ok(Continued::Promoted(why)) => {
                 lease.release().await;
@@ -103,22 +122,27 @@ impl Attempt<'_> {
         etcd: &Etcd,
         base: &str,
         lease: &Lease,
+        auth_revision: Option<u64>,
     ) -> Result<Continued, PipelineError> {
         // Another writer may have gone on while the lease was waited for.
         let known_at = Timestamp::now();
         let status = etcd.status().await?;
         let cluster_id = format!("{:016x}", status.cluster_id);
         let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
-        let (revision, now) = (status.revision, self.request.started);
-        let full_every = self.recording.full_every.as_ref();
-        let tip = match plan::tip(&catalog.backups, self.request, revision, full_every, now) {
-            Ok(tip) if tip.base.id == base => tip,
-            Ok(_) => {
-                let why = "another chain was begun meanwhile".to_owned();
-                return Ok(Continued::Promoted(why));
-            }
-            Err(why) => return Ok(Continued::Promoted(why)),
+        let cluster = Cluster {
+            revision: status.revision,
+            auth_revision,
+            version: status.version.clone(),
         };
+        let (tip, merge) = match self.next(&catalog.backups, &cluster) {
+            Next::Increment(tip) => (tip, None),
+            Next::Merge(tip, why) => (tip, Some(why)),
+            Next::Full(why) => return Ok(Continued::Promoted(why)),
+        };
+        if tip.base.id != base {
+            let why = "another chain was begun meanwhile".to_owned();
+            return Ok(Continued::Promoted(why));
+        }
         let increments = increments_of(tip.base, &catalog.backups);
         let said = self
             .join_small(tools, lease, &increments, tip.base, &status)
@@ -136,9 +160,11 @@ impl Attempt<'_> {
         };
         let mut made: Option<Manifest> = None;
         let mut parent = tip.last.clone();
+        let mut earlier_ones: Vec<Manifest> = Vec::new();
         for segment in segments {
             if let Some(earlier) = made.take() {
                 parent = self.commit_earlier(tools, lease, earlier).await?;
+                earlier_ones.push(parent.clone());
             }
             if segment.header.base != tip.base.id
                 || segment.header.first_revision != parent.revision + 1
@@ -153,30 +179,52 @@ impl Attempt<'_> {
         }
         let mut warnings = plan::warnings(None, &status.version);
         warnings.extend(said);
+        let policy = (
+            self.recording.full_every.as_ref(),
+            self.recording.drilled_pace,
+        );
+        warnings.extend(plan::out_of_reach(tip.base, policy.0, policy.1));
         match (made, gap) {
-            (Some(mut manifest), None) => {
-                if self.request.spec.validation.consistency_check
-                    && plan::hash_due(&increments, now)
-                {
-                    sample_hash(etcd, &mut manifest).await;
-                }
-                Ok(Continued::Made(Box::new(manifest), warnings))
+            (Some(manifest), None) => {
+                let before: Vec<&Manifest> =
+                    increments.iter().copied().chain(&earlier_ones).collect();
+                let chain = (tip.base, before.as_slice());
+                self.held_to_live(tools, etcd, chain, manifest, merge, warnings)
+                    .await
             }
             // What was whole before the gap is published; the watch begins anew behind it, if etcd still has what follows.
             (Some(manifest), Some(gap)) if !gap.is_final() => {
                 warnings.push(format!("RecorderGap: {gap}"));
-                Ok(Continued::Made(Box::new(manifest), warnings))
+                Ok(Continued::Made(Box::new(manifest), warnings, None))
             }
             (Some(manifest), Some(gap)) => {
                 self.commit_earlier(tools, lease, manifest).await?;
                 Ok(Continued::Promoted(gap.to_string()))
             }
             (None, Some(gap)) => Ok(Continued::Promoted(gap.to_string())),
-            (None, None) => Ok(Continued::Promoted(format!(
-                "nothing was written since revision {} of backup {}",
-                tip.last.revision, tip.last.id
-            ))),
+            // What the chain holds is what the cluster has: there is nothing to store, and no reason for a full backup.
+            (None, None) => {
+                let why = format!(
+                    "nothing was written since revision {}: backup {} holds everything up to {known_at}",
+                    tip.last.revision, tip.last.id
+                );
+                let held = Manifest {
+                    // Nobody may take it for what this run has stored.
+                    run_id: self.request.run_id.clone(),
+                    created: known_at.max(tip.last.created),
+                    completed: Timestamp::now(),
+                    ..tip.last.clone()
+                };
+                Ok(Continued::Idle(Box::new(held), why))
+            }
         }
+    }
+
+    /// What is to be done with a catalogue, by the schedule's own rules.
+    fn next<'a>(&self, backups: &'a [Manifest], cluster: &Cluster) -> Next<'a> {
+        let recording = self.recording;
+        let policy = (recording.full_every.as_ref(), recording.drilled_pace);
+        plan::next(backups, self.request, cluster, policy, self.request.started)
     }
 
     /// The segments after the tip: of the standing watch where there is one that continues it, else of a watch of this moment,
@@ -324,6 +372,8 @@ impl Attempt<'_> {
             hash_kv: None,
             shares: Vec::new(),
             export: None,
+            auth_revision: None,
+            synthetic: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let role = Role::Data {
@@ -367,26 +417,6 @@ pub(super) async fn fence(lease: &Lease, manifest: &mut Manifest) -> Result<(), 
         chain.epoch = lease.epoch();
     }
     Ok(())
-}
-
-/// Asks for the live hash at the increment's end, which the merged chain is held to later; without an answer there is nothing
-/// to compare.
-async fn sample_hash(etcd: &Etcd, manifest: &mut Manifest) {
-    match etcd.hash_kv(manifest.revision).await {
-        Ok(live) if live.hash.revision == manifest.revision => {
-            manifest.hash_kv = Some(live.hash);
-            manifest.checks.push(Check {
-                name: "live-hashkv".to_owned(),
-                ok: true,
-                message: format!(
-                    "the live cluster says {} at revision {}: what base and increments come to is held to it at every restore and drill",
-                    live.hash.hash, live.hash.revision
-                ),
-            });
-        }
-        Ok(_) => {}
-        Err(error) => tracing::debug!(%error, "no live hash for the increment"),
-    }
 }
 
 async fn prove(path: &Path) -> Result<Segment, PipelineError> {

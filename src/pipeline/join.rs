@@ -88,6 +88,7 @@ impl Attempt<'_> {
             chain.merged = Some(MergedFrom {
                 count: u32::try_from(run.len()).unwrap_or(u32::MAX),
                 last_sha256: last.stored_sha256.clone(),
+                last_epoch: last.chain.as_ref().map_or(0, |chain| chain.epoch),
             });
         }
         manifest.hash_kv = run.iter().rev().find_map(|one| one.hash_kv);

@@ -16,6 +16,7 @@ mod run;
 mod scratch;
 mod seal_file;
 mod stages;
+mod synthetic;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub struct Recording {
     pub recorder: Option<Arc<Recorder>>,
     /// When a new full backup is due.
     pub full_every: Option<FullEvery>,
+    /// Bytes in a second that the last restore drill went at.
+    pub drilled_pace: Option<f64>,
 }
 
 /// Where a recording goes on after this backup, the newest of its chain; `None` for an export, or an impossible cluster id.
@@ -97,6 +100,8 @@ pub fn origin_after(last: &Manifest) -> Option<Origin> {
         parent_sha256: last.plain_sha256.clone(),
         revision: last.revision,
         covered_to: last.created,
+        epoch: last.chain.as_ref().map_or(0, |chain| chain.epoch),
+        auth_revision: last.auth_revision,
     })
 }
 
@@ -161,6 +166,10 @@ pub struct Completed {
     pub retired: Vec<String>,
     /// What an export holds.
     pub export: Option<About>,
+    /// Why nothing was stored: the manifest is that of the backup that holds everything already, up to this run.
+    pub idle: Option<String>,
+    /// The full backup that the chain was merged into.
+    pub synthetic: Option<Manifest>,
     /// What went wrong without failing the backup: a hook that may fail, retention, a sweep.
     pub warnings: Vec<String>,
 }

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::Request;
 use crate::api::{FullEvery, Source, VeleroIntegration};
 use crate::etcd::known_problems;
+use crate::recorder::watch::users_changed;
 use crate::repository::{Kind, Level, Manifest, exports_to, increments_of};
 
 /// What `fullEvery` is when it is not set: a restore merges at most a day of increments.
@@ -12,8 +13,15 @@ const MOST_INCREMENTS: i64 = 288;
 const LONGEST_CHAIN: SignedDuration = SignedDuration::from_hours(24);
 /// So many small increments are merged: a day of one a minute is then 60 objects and not 1,440.
 const MERGE_AT: usize = 24;
-/// How often the live hash is asked for with increments.
+/// How often a chain is compared with the live cluster, at most.
 const HASH_EVERY: SignedDuration = SignedDuration::from_mins(10);
+/// So many stored bytes may be fetched for each of these comparisons; a larger chain is compared less often.
+const COMPARED_BYTES: u64 = 64 << 20;
+/// A restore asks the store for each object of a chain.
+const PER_OBJECT: SignedDuration = SignedDuration::from_millis(50);
+/// Paces that are believed, bytes in a second: a tiny backup says little about a large one.
+const SLOWEST_PACE: f64 = 1e6;
+const FASTEST_PACE: f64 = 300e6;
 
 /// How a backup is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,63 +108,221 @@ pub(super) fn to_merge<'a>(increments: &[&'a Manifest]) -> Option<Vec<&'a Manife
     (run.len() >= MERGE_AT).then_some(run)
 }
 
-/// Whether the live hash is to be asked for with the next increment: a member's writers wait while it is computed, so that it is
-/// asked for at a chain's first increment, and then every so often.
-pub(super) fn hash_due(increments: &[&Manifest], now: Timestamp) -> bool {
-    let sampled = increments.iter().rev().find(|one| one.hash_kv.is_some());
-    sampled.is_none_or(|last| now.duration_since(last.created) >= HASH_EVERY)
+/// How often a chain is compared with the live cluster: a member's writers wait while its hash is computed, and the chain is fetched
+/// anew, so the more there is to fetch, the seldomer.
+fn compared_every(base: &Manifest, increments: &[&Manifest]) -> SignedDuration {
+    let stored = increments.iter().map(|one| one.stored_size).sum::<u64>();
+    let steps = stored
+        .saturating_add(base.stored_size)
+        .div_ceil(COMPARED_BYTES);
+    HASH_EVERY * i32::try_from(steps.clamp(1, 1_000)).unwrap_or(1)
 }
 
-/// The tip of the newest chain of the request's schedule, or the reason why a full backup is due.
-pub(super) fn tip<'a>(
+/// Why a chain is not to be compared with the live cluster now; `None` when it is: at its first increment, and then every so often.
+pub(super) fn not_compared(
+    base: &Manifest,
+    increments: &[&Manifest],
+    now: Timestamp,
+) -> Option<String> {
+    let last = increments.iter().rev().find(|one| one.hash_kv.is_some())?;
+    let every = compared_every(base, increments);
+    (now.duration_since(last.created) < every).then(|| {
+        format!(
+            "it was with increment {}, and is again {} minutes after that",
+            last.id,
+            every.as_mins()
+        )
+    })
+}
+
+/// What is known of the cluster as a backup begins.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Cluster {
+    /// Its newest revision.
+    pub revision: i64,
+    /// The revision of its users and roles, where somebody tells.
+    pub auth_revision: Option<u64>,
+    /// The release of the member that was asked.
+    pub version: String,
+}
+
+/// What an incremental backup comes to.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Next<'a> {
+    /// An increment.
+    Increment(Tip<'a>),
+    /// An increment, and then the chain becomes a full backup, for this reason.
+    Merge(Tip<'a>, String),
+    /// A full backup of etcd, for this reason.
+    Full(String),
+}
+
+/// How long a restore of a chain is expected to take, and how that is known. The pace is that of the last drill, bytes in a second, else
+/// that at which the full backup was proved, sealed, stored and read back, which is about what a restore does.
+fn restore_time(
+    base: &Manifest,
+    increments: &[&Manifest],
+    drilled: Option<f64>,
+) -> (SignedDuration, String) {
+    let bytes = increments.iter().map(|one| one.raw_size).sum::<u64>();
+    let bytes = bytes.saturating_add(base.raw_size);
+    let began = base.settled.unwrap_or(base.created);
+    let took = base.completed.duration_since(began).as_secs_f64().max(1.0);
+    #[expect(clippy::cast_precision_loss, reason = "bytes in a second, roughly")]
+    let (bytes_as_float, own) = (bytes as f64, base.raw_size as f64 / took);
+    let (pace, seen) = match drilled {
+        Some(pace) => (pace, "as in the last drill"),
+        None => (own, "as when the full backup was made"),
+    };
+    let pace = pace.clamp(SLOWEST_PACE, FASTEST_PACE);
+    let objects = i32::try_from(increments.len() + 1).unwrap_or(i32::MAX);
+    let seconds = SignedDuration::try_from_secs_f64(bytes_as_float / pace);
+    let time = seconds.unwrap_or(SignedDuration::MAX);
+    let time = time.saturating_add(PER_OBJECT.saturating_mul(objects));
+    let words = format!(
+        "{} s for {} bytes in {objects} objects at {:.1} MB/s, {seen}",
+        time.as_secs(),
+        bytes,
+        pace / 1e6
+    );
+    (time, words)
+}
+
+fn too_many(count: i64, every: &FullEvery) -> Option<String> {
+    let most = every.increments.unwrap_or(MOST_INCREMENTS);
+    (count >= most)
+        .then(|| format!("the chain has {count} increments, and fullEvery allows {most}"))
+}
+
+fn too_old(base: &Manifest, every: &FullEvery, now: Timestamp) -> Option<String> {
+    let oldest = every.max_age.as_ref();
+    let oldest = oldest.map_or(LONGEST_CHAIN, |age| age.as_signed());
+    (now.duration_since(base.read_at()) >= oldest).then(|| {
+        let whole = if base.kind == Kind::Export {
+            "export"
+        } else {
+            "full backup"
+        };
+        format!("the {whole} {} is older than fullEvery allows", base.id)
+    })
+}
+
+/// Why the chain is long enough: by its number of increments, or by what a restore of it would take.
+fn long_enough(
+    base: &Manifest,
+    increments: &[&Manifest],
+    every: &FullEvery,
+    drilled: Option<f64>,
+) -> Option<String> {
+    if let Some(many) = too_many(merged_count(increments), every) {
+        return Some(many);
+    }
+    let target = every.restore_time.as_ref()?.as_signed();
+    let (takes, words) = restore_time(base, increments, drilled);
+    let (alone, _) = restore_time(base, &[], drilled);
+    // When the full backup alone takes as long, another one does not help.
+    (takes >= target && alone < target * 9 / 10).then(|| {
+        format!(
+            "a restore is expected to take {words}, and fullEvery.restoreTime allows {} s",
+            target.as_secs()
+        )
+    })
+}
+
+/// That no full backup can be restored as fast as is wanted, in words.
+pub(super) fn out_of_reach(
+    base: &Manifest,
+    every: Option<&FullEvery>,
+    drilled: Option<f64>,
+) -> Option<String> {
+    let target = every?.restore_time.as_ref()?.as_signed();
+    let (alone, words) = restore_time(base, &[], drilled);
+    (alone >= target * 9 / 10).then(|| {
+        format!(
+            "RestoreTime: a restore of the full backup alone is expected to take {words}; fullEvery.restoreTime wants {} s: raise it",
+            target.as_secs()
+        )
+    })
+}
+
+fn merged_count(increments: &[&Manifest]) -> i64 {
+    let counts = increments.iter().map(|one| i64::from(merged_from(one)));
+    counts.sum()
+}
+
+/// Why a chain cannot be merged into a full backup that is as good as one of etcd.
+fn not_merged(
+    base: &Manifest,
+    increments: &[&Manifest],
+    request: &Request,
+    cluster: &Cluster,
+) -> Option<String> {
+    let minor = |version: &str| {
+        version
+            .splitn(3, '.')
+            .take(2)
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    let validation = &request.spec.validation;
+    if !validation.enabled || !validation.consistency_check {
+        return Some("it cannot be held to the live cluster, as validation is off".to_owned());
+    }
+    if minor(&base.etcd_version) != minor(&cluster.version) {
+        return Some(format!(
+            "etcd was {} then, and is {} now",
+            base.etcd_version, cluster.version
+        ));
+    }
+    let unproved = increments.iter().find(|one| one.level < Level::Verified)?;
+    Some(format!("increment {} was never proved", unproved.id))
+}
+
+/// What the next incremental backup of the request's schedule comes to. `drilled` is the pace of its last drill, bytes in a second.
+pub(super) fn next<'a>(
     backups: &'a [Manifest],
     request: &Request,
-    live_revision: i64,
-    full_every: Option<&FullEvery>,
+    cluster: &Cluster,
+    (full_every, drilled): (Option<&FullEvery>, Option<f64>),
     now: Timestamp,
-) -> Result<Tip<'a>, String> {
-    let base =
-        newest_base(backups, request).ok_or("there is no verified full backup to continue")?;
+) -> Next<'a> {
+    let Some(base) = newest_base(backups, request) else {
+        return Next::Full("there is no verified full backup to continue".to_owned());
+    };
     let increments = increments_of(base, backups);
     let last = increments.last().copied().unwrap_or(base);
-    if live_revision < last.revision {
-        return Err(format!(
-            "the cluster is at revision {live_revision}, before the recorded {}: it was restored",
-            last.revision
+    let tip = Tip { base, last };
+    if cluster.revision < last.revision {
+        return Next::Full(format!(
+            "the cluster is at revision {}, before the recorded {}: it was restored",
+            cluster.revision, last.revision
         ));
     }
-    let count = increments
-        .iter()
-        .map(|one| i64::from(merged_from(one)))
-        .sum::<i64>();
-    within(base, count, full_every, now)?;
-    Ok(Tip { base, last })
-}
-
-/// Whether a chain may still grow.
-fn within(
-    base: &Manifest,
-    count: i64,
-    full_every: Option<&FullEvery>,
-    now: Timestamp,
-) -> Result<(), String> {
-    let most = full_every
-        .and_then(|every| every.increments)
-        .unwrap_or(MOST_INCREMENTS);
-    if count >= most {
-        return Err(format!(
-            "the chain has {count} increments, and fullEvery allows {most}"
-        ));
+    if let (Some(then), Some(is)) = (base.auth_revision, cluster.auth_revision)
+        && then != is
+    {
+        return Next::Full(users_changed(then, is));
     }
-    let oldest = full_every.and_then(|every| every.max_age.as_ref());
-    let oldest = oldest.map_or(LONGEST_CHAIN, |age| age.as_signed());
-    if now.duration_since(base.created) >= oldest {
-        return Err(format!(
-            "the full backup {} is older than fullEvery allows",
-            base.id
-        ));
+    let every = full_every.cloned().unwrap_or_default();
+    if let Some(old) = too_old(base, &every, now) {
+        return Next::Full(old);
     }
-    Ok(())
+    let Some(due) = long_enough(base, &increments, &every, drilled) else {
+        return Next::Increment(tip);
+    };
+    if !every.synthetic {
+        return Next::Full(due);
+    }
+    match not_merged(base, &increments, request, cluster) {
+        Some(why) => Next::Full(format!("{due}; the chain is not merged: {why}")),
+        // What could not be merged again and again is not waited for.
+        None if merged_count(&increments) >= 2 * every.increments.unwrap_or(MOST_INCREMENTS) => {
+            Next::Full(format!(
+                "{due}, and merging it has failed for as long again"
+            ))
+        }
+        None => Next::Merge(tip, due),
+    }
 }
 
 /// The newest export of the request's schedule, which the next one goes on from, or the reason why a whole one is due. `backups` are
@@ -190,85 +356,12 @@ pub(super) fn export_tip<'a>(
     let chain = exports_to(last, backups)?;
     let base = chain.first().copied().unwrap_or(last);
     let count = i64::try_from(chain.len()).unwrap_or(i64::MAX) - 1;
-    within(base, count, full_every, now)?;
-    Ok(last)
+    let every = full_every.cloned().unwrap_or_default();
+    match too_many(count, &every).or_else(|| too_old(base, &every, now)) {
+        Some(why) => Err(why),
+        None => Ok(last),
+    }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    #![allow(clippy::unwrap_used)]
-
-    use super::*;
-    use crate::api::{ClusterConfig, Encryption, NamespaceSelector};
-    use crate::export::resources::Selection;
-
-    pub fn request() -> Request {
-        let spec = serde_json::json!({
-            "backupMode": "Full",
-            "storageLocation": { "provider": "Local", "bucket": "/tmp/x" },
-        });
-        Request {
-            spec: serde_json::from_value(spec).unwrap(),
-            namespace: "default".to_owned(),
-            name: "b".to_owned(),
-            schedule: None,
-            run_id: "r".to_owned(),
-            cluster_name: "c".to_owned(),
-            cluster: ClusterConfig {
-                endpoints: vec!["http://127.0.0.1:2379".to_owned()],
-                ..ClusterConfig::default()
-            },
-            export: Selection::default(),
-            makes_velero_pair: false,
-            scratch: "/tmp".into(),
-            started: Timestamp::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn objects_are_exported_only_where_that_is_asked_for_or_no_etcd_is_named() {
-        type Change = fn(&mut Request);
-        let cases: [(Result<How, &str>, Change); 8] = [
-            (Ok(How::Etcd), |_| {}),
-            (Ok(How::Api), |r| r.spec.source = Source::Proxy),
-            (Ok(How::Api), |r| r.cluster.endpoints.clear()),
-            (Ok(How::EtcdObjects), |r| {
-                r.spec.namespace_selector = Some(NamespaceSelector::default());
-            }),
-            (Ok(How::EtcdObjects), |r| {
-                r.export.namespaces.push("shop".to_owned())
-            }),
-            (Err("etcdEndpoints"), |r| {
-                r.spec.source = Source::Direct;
-                r.cluster.endpoints.clear();
-            }),
-            (Err("veleroIntegration"), |r| {
-                r.spec.velero_integration = Some(VeleroIntegration {
-                    enabled: true,
-                    ..VeleroIntegration::default()
-                });
-            }),
-            (Ok(How::Etcd), |r| {
-                r.spec.velero_integration = Some(VeleroIntegration::default());
-                r.spec.encryption = Some(Encryption::default());
-            }),
-        ];
-        for (expected, change) in cases {
-            let mut request = request();
-            change(&mut request);
-            match (how(&request), expected) {
-                (Ok(is), Ok(expected)) => assert_eq!(is, expected),
-                (Err(why), Err(word)) => assert!(why.contains(word), "{why}"),
-                (is, expected) => unreachable!("{is:?} {expected:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn a_promotion_and_a_bad_release_are_said() {
-        assert!(warnings(None, "3.6.16").is_empty());
-        let said = warnings(Some("etcd compacted"), "3.5.1");
-        assert!(said.iter().any(|w| w.starts_with("BackupPromotedToFull")));
-        assert!(said.iter().any(|w| w.contains("3.5.3")));
-    }
-}
+pub(super) mod tests;

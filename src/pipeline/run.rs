@@ -14,6 +14,7 @@ use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
 use super::seal_file::{provable, seal_file};
 use super::stages::Stages;
+use super::synthetic::Merging;
 use super::{
     Completed, PipelineError, Progress, Recording, Request, Services, Stage, bridge, plan,
 };
@@ -115,6 +116,10 @@ pub(super) struct Made {
     pub(super) warnings: Vec<String>,
     /// What an export holds.
     pub(super) about: Option<About>,
+    /// Why there was nothing to store: the manifest is that of the backup before.
+    pub(super) idle: Option<String>,
+    /// The chain that is to become a full backup.
+    pub(super) merging: Option<Merging>,
 }
 
 /// A snapshot on the local disk with what is known of it.
@@ -128,6 +133,12 @@ struct Taken {
     verdict: Verdict,
     hash_kv: Option<snapshot::HashKv>,
     shares: Vec<snapshot::Share>,
+    auth_revision: Option<u64>,
+}
+
+/// The revision of users and roles in a file, where it says one.
+pub(super) fn auth_revision(status: &snapshot::Status) -> Option<u64> {
+    Some(status.auth_revision).filter(|revision| *revision > 0)
 }
 
 impl Attempt<'_> {
@@ -141,7 +152,6 @@ impl Attempt<'_> {
         // The scratch folder lives here, so that it goes however the work ends.
         let scratch = Scratch::create(&self.request.scratch)?;
         let ready = tokio::time::timeout(limit, self.prepare(&scratch, how)).await;
-        drop(scratch);
         let ready = match ready {
             Ok(Ok(ready)) => ready,
             Ok(Err(error)) => {
@@ -153,7 +163,7 @@ impl Attempt<'_> {
                 return Err(PipelineError::Deadline { seconds });
             }
         };
-        self.commit(ready).await
+        self.commit(ready, scratch).await
     }
 
     async fn prepare(&self, scratch: &Scratch, how: How) -> Result<Made, PipelineError> {
@@ -227,7 +237,7 @@ impl Attempt<'_> {
                 revision: taken.revision,
                 compact_revision: taken.compact_revision,
             };
-            let bridged = self.bridge(&tools, &full).await;
+            let bridged = self.bridge(&tools, &full, promoted.as_deref()).await;
             taken.verdict.checks.extend(bridged.checks);
             warnings.extend(bridged.warnings);
         }
@@ -276,6 +286,8 @@ impl Attempt<'_> {
             lease: None,
             warnings,
             about: None,
+            idle: None,
+            merging: None,
         })
     }
 
@@ -304,6 +316,7 @@ impl Attempt<'_> {
                 },
                 hash_kv: None,
                 shares: Vec::new(),
+                auth_revision: auth_revision(&status),
                 drained,
             });
         }
@@ -325,6 +338,7 @@ impl Attempt<'_> {
             keys: status.total_keys,
             hash_kv: proved.hash_kv,
             shares: proved.shares,
+            auth_revision: auth_revision(status),
             verdict: proved.verdict,
             drained,
         })
@@ -390,6 +404,8 @@ impl Attempt<'_> {
             hash_kv: taken.hash_kv,
             shares: taken.shares.clone(),
             export: None,
+            auth_revision: taken.auth_revision,
+            synthetic: None,
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

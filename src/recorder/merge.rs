@@ -66,6 +66,19 @@ pub enum MergeError {
         /// The revision before the hole.
         recoverable: i64,
     },
+    /// A segment was begun under an older epoch than the one before it.
+    #[error(
+        "the segment from revision {first} on was begun under epoch {epoch}, and the one before it under {before}: its recorder had lost the chain; restore to revision {} at most",
+        first - 1
+    )]
+    Fenced {
+        /// Its first revision.
+        first: i64,
+        /// Its epoch.
+        epoch: u64,
+        /// The epoch before.
+        before: u64,
+    },
     /// The wanted revision is not covered.
     #[error(
         "revision {wanted} is not covered: the base and its increments hold {oldest} to {newest}"
@@ -87,6 +100,7 @@ impl MergeError {
             Self::Base(_) => ErrorClass::VerificationFailed,
             Self::Segment(error) => error.class(),
             Self::Build(_) => ErrorClass::Failed,
+            Self::Fenced { .. } => ErrorClass::VerificationFailed,
             Self::Hole { .. } | Self::OutOfRange { .. } => ErrorClass::NotFound,
         }
     }
@@ -126,6 +140,7 @@ pub fn merge<R: Read, W: Write + Seek>(
         added_rows: 0,
         leased: Leased::default(),
         granted: HashMap::new(),
+        epoch: 0,
     };
     let mut segments = Some(segments);
     let mut added_leases = 0;
@@ -185,6 +200,8 @@ struct Merge<W> {
     added_rows: u64,
     leased: Leased,
     granted: HashMap<i64, i64>,
+    /// Of the newest segment.
+    epoch: u64,
 }
 
 impl<W: Write + Seek> Merge<W> {
@@ -207,6 +224,15 @@ impl<W: Write + Seek> Merge<W> {
 
     /// Takes a segment in; whether the end is reached.
     fn segment<R: Read>(&mut self, mut segment: SegmentReader<R>) -> Result<bool, MergeError> {
+        let header = segment.header();
+        if header.epoch < self.epoch {
+            return Err(MergeError::Fenced {
+                first: header.first_revision,
+                epoch: header.epoch,
+                before: self.epoch,
+            });
+        }
+        self.epoch = header.epoch;
         let mut taking = false;
         while let Some(item) = segment.next_item()? {
             match item {
@@ -325,3 +351,6 @@ impl Leased {
         self.of_key.values().copied()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,7 @@
 //! The standing watch: one watcher over all keys, carried from member to member, whose whole revisions go to disk at once.
 //! A gap ends it, with its name.
 
+mod beside;
 mod work;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,7 @@ use super::significance::Counter;
 use super::spill::{Ready, Spill, SpillError};
 use crate::api::ErrorClass;
 use crate::etcd::{Etcd, EtcdError, MemberStatus};
+pub use beside::{Beside, changed as users_changed};
 use work::Work;
 
 /// How long a cut waits for the watch to reach the revision that was asked for.
@@ -37,6 +39,10 @@ pub struct Origin {
     pub revision: i64,
     /// Up to when the chain covers everything.
     pub covered_to: Timestamp,
+    /// Fencing epoch that the recorder has taken on the chain.
+    pub epoch: u64,
+    /// The revision of users and roles in the full backup, where that is known.
+    pub auth_revision: Option<u64>,
 }
 
 /// Why a recording gave nothing.
@@ -132,12 +138,15 @@ pub struct Recorder {
     wishes: mpsc::Sender<Wish>,
     progress: watch::Receiver<Progress>,
     over: Arc<OnceLock<String>>,
+    beside: watch::Receiver<Beside>,
     task: JoinHandle<()>,
+    asking: JoinHandle<()>,
 }
 
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.task.abort();
+        self.asking.abort();
     }
 }
 
@@ -171,6 +180,9 @@ impl Recorder {
             unpublished_since: spill.unpublished_since(),
         });
         let over = Arc::new(OnceLock::new());
+        let etcd = Arc::new(etcd);
+        let (said, beside) = watch::channel(Beside::default());
+        let asking = tokio::spawn(beside::ask(Arc::clone(&etcd), said));
         let work = Work {
             over: Arc::clone(&over),
             counter,
@@ -192,7 +204,9 @@ impl Recorder {
             wishes,
             progress,
             over,
+            beside,
             task,
+            asking,
         })
     }
 
@@ -224,11 +238,33 @@ impl Recorder {
         *self.progress.borrow()
     }
 
+    /// What etcd says that no watch tells.
+    pub fn beside(&self) -> Beside {
+        self.beside.borrow().clone()
+    }
+
+    /// Waits until that is something else than now; for ever once nobody asks any more.
+    pub async fn beside_changed(&self) {
+        let mut beside = self.beside.clone();
+        beside.mark_unchanged();
+        if beside.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// That users or roles are no longer those of the chain's full backup, in words.
+    pub fn users_changed(&self) -> Option<String> {
+        self.beside.borrow().users_changed(&self.origin)
+    }
+
     /// Waits until what is recorded is to be published, or the recording has ended, and says why; for ever when neither comes.
     pub async fn due(&self, limits: Limits) -> String {
-        let mut progress = self.progress.clone();
+        let (mut progress, mut beside) = (self.progress.clone(), self.beside.clone());
         loop {
             let now = *progress.borrow_and_update();
+            if let Some(changed) = beside.borrow_and_update().users_changed(&self.origin) {
+                return changed;
+            }
             if let Some(problem) = self.problem() {
                 return format!("the recording of changes has a gap: {problem}");
             }
@@ -239,7 +275,12 @@ impl Recorder {
                 let left = age - Timestamp::now().duration_since(since);
                 Duration::try_from(left).unwrap_or(Duration::ZERO)
             });
-            let changed = progress.changed();
+            let changed = async {
+                tokio::select! {
+                    changed = progress.changed() => changed,
+                    Ok(()) = beside.changed() => Ok(()),
+                }
+            };
             let ended = match left {
                 // A clock that is set is noticed within a minute.
                 Some(left) => {

@@ -1,8 +1,49 @@
 //! Which increments follow on a full backup without a gap. Pure: revisions and digests decide, never a clock.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{Kind, Level, Manifest};
+
+/// Where in its chain an increment stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Chain {
+    /// Id of the full backup, or of the whole export.
+    pub base: String,
+    /// SHA-256 of the stored bytes of the backup before this one.
+    pub parent_sha256: String,
+    /// Fencing epoch of the writer.
+    pub epoch: u64,
+    /// What it was merged from, when it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub merged: Option<MergedFrom>,
+}
+
+/// The smaller increments that a larger one was merged from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MergedFrom {
+    /// How many.
+    pub count: u32,
+    /// SHA-256 of the stored bytes of the last of them: what followed on that follows on the larger one.
+    pub last_sha256: String,
+    /// Fencing epoch of the last of them.
+    #[serde(default)]
+    pub last_epoch: u64,
+}
+
+/// The chain that a synthetic full backup was merged from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Synthetic {
+    /// Id of its full backup.
+    pub base: String,
+    /// How many increments were merged.
+    pub increments: u32,
+    /// When the full backup that it all stands on was read from etcd.
+    pub read: Timestamp,
+}
 
 /// The increments of `all` that continue `base`, each beginning where the one before it ended and naming its digest.
 pub fn increments_of<'a>(base: &Manifest, all: &'a [Manifest]) -> Vec<&'a Manifest> {
@@ -48,8 +89,10 @@ pub fn exports_to<'a>(
 
 /// The larger increment that a small one was merged into, when it is proved as well as the small one.
 pub fn replacement<'a>(increment: &Manifest, all: &'a [Manifest]) -> Option<&'a Manifest> {
+    // The rows are the same, so a comparison of the small one with the live cluster holds for the larger one.
+    let level = increment.level.min(Level::Verified);
     all.iter()
-        .find(|one| one.id != increment.id && one.level >= increment.level && holds(one, increment))
+        .find(|one| one.id != increment.id && one.level >= level && holds(one, increment))
 }
 
 /// Whether an increment was merged from others, of which this is one.
@@ -82,13 +125,7 @@ fn follow<'a>(
     let mut chain: Vec<&Manifest> = Vec::new();
     loop {
         let last = chain.last().copied().unwrap_or(base);
-        let follows = |backup: &&Manifest| {
-            backup.start_revision == Some(last.revision + 1)
-                && backup
-                    .chain
-                    .as_ref()
-                    .is_some_and(|chain| ends_with(last, &chain.parent_sha256))
-        };
+        let follows = |backup: &&Manifest| continues(backup, last) && !is_fenced(backup, last);
         // Two writers may have gone on from one place: the later holder of the lease is the one that was meant to.
         let Some(next) = rest.iter().copied().filter(follows).max_by_key(|backup| {
             let epoch = backup.chain.as_ref().map_or(0, |chain| chain.epoch);
@@ -99,6 +136,43 @@ fn follow<'a>(
         chain.push(next);
         rest.retain(|backup| backup.start_revision > Some(next.revision));
     }
+}
+
+/// Whether an increment begins where a backup ends, and names its digest.
+fn continues(increment: &Manifest, last: &Manifest) -> bool {
+    let chain = increment.chain.as_ref();
+    increment.start_revision == Some(last.revision + 1)
+        && chain.is_some_and(|chain| ends_with(last, &chain.parent_sha256))
+}
+
+/// Whether an increment was written under an older epoch than what it continues: its writer had lost the chain by then.
+fn is_fenced(increment: &Manifest, last: &Manifest) -> bool {
+    let epoch = increment.chain.as_ref().map_or(0, |chain| chain.epoch);
+    epoch < last_epoch(last)
+}
+
+/// The epoch of a backup's last writer; 0 of a full one.
+fn last_epoch(backup: &Manifest) -> u64 {
+    let Some(chain) = &backup.chain else { return 0 };
+    let merged = chain.merged.as_ref();
+    merged.map_or(chain.epoch, |merged| merged.last_epoch)
+}
+
+/// Why a chain ends at `last` although an increment begins there, in words.
+pub fn refused(last: &Manifest, all: &[Manifest]) -> Option<String> {
+    let fenced = all.iter().find(|one| {
+        one.kind == Kind::Increment
+            && one.cluster_id == last.cluster_id
+            && continues(one, last)
+            && is_fenced(one, last)
+    })?;
+    Some(format!(
+        "increment {} was written under epoch {}, and {} before it under {}: its writer had lost the chain",
+        fenced.id,
+        fenced.chain.as_ref().map_or(0, |chain| chain.epoch),
+        last.id,
+        last_epoch(last)
+    ))
 }
 
 /// Whether a backup ends with these stored bytes: its own, or those of the last increment that it was merged from.
@@ -216,6 +290,7 @@ mod tests {
         merged.chain.as_mut().unwrap().merged = Some(crate::repository::MergedFrom {
             count: 2,
             last_sha256: "s2".to_owned(),
+            last_epoch: 1,
         });
         all.push(merged);
         let ids = |chain: Vec<&Manifest>| chain.iter().map(|m| m.id.clone()).collect::<Vec<_>>();
@@ -225,7 +300,12 @@ mod tests {
         assert_eq!(ids(increments_to(&base, &all[0], &all)), ["i1", "i2", "i3"]);
         assert_eq!(replacement(&all[1], &all).unwrap().id, "m");
         assert!(replacement(&all[2], &all).is_none() && replacement(&all[3], &all).is_none());
-        // One that is proved less replaces nothing.
+        // Its own epoch is that of whoever merged: what followed on the last of the small ones is older, and goes on.
+        all[3].chain.as_mut().unwrap().epoch = 7;
+        assert_eq!(ids(increments_of(&base, &all)), ["m", "i3"]);
+        // One that is proved less replaces nothing, and a comparison with the live cluster is as good through either.
+        all[1].level = Level::Consistent;
+        assert_eq!(replacement(&all[1], &all).unwrap().id, "m");
         all[3].level = Level::Stored;
         assert!(replacement(&all[1], &all).is_none());
     }
@@ -294,6 +374,17 @@ mod tests {
             }
         }
         assert_eq!(increments_of(&base, &fenced).last().unwrap().id, "i3");
+        // Nor does one that goes on under an older epoch than its parent's: the chain ends, and the reason is said.
+        let mut late = all.to_vec();
+        late[3].chain.as_mut().unwrap().epoch = 5;
+        let chain = increments_of(&base, &late);
+        assert_eq!(chain.last().unwrap().id, "i2");
+        let why = refused(chain.last().unwrap(), &late).unwrap();
+        assert!(
+            why.contains("i3 was written under epoch 1") && why.contains("under 5"),
+            "{why}"
+        );
+        assert_eq!(refused(&base, &late), None);
         let without: Vec<Manifest> = all.iter().filter(|m| m.id != "i2").cloned().collect();
         assert_eq!(increments_of(&base, &without).len(), 1);
     }

@@ -21,7 +21,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncRead;
 
-pub use chain::{Window, exports_to, increments_of, increments_to, replacement, windows};
+pub use chain::{
+    Chain, MergedFrom, Synthetic, Window, exports_to, increments_of, increments_to, refused,
+    replacement, windows,
+};
 pub use copy::Copied;
 pub use error::RepositoryError;
 pub use lease::{Lease, LeaseTimes};
@@ -106,31 +109,6 @@ pub struct Check {
     pub message: String,
 }
 
-/// Where in its chain an increment stands.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Chain {
-    /// Id of the full backup, or of the whole export.
-    pub base: String,
-    /// SHA-256 of the stored bytes of the backup before this one.
-    pub parent_sha256: String,
-    /// Fencing epoch of the writer.
-    pub epoch: u64,
-    /// What it was merged from, when it was.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub merged: Option<MergedFrom>,
-}
-
-/// The smaller increments that a larger one was merged from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct MergedFrom {
-    /// How many.
-    pub count: u32,
-    /// SHA-256 of the stored bytes of the last of them: what followed on that follows on the larger one.
-    pub last_sha256: String,
-}
-
 /// The commit point and the truth about a backup; the last object that is written, create-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -195,6 +173,12 @@ pub struct Manifest {
     pub chain: Option<Chain>,
     /// How far it is proved.
     pub level: Level,
+    /// Of a full backup: the revision of etcd's users and roles in it, which each change of them raises.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auth_revision: Option<u64>,
+    /// Of a full backup that was merged from a chain and not read from etcd: from which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synthetic: Option<Synthetic>,
     /// The checks that say so.
     #[serde(default)]
     pub checks: Vec<Check>,
@@ -209,6 +193,14 @@ pub struct Manifest {
     pub export: Option<ExportScope>,
     /// Version of this program.
     pub tool_version: String,
+}
+
+impl Manifest {
+    /// When it, or the full backup that it was merged from, was read from etcd.
+    pub fn read_at(&self) -> Timestamp {
+        let synthetic = self.synthetic.as_ref();
+        synthetic.map_or(self.created, |synthetic| synthetic.read)
+    }
 }
 
 /// What a listing of manifests says.

@@ -11,9 +11,9 @@ use crate::cause::with_causes;
 use crate::export::ExportError;
 use crate::export::bundle;
 use crate::export::chain::merge;
-use crate::repository::{Check, Level, Manifest, Repository, exports_to};
+use crate::repository::{Check, Level, Manifest, Repository, exports_to, this_process};
 use crate::seal::Unsealer;
-use crate::verify::{self, Verdict};
+use crate::verify::{self, Verdict, VerifyError};
 
 /// Fetches an export into a new file, against the digests of its manifest; one that holds changes is merged with those of `all` that it
 /// builds on. The ids of what was read, the whole export first.
@@ -29,9 +29,21 @@ pub async fn fetch_export(
 ) -> Result<Vec<String>, RestoreError> {
     let chain = exports_to(wanted, all).map_err(|problem| RestoreError::Chain { problem })?;
     let ids = chain.iter().map(|one| one.id.clone()).collect();
-    if let [only] = chain.as_slice() {
+    let work = fetch_all(repository, &chain, unsealer, file);
+    let pinned = repository.pinned(&chain, &this_process(), work).await;
+    pinned.map_err(VerifyError::from)??;
+    Ok(ids)
+}
+
+async fn fetch_all(
+    repository: &Repository,
+    chain: &[&Manifest],
+    unsealer: &Unsealer,
+    file: &Path,
+) -> Result<(), RestoreError> {
+    if let [only] = chain {
         verify::fetch(repository, only, unsealer, file, &|_| {}).await?;
-        return Ok(ids);
+        return Ok(());
     }
     let parent = file.parent().unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new()
@@ -57,7 +69,7 @@ pub async fn fetch_export(
     })
     .await
     .map_err(|error| RestoreError::file("merge into", file)(error.into()))??;
-    Ok(ids)
+    Ok(())
 }
 
 /// Reads a stored export back with all that it builds on, and counts and compares its objects by kind.

@@ -11,8 +11,9 @@ use super::RestoreError;
 use super::choose::candidates;
 use crate::recorder::merge::{self, Merged, Until};
 use crate::recorder::segment::SegmentReader;
-use crate::repository::{Kind, Manifest, increments_of, increments_to};
+use crate::repository::{Kind, Manifest, increments_of, increments_to, refused};
 use crate::snapshot::bolt::Database;
+use crate::snapshot::mvcc::compact::{CompactError, compacted};
 use crate::snapshot::{self, HashKv, Snapshot, SnapshotError};
 use crate::verify::Mapped;
 
@@ -78,11 +79,12 @@ pub fn resolve<'a>(
                 .iter()
                 .position(|increment| increment.id == last.id)
             else {
+                let end = increments.last().copied().unwrap_or(base);
+                let why = refused(end, backups);
+                let why = why.map(|why| format!(": {why}")).unwrap_or_default();
                 return Err(format!(
-                    "increment {} does not follow on {} without a gap; the chain ends at revision {}",
-                    last.id,
-                    base.id,
-                    increments.last().map_or(base.revision, |end| end.revision)
+                    "increment {} does not follow on {} without a gap; the chain ends at revision {}{why}",
+                    last.id, base.id, end.revision
                 ));
             };
             increments.truncate(index + 1);
@@ -118,10 +120,14 @@ pub fn resolve<'a>(
     }
     Err(match nearest {
         None => "it holds no full backup".to_owned(),
-        Some((base, end)) => format!(
-            "what was asked for is not covered: the newest chain leads from revision {} ({}) to {} ({})",
-            base.revision, base.created, end.revision, end.created
-        ),
+        Some((base, end)) => {
+            let why = refused(end, backups);
+            let why = why.map(|why| format!("; {why}")).unwrap_or_default();
+            format!(
+                "what was asked for is not covered: the newest chain leads from revision {} ({}) to {} ({}){why}",
+                base.revision, base.created, end.revision, end.created
+            )
+        }
     })
 }
 
@@ -196,6 +202,35 @@ pub fn assemble(
     });
     let out = BufWriter::with_capacity(BUFFER, file);
     let (out, merged) = merge::merge(&image, segments, until, out)?;
+    with_digest(out, to)?;
+    Ok(merged)
+}
+
+/// Compacts a merged snapshot at a revision, as the live cluster was, into the snapshot file `to` with its digest behind it.
+///
+/// # Errors
+/// When it is broken, or the file cannot be written.
+pub fn compact(merged: &Path, revision: i64, to: &Path) -> Result<(), RestoreError> {
+    let mapped = Mapped::open(merged).map_err(RestoreError::file("read", merged))?;
+    let image =
+        Database::open(Snapshot::split(mapped.bytes()).image).map_err(SnapshotError::from)?;
+    let file = File::options()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(to)
+        .map_err(RestoreError::file("create", to))?;
+    let out = BufWriter::with_capacity(BUFFER, file);
+    let out = compacted(&image, revision, out).map_err(|error| match error {
+        CompactError::Snapshot(error) => RestoreError::from(error),
+        CompactError::Build(error) => RestoreError::from(error),
+    })?;
+    with_digest(out, to)
+}
+
+/// Writes behind an image the digest of its bytes, as etcd does.
+fn with_digest(out: BufWriter<File>, to: &Path) -> Result<(), RestoreError> {
     let mut file = out
         .into_inner()
         .map_err(|error| RestoreError::file("write", to)(error.into_error()))?;
@@ -204,8 +239,7 @@ pub fn assemble(
     drop(written);
     std::io::Seek::seek(&mut file, std::io::SeekFrom::End(0))
         .and_then(|_| file.write_all(digest.as_ref()))
-        .map_err(RestoreError::file("write", to))?;
-    Ok(merged)
+        .map_err(RestoreError::file("write", to))
 }
 
 #[cfg(test)]

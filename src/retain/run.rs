@@ -44,9 +44,8 @@ fn chains<'a>(backups: &'a [Manifest], named: &HashSet<(&str, &str)>) -> Vec<Vec
 }
 
 async fn retire(repository: &Repository, chain: Vec<&Manifest>, outcome: &mut Outcome) {
-    let (increments, heads): (Vec<&Manifest>, Vec<&Manifest>) = chain
-        .into_iter()
-        .partition(|backup| backup.is_part());
+    let (increments, heads): (Vec<&Manifest>, Vec<&Manifest>) =
+        chain.into_iter().partition(|backup| backup.is_part());
     let mut order = increments.into_iter().rev().chain(heads);
     let mut unlisted: Vec<&Manifest> = Vec::new();
     for backup in order.by_ref() {

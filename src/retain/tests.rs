@@ -61,6 +61,8 @@ fn full(revision: i64, hours_ago: i64) -> Manifest {
         hash_kv: None,
         shares: Vec::new(),
         export: None,
+        auth_revision: None,
+        synthetic: None,
         tool_version: "0.1.0".to_owned(),
     }
 }

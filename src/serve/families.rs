@@ -68,6 +68,7 @@ pub struct Metrics {
     pub(super) drills: Series<ScheduleLabels, Gauge>,
     pub(super) deletions: Series<ScheduleLabels, Counter>,
     pub(super) recorder_lag: Series<ScheduleLabels, Gauge>,
+    pub(super) alarms_raised: Series<Cluster, Gauge>,
     pub(super) store_requests: Series<Operation, Counter>,
     pub(super) alerts: Series<Channel, Counter>,
     pub(super) reconciles: Series<Reconcile, Counter>,
@@ -244,6 +245,12 @@ impl Metrics {
                 "Revisions that the recorder is behind etcd; absent while it does not run",
                 Gauge::default,
             ),
+            alarms_raised: Series::register(
+                to,
+                "etcd_alarms",
+                "Alarms that etcd has raised; absent while the recorder does not ask",
+                Gauge::default,
+            ),
             store_requests: Series::register(
                 to,
                 "store_requests",
@@ -332,6 +339,7 @@ impl Metrics {
         self.certificate_expiry.expire(now);
         self.exposure.expire(now);
         self.recorder_lag.expire(now);
+        self.alarms_raised.expire(now);
         let mut text = String::new();
         if let Err(error) = encode(&mut text, &self.registry) {
             tracing::error!(%error, "metrics cannot be written");

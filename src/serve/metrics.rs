@@ -298,6 +298,17 @@ impl Metrics {
             });
     }
 
+    /// etcd has raised so many alarms; shown for `valid_for`.
+    pub fn alarms(&self, cluster: &str, raised: usize, valid_for: Duration) {
+        let end = Instant::now().checked_add(valid_for);
+        let labels = Cluster {
+            cluster: cluster.to_owned(),
+        };
+        self.alarms_raised.until(labels, end, |gauge| {
+            gauge.set(raised as f64);
+        });
+    }
+
     /// A request to a store ended.
     pub fn store_request(&self, operation: &'static str, ok: bool) {
         for result in OUTCOMES {

@@ -77,6 +77,8 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// Whether etcd's own user management is on.
     pub auth_enabled: bool,
+    /// The revision of users and roles, which each change of them raises; 0 when the file does not say.
+    pub auth_revision: u64,
 }
 
 /// A HashKV value, comparable only with one of the same revision and compact revision (etcd-format.md §4.1).

@@ -46,6 +46,7 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
         leases: surveyed.about.leases,
         alarms: surveyed.about.alarms,
         auth_enabled: surveyed.about.auth_enabled,
+        auth_revision: surveyed.about.auth_revision,
     });
     Proof {
         status,

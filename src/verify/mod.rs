@@ -10,4 +10,4 @@ pub use error::VerifyError;
 pub use mapped::Mapped;
 pub use plan::{Live, Verdict, comparable, is_structure, judge};
 pub use read_back::ReadBack;
-pub use run::{deep, fetch, read_back, shallow};
+pub use run::{deep, fetch, prove, read_back, shallow};

@@ -244,7 +244,7 @@ async fn recorded_hash(
 }
 
 /// Proves a file on a thread of its own.
-pub(crate) async fn prove(file: &Path, id: &str) -> Result<snapshot::Proof, VerifyError> {
+pub async fn prove(file: &Path, id: &str) -> Result<snapshot::Proof, VerifyError> {
     on_file(file, id, snapshot::prove).await
 }
 

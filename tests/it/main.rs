@@ -11,6 +11,7 @@ mod support;
 mod alerts;
 mod architecture;
 mod backup;
+mod chains;
 mod chart;
 mod demo;
 mod docs;

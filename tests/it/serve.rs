@@ -83,6 +83,7 @@ pub(crate) fn everything(metrics: &Metrics) {
     metrics.drill_succeeded(namespace, schedule, now);
     metrics.retention_deleted(namespace, schedule, 2);
     metrics.recorder_lag(namespace, schedule, 3, minute);
+    metrics.alarms("prod", 1, minute);
     metrics.store_request("put", true);
     metrics.sent("mail", false);
     metrics.reconciled("EtcdBackup", true);
@@ -147,6 +148,7 @@ fn a_value_that_nobody_confirms_disappears() {
     metrics.cluster_sampled("prod", 5, 6, Duration::ZERO);
     metrics.exposure("etcd", "x", Some(1.0), Duration::ZERO);
     metrics.recorder_lag("etcd", "x", 1, Duration::ZERO);
+    metrics.alarms("prod", 1, Duration::ZERO);
     metrics.cluster_sampled("other", 5, 6, Duration::from_secs(600));
     let text = metrics.render();
     assert!(

@@ -88,8 +88,10 @@ impl ScheduleTask {
                 self.store_error = None;
                 self.count_missed(started);
                 self.backup_warnings.clone_from(&done.warnings);
-                self.tell_of_size(&done.backup, now);
-                self.record.measured(&done.backup, self.db_size);
+                if !done.idle {
+                    self.tell_of_size(&done.backup, now);
+                    self.record.measured(&done.backup, self.db_size);
+                }
                 self.record.succeeded(&run, done.backup.clone());
                 if let Some(core) = &mut self.record.core {
                     core.backup_succeeded(done.backup.taken, Some(done.backup.revision));

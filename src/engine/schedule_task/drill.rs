@@ -84,6 +84,11 @@ impl ScheduleTask {
             Ok(drilled) => {
                 record.backup.clone_from(&drilled.backup);
                 record.level = drilled.level.to_string();
+                if drilled.ok && drilled.seconds > 0.0 {
+                    #[expect(clippy::cast_precision_loss, reason = "a pace, roughly")]
+                    let bytes = drilled.bytes as f64;
+                    record.pace = Some(bytes / drilled.seconds);
+                }
                 drilled.problem()
             }
             Err(problem) => Some(problem),

@@ -181,6 +181,7 @@ impl ScheduleTask {
                 }
                 Some(wish) = inbox.wishes.recv() => asked = Box::pin(self.heed(wish)).await,
                 why = self.segment_due() => asked = Some(Asked::because(why)),
+                () = self.alarms_changed() => {}
             }
         }
         if let Some(drilling) = self.drilling.take() {

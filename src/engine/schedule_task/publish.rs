@@ -50,6 +50,9 @@ impl ScheduleTask {
         warnings.extend(observed.error.clone());
         warnings.extend(self.model_warning.clone());
         warnings.extend(self.backup_warnings.iter().cloned());
+        let alarms = recording.as_ref().and_then(|one| one.alarms.clone());
+        let alarms = alarms.unwrap_or_default().into_iter();
+        warnings.extend(alarms.map(|alarm| format!("etcd has raised alarm {alarm}")));
         warnings.extend(
             self.policy
                 .advice()
@@ -111,8 +114,14 @@ impl ScheduleTask {
         let cadence = self.cadence();
         let cluster = self.services.cluster_name();
         meter::looked(&self.services.metrics, &cluster, &state, decision, cadence);
-        if let Some(lag) = recording.and_then(|one| one.lag) {
-            meter::recorded(&self.services.metrics, &self.name, lag, cadence);
+        if let Some(recording) = recording {
+            meter::recorded(
+                &self.services.metrics,
+                &self.name,
+                &cluster,
+                &recording,
+                cadence,
+            );
         }
         self.services
             .host

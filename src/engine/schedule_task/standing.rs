@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -14,7 +15,7 @@ use crate::engine::report::RecordingState;
 use crate::etcd::Etcd;
 use crate::pipeline::origin_after;
 use crate::recorder::watch::{Limits, Recorder};
-use crate::repository::{Kind, increments_of};
+use crate::repository::{Kind, LeaseTimes, Manifest, Repository, increments_of};
 
 /// Bytes on disk that changes may take between two backups.
 const BUDGET: u64 = 4 << 30;
@@ -25,18 +26,23 @@ impl ScheduleTask {
     pub(super) async fn stand_watch(&mut self) -> Option<String> {
         let full_every = &self.schedule.spec.full_every;
         self.recording.full_every.clone_from(full_every);
+        self.recording.drilled_pace = self.record.drill.as_ref().and_then(|drill| drill.pace);
         if !self.wants_recording() {
             self.let_go().await;
             return None;
         }
         let last = self.record.last_successful.as_ref()?;
+        // The newest full backup may be one that the chain was merged into.
+        let full = |backup: &&GoodBackup| backup.kind == Kind::Full.to_string();
+        let newest = self.backups.iter().chain([last]).filter(full);
+        let newest = newest.max_by_key(|backup| (backup.taken, backup.revision));
         if let Some(recorder) = &self.recording.recorder
             && recorder.is_alive()
-            && (last.kind != Kind::Full.to_string() || recorder.origin().base == last.id)
+            && newest.is_none_or(|full| recorder.origin().base == full.id)
         {
-            return recorder
-                .problem()
-                .map(|problem| format!("the recording of changes has a gap: {problem}"));
+            let gap = recorder.problem();
+            let gap = gap.map(|problem| format!("the recording of changes has a gap: {problem}"));
+            return gap.or_else(|| recorder.users_changed());
         }
         self.let_go().await;
         match self.begin_recording().await {
@@ -100,6 +106,17 @@ impl ScheduleTask {
         }
     }
 
+    /// Waits until etcd tells other alarms or users than before; for ever while nothing is recorded.
+    pub(super) fn alarms_changed(&self) -> impl Future<Output = ()> + use<> {
+        let recorder = self.recording.recorder.clone();
+        async move {
+            match recorder {
+                Some(recorder) => recorder.beside_changed().await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Where the recording stands, for status and metrics.
     pub(super) fn recording_state(&self, live: Option<i64>) -> Option<RecordingState> {
         if !self.wants_recording() {
@@ -111,6 +128,7 @@ impl ScheduleTask {
         let problem = recorder.and_then(|one| one.problem());
         Some(RecordingState {
             progress,
+            alarms: recorder.map(|one| one.beside().alarms),
             lag: progress.and_then(|one| Some((live? - one.committed).max(0))),
             problem: problem.or_else(|| self.recording_problem.clone()),
             windows: self.windows.clone(),
@@ -156,6 +174,27 @@ impl ScheduleTask {
             .tell(Alert::RecorderGap, gap.is_none(), &self.about(now), facts);
     }
 
+    /// An epoch of its own for the recorder, by the lease on its chain; while somebody writes the chain, the one that it has reached.
+    async fn take_epoch(&self, repository: &Arc<Repository>, base: &Manifest, reached: u64) -> u64 {
+        let who = format!("the recording of schedule {}", self.name);
+        let times = LeaseTimes {
+            patience: Duration::from_secs(1),
+            ..LeaseTimes::default()
+        };
+        let lease = repository.lease(&base.cluster_id, &base.id, &who, reached, times);
+        match lease.await {
+            Ok(lease) => {
+                let epoch = lease.epoch();
+                lease.release().await;
+                epoch
+            }
+            Err(error) => {
+                tracing::debug!(schedule = %self.name, %error, "the recording has no epoch of its own");
+                reached
+            }
+        }
+    }
+
     async fn begin_recording(&self) -> Result<Option<Recorder>, String> {
         let spec = &self.schedule.spec.backup_template.spec;
         let namespace = &self.name.namespace;
@@ -174,9 +213,12 @@ impl ScheduleTask {
             .max_by_key(|backup| (backup.created, backup.revision));
         let Some(base) = base else { return Ok(None) };
         let last = increments_of(base, &catalog.backups).pop().unwrap_or(base);
-        let Some(origin) = origin_after(last) else {
+        let Some(mut origin) = origin_after(last) else {
             return Ok(None);
         };
+        origin.auth_revision = base.auth_revision;
+        let repository = Arc::new(repository);
+        origin.epoch = self.take_epoch(&repository, base, origin.epoch).await;
         let options = self.services.connect_options(spec, namespace).await;
         let options = options.map_err(|error| words(&error))?;
         let folder = self.services.state.root().join("recording");

@@ -105,6 +105,7 @@ pub async fn completed(
             backup: GoodBackup::of(manifest, finished.location.clone()),
             warnings: Vec::new(),
             shares: Vec::new(),
+            idle: false,
         };
         with_order(backup, |order| {
             order.tell_recovered(&context.services, &done, now)

@@ -355,6 +355,7 @@ impl Host for ClusterHost {
             backup,
             warnings: Vec::new(),
             shares: Vec::new(),
+            idle: false,
         })
     }
 

@@ -53,6 +53,7 @@ impl Spill {
         let header = Header {
             base: origin.base.clone(),
             parent_sha256: origin.parent_sha256.clone(),
+            epoch: origin.epoch,
             first_revision: origin.revision + 1,
             started: origin.covered_to,
             ..old.clone()

@@ -102,6 +102,8 @@ fn origin(base: &str, revision: i64) -> Origin {
         parent_sha256: "cc".to_owned(),
         revision,
         covered_to: Timestamp::UNIX_EPOCH,
+        epoch: 9,
+        auth_revision: None,
     }
 }
 

@@ -34,7 +34,7 @@ impl PendingCut {
 pub(super) struct Work {
     pub(super) over: Arc<OnceLock<String>>,
     pub(super) counter: Option<Arc<Counter>>,
-    pub(super) etcd: Etcd,
+    pub(super) etcd: Arc<Etcd>,
     pub(super) origin: Origin,
     pub(super) grouper: Grouper,
     pub(super) spill: Spill,
@@ -262,7 +262,7 @@ impl Work {
             etcd_version: member.version.clone(),
             base: self.origin.base.clone(),
             parent_sha256,
-            epoch: 1,
+            epoch: self.origin.epoch,
             first_revision: self.grouper.committed() + 1,
             raft_term: self.grouper.raft_term(),
             started,

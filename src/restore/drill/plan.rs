@@ -61,6 +61,9 @@ pub struct Drilled {
     pub etcd: Option<Booted>,
     /// What was checked, in order.
     pub checks: Vec<Check>,
+    /// Unsealed bytes of the chain.
+    #[serde(default)]
+    pub bytes: u64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -154,6 +157,7 @@ pub fn judge(chain: &Chain<'_>, seen: Seen, took: Duration) -> Drilled {
         hash: seen.restored.as_ref().map_or(0, |one| one.hash),
         etcd,
         checks,
+        bytes: chain.increments.iter().map(|one| one.raw_size).sum::<u64>() + chain.base.raw_size,
         seconds: took.as_secs_f64(),
     }
 }

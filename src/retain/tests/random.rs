@@ -140,6 +140,7 @@ fn catalogue(shapes: &[Shape]) -> (Vec<Manifest>, BTreeSet<String>) {
                 chain.merged = Some(crate::repository::MergedFrom {
                     count: u32::try_from(*merged).unwrap(),
                     last_sha256: last.stored_sha256.clone(),
+                    last_epoch: 1,
                 });
             }
             if *gap % 2 == 0 {

@@ -1,6 +1,7 @@
 //! What etcd keeps in the database: revisions, rows and the hash over them, leases, alarms, users and members
 //! (etcd-format.md §3, §4, §7).
 
+pub mod compact;
 mod compaction;
 pub(super) mod crc;
 pub mod hash;

@@ -30,6 +30,8 @@ pub struct About {
     pub alarms: Vec<String>,
     /// Whether users are on.
     pub auth_enabled: bool,
+    /// The revision of users and roles.
+    pub auth_revision: u64,
 }
 
 /// Whether a lease exists; the last answer is kept, since the keys of a lease often lie side by side.
@@ -180,9 +182,9 @@ impl<'a> Schema<'a> {
         match row.key {
             b"consistent_index" => {
                 self.consistent_index = true;
-                positive(row.value)
+                positive(row.value).map(drop)
             }
-            b"term" => positive(row.value),
+            b"term" => positive(row.value).map(drop),
             b"confState" => {
                 let state: ConfState = json(row.value)?;
                 self.voters = Some(state.voters);
@@ -263,7 +265,10 @@ impl<'a> Schema<'a> {
                 };
                 Ok(())
             }
-            b"authRevision" => positive(row.value),
+            b"authRevision" => {
+                self.about.auth_revision = positive(row.value)?;
+                Ok(())
+            }
             _ => Ok(()),
         }
     }
@@ -331,12 +336,12 @@ fn has_role_root(user: &[u8]) -> bool {
     Fields::of(user).any(|field| matches!(field, Ok((3, Field::Bytes(ROOT)))))
 }
 
-fn positive(value: &[u8]) -> Result<(), &'static str> {
+fn positive(value: &[u8]) -> Result<u64, &'static str> {
     let bytes: &[u8; 8] = value.try_into().map_err(|_| "it is not eight bytes long")?;
-    if u64::from_be_bytes(*bytes) == 0 {
-        return Err("it is 0");
+    match u64::from_be_bytes(*bytes) {
+        0 => Err("it is 0"),
+        positive => Ok(positive),
     }
-    Ok(())
 }
 
 fn json<'a, T: Deserialize<'a>>(value: &'a [u8]) -> Result<T, &'static str> {

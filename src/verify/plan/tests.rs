@@ -18,6 +18,7 @@ fn status() -> Status {
         leases: 0,
         alarms: Vec::new(),
         auth_enabled: false,
+        auth_revision: 1,
     }
 }
 

@@ -29,6 +29,25 @@ pub enum Write {
     Revoke(i64),
 }
 
+impl Write {
+    /// Whether it can have made these rows, as far as they show without knowing what was there before.
+    pub fn may_have_made(&self, rows: &[Row]) -> bool {
+        let tombstone = |row: &Row| row.0.len() == 18;
+        let Self::Txn(ops) = self else {
+            return rows.iter().all(tombstone);
+        };
+        rows.iter().all(|row| {
+            let made = PbKeyValue::decode(row.1.as_slice()).expect("a KeyValue");
+            ops.iter().any(|op| match op {
+                Op::Put { key, value, lease } => {
+                    !tombstone(row) && (&made.key, &made.value, made.lease) == (key, value, *lease)
+                }
+                Op::Delete { from, to } => tombstone(row) && (from..to).contains(&&made.key),
+            })
+        })
+    }
+}
+
 /// The live keys at a revision.
 pub type Keys = BTreeMap<Vec<u8>, PbKeyValue>;
 
