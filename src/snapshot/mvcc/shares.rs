@@ -174,7 +174,7 @@ mod tests {
             (first.prefix.as_str(), first.keys, first.rows, first.bytes),
             ("/registry/kind7/", 0, 3, 1_000_022)
         );
-        let rest = shares.last().expect("the rest");
+        let rest = &shares[NAMED];
         assert_eq!(rest.prefix, "");
         let sum = |of: fn(&Share) -> u64| shares.iter().map(of).sum::<u64>();
         assert_eq!(sum(|share| share.rows), 2003);
