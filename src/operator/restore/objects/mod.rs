@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 use kube::runtime::controller::Action;
 
-use self::plan::{Wanted, count, failures, summary};
+use self::plan::{Wanted, count, failures, left_out, summary};
 use super::status::Draft;
 use super::{LOOK, observe, plan as whole, scope, write};
 use crate::api::{EtcdRestore, EtcdRestoreStatus};
@@ -91,8 +91,8 @@ pub async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Actio
     let failures = failures(&done.steps);
     draft.status.errors = failures.iter().take(NAMED).cloned().collect();
     let mut words = count(&done.steps, restore.spec.plan);
-    if let Some(pair) = &done.pair {
-        words = format!("{words}; {pair}");
+    for more in [&done.left, &done.pair].into_iter().flatten() {
+        words = format!("{words}; {more}");
     }
     if restore.spec.plan {
         draft.phase("Planned", &words);
@@ -162,6 +162,8 @@ struct Done {
     steps: Vec<Step>,
     /// A word on Velero's half, when there is one.
     pair: Option<String>,
+    /// What was left out, and why.
+    left: Option<String>,
 }
 
 async fn carry_out(context: &Context, restore: &EtcdRestore) -> Result<Done, Stop> {
@@ -214,6 +216,7 @@ async fn carry_out(context: &Context, restore: &EtcdRestore) -> Result<Done, Sto
         chain: source.chain,
         steps,
         pair: source.pair,
+        left: left_out(&index.left),
     })
 }
 

@@ -5,12 +5,26 @@ use std::collections::BTreeMap;
 use crate::api::{EtcdRestoreSpec, RestoreStep};
 use crate::export::import::Step;
 use crate::export::index::Indexed;
+use crate::export::left::LeftOut;
 use crate::export::plan::Change;
 use crate::export::resources::resource_name;
 
 /// Whether a restore is of objects.
 pub fn is_of_objects(spec: &EtcdRestoreSpec) -> bool {
     !spec.namespace_filter.is_empty() || spec.object_selector.is_some()
+}
+
+/// What was asked for and is not restored by design, by its reasons; nothing when nothing was.
+pub fn left_out(left: &[LeftOut]) -> Option<String> {
+    let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
+    for one in left {
+        *reasons.entry(one.reason).or_default() += 1;
+    }
+    let words: Vec<String> = reasons
+        .iter()
+        .map(|(reason, count)| format!("{count} because {reason}"))
+        .collect();
+    (!words.is_empty()).then(|| format!("left out: {}", words.join(", ")))
 }
 
 /// Which objects are asked for.
@@ -110,4 +124,27 @@ pub fn summary(steps: &[Step]) -> Vec<RestoreStep> {
             message: format!("{all} objects, {failed} of them refused"),
         });
     steps.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::stored::Identity;
+
+    #[test]
+    fn what_is_left_out_is_said_by_its_reasons() {
+        let one = |reason| LeftOut {
+            identity: Identity {
+                api_version: "batch/v1".to_owned(),
+                kind: "Job".to_owned(),
+                namespace: "shop".to_owned(),
+                name: "done".to_owned(),
+            },
+            reason,
+        };
+        assert_eq!(left_out(&[]), None);
+        let said = left_out(&[one("it had ended"), one("it had ended"), one("b")]);
+        let words = "left out: 1 because b, 2 because it had ended";
+        assert_eq!(said.as_deref(), Some(words));
+    }
 }
