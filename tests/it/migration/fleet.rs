@@ -65,7 +65,7 @@ pub async fn list(client: &Client, api_version: &str, plural: &str) -> Vec<Value
         let path = path_of(api_version, plural, "");
         let path = format!("{path}?limit=1000&continue={token}");
         let mut page = ask(client, "GET", &path, &Value::Null).await.unwrap();
-        all.extend(page["items"].as_array_mut().unwrap().drain(..));
+        all.append(page["items"].as_array_mut().unwrap());
         match page["metadata"]["continue"].as_str() {
             Some(next) if !next.is_empty() => token = next.to_owned(),
             _ => return all,
