@@ -10,12 +10,13 @@ NAMESPACE ?= etcdguardian
 CONFIG    ?= guardian.yaml
 OUT       ?= target/etcdguardian-image.tar
 SIZES     ?= 100M
+SIZE      ?= 1G
 SECONDS   ?= 4
 BINARY    := target/release/etcdguardian
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder e2e fuzz manifests generate reference pictures install uninstall deploy undeploy docker-build image footprint clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder bench-pipeline e2e fuzz manifests generate reference pictures install uninstall deploy undeploy docker-build image footprint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -96,6 +97,10 @@ bench: ## etcdguardian beside etcd's own tools, in minutes: make bench SIZES=100
 bench-recorder: ## the recorder under 10,000 writes a second of a real etcd, and the merge of a million events
 	tests/tools/get-tools.sh system etcd36
 	cargo bench --locked --bench recorder
+
+bench-pipeline: ## a backup of a real etcd to a real S3 server and back, beside its stages alone: make bench-pipeline SIZE=1G
+	tests/tools/get-tools.sh system etcd36 versitygw
+	BENCH_SIZE=$(SIZE) cargo bench --locked --bench pipeline
 
 e2e: ## end to end on a real one-node cluster, made and removed here: installed by helm, backed up, destroyed, restored; needs root
 	tests/tools/get-tools.sh e2e

@@ -51,7 +51,7 @@ pub struct Create {
     /// Encrypt for the Secret of secretsDir with the key recipients or passphrase.
     #[arg(long, value_name = "SECRET")]
     encryption_secret: Option<String>,
-    /// Folder for the snapshot on its way; needs about twice the database. Below stateDir, or TMPDIR, unless given.
+    /// Folder for the snapshot on its way; needs as much room as the database. Below stateDir, or TMPDIR, unless given.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
     /// Wait for its end, which is always done without Kubernetes.

@@ -50,12 +50,7 @@ impl AlibabaKms {
             .ask(key, "GenerateDataKey", &fields, context)
             .await?
             .map_err(|refusal| refused(key, None, refusal, WRONG))?;
-        let wrapped = WrappedKey {
-            key_id: key.text.clone(),
-            wrapped: answer.wrapped(key)?,
-            context: context.clone(),
-        };
-        Ok((answer.data_key(key)?, wrapped))
+        answer.pair(key, context)
     }
 
     pub async fn unwrap(&self, key: &KeyName, wrapped: &WrappedKey) -> Result<DataKey, KmsError> {

@@ -57,12 +57,7 @@ impl AwsKms {
             .ask(key, "GenerateDataKey", &body)
             .await?
             .map_err(|refusal| refused(key, None, refusal, WRONG))?;
-        let wrapped = WrappedKey {
-            key_id: key.text.clone(),
-            wrapped: answer.wrapped(key)?,
-            context: context.clone(),
-        };
-        Ok((answer.data_key(key)?, wrapped))
+        answer.pair(key, context)
     }
 
     pub async fn unwrap(&self, key: &KeyName, wrapped: &WrappedKey) -> Result<DataKey, KmsError> {

@@ -1,6 +1,7 @@
 //! One signed request to a key service: sent again when the service is ill or out of reach, never when it says no; and the
 //! answers in the form that both services share.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -11,7 +12,7 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use super::{KeyName, KmsError};
-use crate::seal::DataKey;
+use crate::seal::{DataKey, WrappedKey};
 
 /// How long one answer may take.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -26,14 +27,25 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// The wrapped key, base64.
-    pub fn wrapped(&self, key: &KeyName) -> Result<String, KmsError> {
-        self.ciphertext_blob
+    /// A new data key, and the form of it that only the service opens, bound to this context.
+    pub fn pair(
+        &self,
+        key: &KeyName,
+        context: &BTreeMap<String, String>,
+    ) -> Result<(DataKey, WrappedKey), KmsError> {
+        let wrapped = self
+            .ciphertext_blob
             .clone()
             .ok_or_else(|| KmsError::Answer {
                 key: key.text.clone(),
                 problem: "it has no CiphertextBlob",
-            })
+            })?;
+        let wrapped = WrappedKey {
+            key_id: key.text.clone(),
+            wrapped,
+            context: context.clone(),
+        };
+        Ok((self.data_key(key)?, wrapped))
     }
 
     /// The data key.

@@ -61,7 +61,7 @@ impl Attempt<'_> {
         }
         let mut synthetic = None;
         if let Some(merging) = merging {
-            let work = self.store_synthetic(&repository, &scratch, &merging, &manifest);
+            let work = self.store_synthetic(&repository, &merging, &manifest);
             match tokio::time::timeout(MERGE_LIMIT, work).await {
                 Ok(Ok(made)) => synthetic = made,
                 Ok(Err(error)) => warnings.push(format!(

@@ -15,7 +15,7 @@ use super::plan::How;
 use super::prove::on_map;
 use super::run::{Attempt, Made, remove, scratch_failed};
 use super::scratch::Scratch;
-use super::seal_file::{provable, seal_file};
+use super::seal_file::provable;
 use super::{PipelineError, Stage};
 use crate::api::BackupMode;
 use crate::etcd::{ConnectOptions, Etcd};
@@ -104,24 +104,9 @@ impl Attempt<'_> {
                 .map(|(resource, kind)| (resource.clone(), kind.api_version.clone()))
                 .collect(),
         });
-        let sealed_file = tools.scratch.file("sealed");
-        let total = std::fs::metadata(&plain)
-            .map_err(scratch_failed(&plain))?
-            .len();
-        let told = |done: u64| self.stages.bytes(done / 2, total);
-        let sealed = seal_file(&sealer, &plain, &sealed_file, &told).await?;
-        remove(&plain)?;
-        manifest.raw_size = sealed.size;
-        manifest.plain_sha256 = sealed.sha256;
-        let told = |_: u64| self.stages.bytes(total / 2, total);
-        let stored = tools
-            .repository
-            .store(&manifest.data_key, &sealed_file, &told)
+        self.deposit(tools.repository, &sealer, &plain, &mut manifest)
             .await?;
-        remove(&sealed_file)?;
-        manifest.stored_size = stored.size;
-        manifest.stored_sha256 = stored.sha256;
-        self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
+        remove(&plain)?;
 
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
@@ -284,10 +269,8 @@ impl Attempt<'_> {
         id: String,
         created: Timestamp,
     ) -> Manifest {
-        let request = self.request;
         let cluster_id = cluster_id(about);
-        let seal = sealer.describe();
-        let compression = sealer.compression();
+        let blank = self.blank_manifest(Kind::Export, created, sealer);
         let refused = about.skipped.iter();
         let refused = refused.filter(|one| one.reason.starts_with(NOT_ALLOWED));
         let listed = format!(
@@ -297,46 +280,21 @@ impl Attempt<'_> {
             about.resource_version,
             refused.count()
         );
-        let cluster_name = if request.cluster_name.is_empty() {
+        let cluster_name = if blank.cluster_name.is_empty() {
             about.platform.clone()
         } else {
-            request.cluster_name.clone()
+            blank.cluster_name.clone()
         };
         Manifest {
-            format_version: 1,
-            data_key: Repository::export_data_key(&cluster_id, &id, compression, &seal),
+            data_key: Repository::export_data_key(&cluster_id, &id, blank.compression, &blank.seal),
             id,
-            kind: Kind::Export,
             cluster_id,
             cluster_name,
-            member_id: String::new(),
             etcd_version: format!("Kubernetes {}", about.server_version),
-            backup_name: request.name.clone(),
-            namespace: request.namespace.clone(),
-            schedule: request.schedule.clone(),
-            run_id: request.run_id.clone(),
-            created,
-            settled: None,
-            completed: created,
-            start_revision: None,
             revision: about.resource_version.parse().unwrap_or_default(),
-            compact_revision: -1,
             key_count: objects_of(about),
-            raw_size: 0,
-            stored_size: 0,
-            plain_sha256: String::new(),
-            stored_sha256: String::new(),
-            compression,
-            seal,
-            chain: None,
-            level: Level::Stored,
             checks: vec![check("listed", listed)],
-            hash_kv: None,
-            shares: Vec::new(),
-            export: None,
-            auth_revision: None,
-            synthetic: None,
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..blank
         }
     }
 }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::plan::{Cluster, Next};
-use super::run::{Attempt, Made, remove, scratch_failed};
+use super::run::{Attempt, Made, scratch_failed};
 use super::scratch::Scratch;
-use super::seal_file::{provable, seal_file};
+use super::seal_file::provable;
 use super::synthetic::Merging;
 use super::{PipelineError, Stage, plan};
 use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
@@ -284,30 +284,20 @@ impl Attempt<'_> {
         self.stages.begin(Stage::Check);
         let proved = prove(&segment.path).await?;
         self.stages.begin(Stage::Store);
-        let sealed_file = tools.scratch.file("sealed");
-        let total = proved.finished.bytes;
-        let told = |done: u64| self.stages.bytes(done, total);
         let header = &proved.header;
         let last = proved.finished.footer.totals.last_revision;
         let id = increment_id(&header.base, header.first_revision, last);
         let sealer = tools.sealing.of_backup(&header.cluster_id, &id).await?;
         let (sealer, unsealer) = provable(sealer, tools.unsealer);
-        let sealed = seal_file(&sealer, &segment.path, &sealed_file, &told).await?;
         let mut manifest = self.increment_manifest(&proved, parent, status, &sealer)?;
-        manifest.raw_size = sealed.size;
-        manifest.plain_sha256 = sealed.sha256;
-        let told = |done: u64| self.stages.bytes(done, total);
-        let stored = tools
-            .repository
-            .store(&manifest.data_key, &sealed_file, &told)
+        // One that was killed may have stored the same revisions and not committed them.
+        let rest = &manifest.data_key;
+        tools.repository.discard_rest(rest).await?;
+        self.deposit(tools.repository, &sealer, &segment.path, &mut manifest)
             .await?;
-        remove(&sealed_file)?;
-        manifest.stored_size = stored.size;
-        manifest.stored_sha256 = stored.sha256;
-        self.remember(Some((Arc::clone(tools.repository), manifest.clone())));
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
-            let told = |done: u64| self.stages.bytes(done, stored.size);
+            let told = |done: u64| self.stages.bytes(done, manifest.stored_size);
             verify::read_back(tools.repository, &manifest, unsealer, &told).await?;
             manifest.level = Level::Verified;
             let totals = &proved.finished.footer.totals;
@@ -330,58 +320,29 @@ impl Attempt<'_> {
         status: &MemberStatus,
         sealer: &Sealer,
     ) -> Result<Manifest, PipelineError> {
-        let request = self.request;
         let header = &segment.header;
         let totals = &segment.finished.footer.totals;
-        let seal = sealer.describe();
-        let compression = sealer.compression();
         let mut manifest = Manifest {
-            format_version: 1,
-            data_key: String::new(),
             id: increment_id(&header.base, header.first_revision, totals.last_revision),
-            kind: Kind::Increment,
             cluster_id: header.cluster_id.clone(),
-            cluster_name: request.cluster_name.clone(),
             member_id: header.member_id.clone(),
             etcd_version: status.version.clone(),
-            backup_name: request.name.clone(),
-            namespace: request.namespace.clone(),
-            schedule: request.schedule.clone(),
-            run_id: request.run_id.clone(),
-            created: totals.covered_to,
-            settled: None,
-            completed: totals.covered_to,
             start_revision: Some(header.first_revision),
             revision: totals.last_revision,
-            compact_revision: -1,
-            key_count: 0,
-            raw_size: segment.finished.bytes,
-            stored_size: 0,
-            plain_sha256: String::new(),
-            stored_sha256: String::new(),
-            compression,
-            seal,
             chain: Some(Chain {
                 base: header.base.clone(),
                 parent_sha256: parent.stored_sha256.clone(),
                 epoch: header.epoch,
                 merged: None,
             }),
-            level: Level::Stored,
-            checks: Vec::new(),
-            hash_kv: None,
-            shares: Vec::new(),
-            export: None,
-            auth_revision: None,
-            synthetic: None,
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..self.blank_manifest(Kind::Increment, totals.covered_to, sealer)
         };
         let role = Role::Data {
-            zstd: compression == crate::api::Compression::Zstd,
+            zstd: manifest.compression == crate::api::Compression::Zstd,
             age: manifest.is_sealed(),
         };
         let key = Key::of_manifest(&manifest).map_err(|_| PipelineError::Refused {
-            name: request.name.clone(),
+            name: self.request.name.clone(),
             why: format!("its base has an id that cannot be a key: {}", header.base),
         })?;
         manifest.data_key = Key { role, ..key }.to_string();

@@ -2,6 +2,7 @@
 
 mod bridge;
 mod commit;
+mod deposit;
 mod error;
 mod export;
 mod export_changes;

@@ -12,7 +12,7 @@ use super::increment::{Outcome, Tools};
 use super::plan::How;
 use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
-use super::seal_file::{provable, seal_file};
+use super::seal_file::provable;
 use super::stages::Stages;
 use super::synthetic::Merging;
 use super::{
@@ -243,37 +243,14 @@ impl Attempt<'_> {
         }
 
         self.stages.begin(Stage::Store);
-        let sealed_file = scratch.file("sealed");
-        let total = taken.drained.bytes;
         let id = full_id(taken.created, taken.revision);
         let cluster_id = format!("{:016x}", taken.drained.member.cluster_id);
         let sealer = sealing.of_backup(&cluster_id, &id).await?;
         let (sealer, unsealer) = provable(sealer, unsealer.as_ref());
-        let told = |done: u64| self.stages.bytes(done / 2, total);
-        let sealed = seal_file(&sealer, &plain, &sealed_file, &told).await?;
-        remove(&plain)?;
         let mut manifest = self.manifest(&taken, &sealer);
-        manifest.raw_size = sealed.size;
-        manifest.plain_sha256 = sealed.sha256;
-        let size = std::fs::metadata(&sealed_file)
-            .map_err(|source| PipelineError::Scratch {
-                path: sealed_file.clone(),
-                source,
-            })?
-            .len()
-            .max(1);
-        let told = |done: u64| {
-            let share = u128::from(total) * u128::from(done.min(size)) / u128::from(size) / 2;
-            let share = u64::try_from(share).unwrap_or(total);
-            self.stages.bytes((total / 2).saturating_add(share), total);
-        };
-        let stored = repository
-            .store(&manifest.data_key, &sealed_file, &told)
+        self.deposit(&repository, &sealer, &plain, &mut manifest)
             .await?;
-        remove(&sealed_file)?;
-        manifest.stored_size = stored.size;
-        manifest.stored_sha256 = stored.sha256;
-        self.remember(Some((Arc::clone(&repository), manifest.clone())));
+        remove(&plain)?;
 
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
@@ -366,47 +343,26 @@ impl Attempt<'_> {
     }
 
     fn manifest(&self, taken: &Taken, sealer: &Sealer) -> Manifest {
-        let request = self.request;
         let member = &taken.drained.member;
         let id = full_id(taken.created, taken.revision);
         let cluster_id = format!("{:016x}", member.cluster_id);
-        let seal = sealer.describe();
-        let compression = sealer.compression();
+        let blank = self.blank_manifest(Kind::Full, taken.created, sealer);
         Manifest {
-            format_version: 1,
-            data_key: Repository::full_data_key(&cluster_id, &id, compression, &seal),
+            data_key: Repository::full_data_key(&cluster_id, &id, blank.compression, &blank.seal),
             id,
-            kind: Kind::Full,
             cluster_id,
-            cluster_name: request.cluster_name.clone(),
             member_id: format!("{:016x}", member.member_id),
             etcd_version: member.version.clone(),
-            backup_name: request.name.clone(),
-            namespace: request.namespace.clone(),
-            schedule: request.schedule.clone(),
-            run_id: request.run_id.clone(),
-            created: taken.created,
             settled: Some(taken.settled),
-            completed: taken.created,
-            start_revision: None,
             revision: taken.revision,
             compact_revision: taken.compact_revision,
             key_count: taken.keys,
-            raw_size: taken.drained.bytes,
-            stored_size: 0,
-            plain_sha256: String::new(),
-            stored_sha256: String::new(),
-            compression,
-            seal,
-            chain: None,
             level: taken.verdict.level,
             checks: taken.verdict.checks.clone(),
             hash_kv: taken.hash_kv,
             shares: taken.shares.clone(),
-            export: None,
             auth_revision: taken.auth_revision,
-            synthetic: None,
-            tool_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..blank
         }
     }
 }

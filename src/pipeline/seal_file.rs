@@ -1,19 +1,26 @@
-//! Seals a snapshot into a file beside it, hashing what goes in, on a thread of its own.
+//! Seals a file into a stream that is stored meanwhile: the codecs on one thread, the digest of what goes in on another, and a few
+//! hundred kilobytes between them and the upload.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
-use ring::digest::{Context, SHA256};
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
+use tokio_util::io::StreamReader;
 
 use super::PipelineError;
-use crate::seal::{Sealer, Unsealer};
+use crate::seal::{Digest, Sealer, Unsealer};
 
-const TOLD_EVERY: Duration = Duration::from_millis(100);
+/// Sealed bytes go over in pieces of this size.
+const PIECE: usize = 256 * 1024;
+/// So many pieces wait for the upload.
+const WAITING: usize = 8;
 
 /// What went into the seal.
 pub(super) struct Sealed {
@@ -21,6 +28,16 @@ pub(super) struct Sealed {
     pub size: u64,
     /// Their SHA-256, hexadecimal.
     pub sha256: String,
+}
+
+/// A file that is being sealed.
+pub(super) struct Sealing {
+    /// What comes out; it breaks when the sealing does.
+    pub stored: StreamReader<BoxStream<'static, io::Result<Bytes>>, Bytes>,
+    /// So many plain bytes went in.
+    pub done: Arc<AtomicU64>,
+    /// Ends with the stream.
+    pub work: JoinHandle<Result<Sealed, PipelineError>>,
 }
 
 /// What a backup is sealed and read back with. Where no key at hand opens the seal, as the private ones are kept elsewhere, a key
@@ -36,68 +53,68 @@ pub(super) fn provable(sealer: Sealer, unsealer: Option<&Unsealer>) -> (Sealer, 
     }
 }
 
-/// Seals `plain` into `stored`, created new with mode 0600, and says how many plain bytes are done.
-pub(super) async fn seal_file(
-    sealer: &Sealer,
-    plain: &Path,
-    stored: &Path,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Sealed, PipelineError> {
+/// The most that sealing makes of so many bytes, when nothing compresses: zstd's and age's frames are less than a hundredth.
+pub(super) fn most_sealed(plain: u64) -> u64 {
+    plain.saturating_add(plain / 64).saturating_add(1 << 20)
+}
+
+/// Begins to seal `plain`; it goes on as the stream is read, and ends early when that is dropped.
+pub(super) fn seal_file(sealer: &Sealer, plain: &Path) -> Sealing {
     let done = Arc::new(AtomicU64::new(0));
-    let (sealer, counted) = (sealer.clone(), Arc::clone(&done));
-    let (from, to) = (plain.to_owned(), stored.to_owned());
-    let mut work = tokio::task::spawn_blocking(move || seal(&sealer, &from, &to, counted));
-    loop {
-        match tokio::time::timeout(TOLD_EVERY, &mut work).await {
-            Err(_) => progress(done.load(Ordering::Relaxed)),
-            Ok(Ok(outcome)) => {
-                progress(done.load(Ordering::Relaxed));
-                return outcome;
-            }
-            Ok(Err(_)) => {
-                return Err(PipelineError::Interrupted {
-                    what: "the sealing of the snapshot",
-                });
-            }
-        }
+    let (send, receive) = channel(WAITING);
+    let (sealer, from, counted) = (sealer.clone(), plain.to_owned(), Arc::clone(&done));
+    let work = tokio::task::spawn_blocking(move || seal(&sealer, from, counted, send));
+    Sealing {
+        stored: StreamReader::new(received(receive)),
+        done,
+        work,
     }
+}
+
+/// The pieces as a stream, whose end is its end only when the sealing said so.
+fn received(receive: Receiver<Option<Bytes>>) -> BoxStream<'static, io::Result<Bytes>> {
+    futures::stream::unfold(Some(receive), |receive| async move {
+        let mut receive = receive?;
+        match receive.recv().await {
+            Some(Some(piece)) => Some((Ok(piece), Some(receive))),
+            Some(None) => None,
+            None => Some((Err(io::Error::other("the sealing broke off")), None)),
+        }
+    })
+    .boxed()
 }
 
 fn seal(
     sealer: &Sealer,
-    plain: &Path,
-    stored: &Path,
+    plain: PathBuf,
     done: Arc<AtomicU64>,
+    send: Sender<Option<Bytes>>,
 ) -> Result<Sealed, PipelineError> {
-    let failed = |path: &Path, source| PipelineError::Scratch {
-        path: path.to_owned(),
+    let failed = |source| PipelineError::Scratch {
+        path: plain.clone(),
         source,
     };
-    let file = File::open(plain).map_err(|source| failed(plain, source))?;
     let mut reader = Hashing {
-        inner: file,
-        hash: Context::new(&SHA256),
+        inner: File::open(&plain).map_err(failed)?,
+        hash: Digest::start().map_err(failed)?,
         done,
     };
-    let out = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(stored)
-        .map_err(|source| failed(stored, source))?;
-    let mut out = BufWriter::with_capacity(1 << 20, out);
-    sealer.seal(&mut reader, &mut out)?;
-    out.into_inner()
-        .map_err(|error| failed(stored, error.into_error()))?;
+    let mut pieces = Pieces {
+        filling: Vec::with_capacity(PIECE),
+        send,
+    };
+    sealer.seal(&mut reader, &mut pieces)?;
+    pieces.end().map_err(failed)?;
+    let hash = reader.hash.finish().map_err(failed)?;
     Ok(Sealed {
         size: reader.done.load(Ordering::Relaxed),
-        sha256: hex::encode(reader.hash.finish()),
+        sha256: hex::encode(hash.finish()),
     })
 }
 
 struct Hashing {
     inner: File,
-    hash: Context,
+    hash: Digest,
     done: Arc<AtomicU64>,
 }
 
@@ -107,5 +124,42 @@ impl Read for Hashing {
         self.hash.update(&buffer[..count]);
         self.done.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
+    }
+}
+
+/// Hands what is written over, piece by piece; waits when the other side is slower.
+struct Pieces {
+    filling: Vec<u8>,
+    send: Sender<Option<Bytes>>,
+}
+
+impl Pieces {
+    fn end(mut self) -> io::Result<()> {
+        self.flush()?;
+        self.send(None)
+    }
+
+    fn send(&self, piece: Option<Bytes>) -> io::Result<()> {
+        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody stores it any more");
+        self.send.blocking_send(piece).map_err(gone)
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.filling.len() >= PIECE {
+            self.flush()?;
+        }
+        let count = bytes.len().min(PIECE);
+        self.filling.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.filling.is_empty() {
+            return Ok(());
+        }
+        let piece = std::mem::replace(&mut self.filling, Vec::with_capacity(PIECE));
+        self.send(Some(piece.into()))
     }
 }

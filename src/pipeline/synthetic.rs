@@ -9,8 +9,7 @@ use super::bridge::DISAGREES;
 use super::increment::{Continued, Tools};
 use super::prove::on_map;
 use super::run::{Attempt, auth_revision, remove};
-use super::scratch::Scratch;
-use super::seal_file::{provable, seal_file};
+use super::seal_file::provable;
 use super::{PipelineError, Stage, plan};
 use crate::etcd::{Etcd, LiveHash};
 use crate::kms::Sealing;
@@ -214,7 +213,6 @@ impl Attempt<'_> {
     pub(super) async fn store_synthetic(
         &self,
         repository: &Repository,
-        scratch: &Scratch,
         merging: &Merging,
         last: &Manifest,
     ) -> Result<Option<Manifest>, PipelineError> {
@@ -264,8 +262,6 @@ impl Attempt<'_> {
         self.stages.begin(Stage::Store);
         let sealer = merging.sealing.of_backup(&last.cluster_id, &id).await?;
         let (sealer, unsealer) = provable(sealer, Some(&merging.unsealer));
-        let sealed_file = scratch.file("synthetic.sealed");
-        let sealed = seal_file(&sealer, merged, &sealed_file, &|_| {}).await?;
         let (seal, compression) = (sealer.describe(), sealer.compression());
         let mut manifest = Manifest {
             data_key: Repository::full_data_key(&last.cluster_id, &id, compression, &seal),
@@ -279,8 +275,6 @@ impl Attempt<'_> {
             start_revision: None,
             compact_revision: status.compact_revision,
             key_count: status.total_keys,
-            raw_size: sealed.size,
-            plain_sha256: sealed.sha256,
             compression,
             seal,
             chain: None,
@@ -296,12 +290,8 @@ impl Attempt<'_> {
             shares: proof.shares.clone(),
             ..last.clone()
         };
-        let stored = repository
-            .store(&manifest.data_key, &sealed_file, &|_| {})
+        self.store_sealed(repository, &sealer, merged, &mut manifest)
             .await?;
-        remove(&sealed_file)?;
-        manifest.stored_size = stored.size;
-        manifest.stored_sha256 = stored.sha256;
         let proved = async {
             if let Some(unsealer) = &unsealer {
                 self.stages.begin(Stage::Verify);

@@ -13,8 +13,9 @@ use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
 use super::error::{Attempt, RepositoryError};
-use super::key::Key;
+use super::key::{Key, is_cluster_id};
 use super::pin::PinAt;
+use super::providers::Uploads;
 use super::{Manifest, StoreObserver, manifest};
 
 /// How the file behind a local object is read.
@@ -23,6 +24,8 @@ const FILE_BUFFER: usize = 1024 * 1024;
 /// A bucket and prefix, and how objects are created in it without overwriting.
 pub(super) struct Bucket {
     pub store: Arc<dyn ObjectStore>,
+    /// Where the store keeps uploads that were begun and not finished.
+    pub uploads: Option<Arc<dyn Uploads>>,
     pub prefix: Path,
     pub location: String,
     /// The class that objects of backups are stored in.
@@ -57,7 +60,7 @@ impl Bucket {
         }
     }
 
-    /// What of a path of the store is below the prefix.
+    /// A path of the store without the prefix; `None` for what does not lie below it.
     fn below<'a>(&self, path: &'a Path) -> Option<&'a str> {
         if self.prefix.is_root() {
             return Some(path.as_ref());
@@ -65,6 +68,12 @@ impl Bucket {
         path.as_ref()
             .strip_prefix(self.prefix.as_ref())?
             .strip_prefix('/')
+    }
+
+    /// Whether a path lies in a cluster's folder, where only this program writes: backups and leases.
+    pub fn is_ours(&self, path: &Path) -> bool {
+        let below = self.below(path).and_then(|text| text.split_once('/'));
+        below.is_some_and(|(cluster, rest)| is_cluster_id(cluster) && rest.starts_with("v1/"))
     }
 
     pub fn attempt<'a>(&'a self, action: &'static str, key: &'a str) -> Attempt<'a> {
@@ -186,7 +195,7 @@ impl Bucket {
             .iter()
             .filter_map(|path| path.filename());
         Ok(names
-            .filter(|name| super::key::is_cluster_id(name))
+            .filter(|name| is_cluster_id(name))
             .map(str::to_owned)
             .collect())
     }
@@ -254,7 +263,7 @@ impl Bucket {
     /// Lists the folders of one cluster, or of all, at once.
     pub async fn list_clusters(&self, cluster: Option<&str>) -> Result<Listing, RepositoryError> {
         let clusters = match cluster {
-            Some(id) if super::key::is_cluster_id(id) => vec![id.to_owned()],
+            Some(id) if is_cluster_id(id) => vec![id.to_owned()],
             Some(_) => Vec::new(),
             None => self.clusters().await?,
         };

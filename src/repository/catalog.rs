@@ -1,18 +1,12 @@
-//! What a repository holds, from a listing and its manifests alone; and what lies there without one.
+//! What a repository holds, from a listing and its manifests alone.
 
 use std::collections::HashMap;
 
 use futures::StreamExt;
-use jiff::Timestamp;
 
-use super::bucket::Listed;
 use super::error::RepositoryError;
 use super::key::{Key, Role};
-use super::{CONCURRENT_REQUESTS, Catalog, Kind, Manifest, Pin, Repository};
-use crate::api::ErrorClass;
-
-/// How long data may lie without a manifest: longer than any backup takes.
-const ORPHAN_AGE_SECONDS: i64 = 24 * 3600;
+use super::{CONCURRENT_REQUESTS, Catalog, Kind, Manifest, Repository};
 
 /// The order of backups: by revision and epoch, never by a clock of the bucket.
 fn order(manifest: &Manifest) -> impl Ord + use<> {
@@ -140,62 +134,6 @@ impl Repository {
             }),
         }
     }
-
-    /// Deletes data that has had no manifest for a day; returns the keys and how many manifests there are.
-    ///
-    /// # Errors
-    /// When the store does not answer; what could not be deleted stays for the next sweep.
-    pub async fn sweep(&self, now: Timestamp) -> Result<(Vec<String>, usize), RepositoryError> {
-        let listing = self.bucket.list_clusters(None).await?;
-        let (listed, pins) = (listing.objects, listing.pins);
-        let manifests = listed
-            .iter()
-            .filter(|listed| listed.key.role == Role::Manifest)
-            .count();
-        let mut swept = Vec::new();
-        self.forget_pins(&pins, now).await;
-        let pins = self.read_pins(pins).await;
-        for key in orphans(&listed, now) {
-            // What retention had begun to delete is still being read.
-            let base = key.base();
-            let read =
-                |pin: &Pin| pin.until > now && pin.cluster_id == key.cluster && pin.base == base;
-            // A backup may have been committed since the listing.
-            if pins.iter().any(read) || self.bucket.head(&key.manifest()).await?.is_some() {
-                continue;
-            }
-            match self.bucket.delete(&key).await {
-                Ok(()) => {
-                    self.tidy(&key);
-                    swept.push(key.to_string());
-                }
-                // Locked objects are normal in write-once buckets.
-                Err(error) if error.class() == ErrorClass::Credentials => {
-                    tracing::debug!(%key, %error, "an orphan stays");
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        Ok((swept, manifests))
-    }
-}
-
-/// Data without a manifest that is older than a day.
-fn orphans(listed: &[Listed], now: Timestamp) -> Vec<Key> {
-    let manifests: std::collections::HashSet<&Key> = listed
-        .iter()
-        .filter(|listed| listed.key.role == Role::Manifest)
-        .map(|listed| &listed.key)
-        .collect();
-    let mut orphans: Vec<Key> = listed
-        .iter()
-        .filter(|listed| listed.key.role != Role::Manifest)
-        .filter(|listed| now.as_second() - listed.written > ORPHAN_AGE_SECONDS)
-        .filter(|listed| !manifests.contains(&listed.key.manifest()))
-        .map(|listed| listed.key.clone())
-        .collect();
-    orphans.sort();
-    orphans
 }
 
 fn data_problem(manifest: &Manifest, sizes: &HashMap<String, u64>) -> Option<String> {

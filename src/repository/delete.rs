@@ -47,6 +47,21 @@ impl Repository {
         Ok(())
     }
 
+    /// Deletes data under this key when no manifest names it: the rest of what was broken off. Only for whoever alone may write there,
+    /// as the holder of a chain's lease.
+    ///
+    /// # Errors
+    /// When the store refuses, or the key is not one of data.
+    pub async fn discard_rest(&self, key: &str) -> Result<(), RepositoryError> {
+        let data = data_key(key)?;
+        let there = self.bucket.head(&data).await?.is_some();
+        if there && self.bucket.head(&data.manifest()).await?.is_none() {
+            tracing::info!(%data, "the rest of what was broken off is removed");
+            self.bucket.delete(&data).await?;
+        }
+        Ok(())
+    }
+
     /// Directories outlive their last file, unlike the folders of object stores.
     pub(super) fn tidy(&self, key: &key::Key) {
         if self.location.provider != Provider::Local {

@@ -343,6 +343,9 @@ const WRONG_CREDENTIALS: &[&str] = &[
     "invalid_grant",
     "InvalidAuthenticationInfo",
     "InvalidIdentityToken",
+    // The store crate's own, where it gives the answer to the end of an upload no kind.
+    "status code: 401",
+    "status code: 403",
 ];
 
 /// The region that an answer names: `<Region>…</Region>`, or `expecting '…'`.

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::Repository;
 use super::error::RepositoryError;
+use super::{Repository, process};
 
 /// A lease is a few hundred bytes.
 const MOST_BYTES: u64 = 4096;
@@ -48,6 +48,9 @@ struct Record {
     at: Timestamp,
     #[serde(default)]
     released: bool,
+    /// The process that wrote it, where its machine can say so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    process: Option<String>,
 }
 
 /// The right to write a chain, kept alive until it is released or dropped.
@@ -105,7 +108,8 @@ impl Repository {
                     _ => Instant::now(),
                 };
                 watched = Some((epoch, since));
-                if since.elapsed() < times.dead {
+                let gone = record.process.as_deref().is_some_and(process::is_gone);
+                if !gone && since.elapsed() < times.dead {
                     if start.elapsed() > times.patience {
                         return Err(self.locked(base, &record));
                     }
@@ -259,6 +263,7 @@ impl Held {
             who: self.who.clone(),
             at: Timestamp::now(),
             released,
+            process: process::this_process(),
         };
         let bytes = serde_json::to_vec(&record).unwrap_or_default();
         let key = key(&self.folder, epoch);

@@ -11,10 +11,11 @@ mod lease;
 pub mod manifest;
 mod pin;
 mod probe;
+mod process;
 mod providers;
+mod sweep;
 mod upload;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -240,6 +241,7 @@ impl Repository {
         let opened = providers::open(location, secret.as_ref()).await?;
         let bucket = bucket::Bucket {
             store: opened.store,
+            uploads: opened.uploads,
             prefix: opened.prefix,
             location: location.to_string(),
             storage_class: location.storage_class.clone(),
@@ -260,6 +262,7 @@ impl Repository {
     ) -> Self {
         let bucket = bucket::Bucket {
             store,
+            uploads: None,
             prefix: object_store::path::Path::from(location.prefix.as_str()),
             location: location.to_string(),
             storage_class: None,
@@ -315,45 +318,6 @@ impl Repository {
         seal: &Seal,
     ) -> String {
         key::Key::export_data(cluster_id, id, compression, seal).to_string()
-    }
-
-    /// Stores `file` under `key` in parts, at bounded memory; aborts what it began when it fails.
-    ///
-    /// # Errors
-    /// When something lies under the key already, or the store refuses or breaks.
-    pub async fn store(
-        &self,
-        key: &str,
-        file: &Path,
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Stored, RepositoryError> {
-        let what = file.display().to_string();
-        let unreadable = |source| RepositoryError::Source {
-            what: what.clone(),
-            problem: "look whether it is there and readable",
-            source,
-        };
-        let mut reader = tokio::fs::File::open(file).await.map_err(unreadable)?;
-        let size = reader.metadata().await.map_err(unreadable)?.len();
-        reader.set_max_buf_size(1024 * 1024);
-        self.store_stream(key, size, &what, &mut reader, progress)
-            .await
-    }
-
-    /// Stores exactly `size` bytes of a stream under `key`, as [`Self::store`] does; `what` names the stream in errors.
-    ///
-    /// # Errors
-    /// When something lies under the key already, the stream is shorter or longer, or the store refuses or breaks.
-    pub async fn store_stream(
-        &self,
-        key: &str,
-        size: u64,
-        what: &str,
-        reader: &mut (dyn AsyncRead + Send + Unpin),
-        progress: &(dyn Fn(u64) + Send + Sync),
-    ) -> Result<Stored, RepositoryError> {
-        let key = data_key(key)?;
-        self.bucket.upload(&key, size, what, reader, progress).await
     }
 
     /// Reads the object under `key` as a stream; a connection that breaks is resumed where it broke.

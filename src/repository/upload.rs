@@ -9,10 +9,10 @@ use ring::digest;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::task::JoinSet;
 
-use super::Stored;
 use super::bucket::Bucket;
 use super::error::RepositoryError;
 use super::key::Key;
+use super::{Repository, Stored, data_key};
 
 const MIB: u64 = 1024 * 1024;
 /// Stores refuse parts below 5 MiB, and small parts waste round trips.
@@ -87,14 +87,140 @@ async fn abort_again(mut upload: Box<dyn MultipartUpload>) {
     }
 }
 
-impl Bucket {
-    /// Uploads exactly `size` bytes of `reader` under `key`, where nothing may lie yet.
-    pub async fn upload(
+/// How long a stream is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Length {
+    /// As long as this: anything else is an error.
+    Exactly(u64),
+    /// No longer than this.
+    AtMost(u64),
+}
+
+/// A stream in parts, which all but the last are equally long.
+pub(super) struct Source<'a> {
+    reader: &'a mut (dyn AsyncRead + Send + Unpin),
+    length: Length,
+    part: u64,
+    read: u64,
+    what: &'a str,
+}
+
+impl<'a> Source<'a> {
+    pub fn new(
+        reader: &'a mut (dyn AsyncRead + Send + Unpin),
+        length: Length,
+        what: &'a str,
+    ) -> Self {
+        let (Length::Exactly(bound) | Length::AtMost(bound)) = length;
+        Self {
+            reader,
+            length,
+            part: part_size(bound),
+            read: 0,
+            what,
+        }
+    }
+
+    /// The next part; one that is not full is the last, and may be empty.
+    async fn next(&mut self) -> Result<Bytes, RepositoryError> {
+        let failed = |source: io::Error, problem| RepositoryError::Source {
+            what: self.what.to_owned(),
+            problem,
+            source,
+        };
+        let (Length::Exactly(bound) | Length::AtMost(bound)) = self.length;
+        // One byte more than there should be shows a stream that is longer.
+        let room = self.part.min(bound.saturating_sub(self.read) + 1);
+        let room = usize::try_from(room)
+            .map_err(|error| failed(io::Error::other(error), "a part does not fit into memory"))?;
+        let mut bytes = Vec::with_capacity(room);
+        (&mut *self.reader)
+            .take(self.part)
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|error| {
+                failed(
+                    error,
+                    "try again; if it lasts, look at the disk or the source store",
+                )
+            })?;
+        let read = self.read + bytes.len() as u64;
+        if let Length::Exactly(size) = self.length {
+            if read > size {
+                let error = io::Error::other("it became longer");
+                return Err(failed(error, "nothing else may write to it"));
+            }
+            if (bytes.len() as u64) < self.part && read != size {
+                let error = io::Error::from(io::ErrorKind::UnexpectedEof);
+                return Err(failed(
+                    error,
+                    "it became shorter; nothing else may write to it",
+                ));
+            }
+        }
+        self.read = read;
+        Ok(bytes.into())
+    }
+
+    fn is_last(&self, part: &Bytes) -> bool {
+        (part.len() as u64) < self.part
+    }
+}
+
+impl Repository {
+    /// Stores exactly `size` bytes of a stream under `key` in parts, at bounded memory; aborts what it began when it fails. `what`
+    /// names the stream in errors.
+    ///
+    /// # Errors
+    /// When something lies under the key already, the stream is shorter or longer, or the store refuses or breaks.
+    pub async fn store_stream(
         &self,
-        key: &Key,
+        key: &str,
         size: u64,
         what: &str,
         reader: &mut (dyn AsyncRead + Send + Unpin),
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Stored, RepositoryError> {
+        self.upload(key, Length::Exactly(size), what, reader, progress)
+            .await
+    }
+
+    /// Stores a stream to its end, as [`Self::store_stream`] does, of which only is known that it has no more than `most` bytes.
+    ///
+    /// # Errors
+    /// When something lies under the key already, the stream breaks, or the store refuses or breaks.
+    pub async fn store_until_end(
+        &self,
+        key: &str,
+        most: u64,
+        what: &str,
+        reader: &mut (dyn AsyncRead + Send + Unpin),
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Stored, RepositoryError> {
+        self.upload(key, Length::AtMost(most), what, reader, progress)
+            .await
+    }
+
+    async fn upload(
+        &self,
+        key: &str,
+        length: Length,
+        what: &str,
+        reader: &mut (dyn AsyncRead + Send + Unpin),
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Stored, RepositoryError> {
+        let key = data_key(key)?;
+        let source = Source::new(reader, length, what);
+        self.bucket.upload(&key, source, progress).await
+    }
+}
+
+impl Bucket {
+    /// Uploads a stream to its end under `key`, where nothing may lie yet.
+    pub async fn upload(
+        &self,
+        key: &Key,
+        mut source: Source<'_>,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Stored, RepositoryError> {
         let text = key.to_string();
@@ -105,83 +231,82 @@ impl Bucket {
             });
         }
         let mut hash = digest::Context::new(&digest::SHA256);
-        let part = part_size(size);
-        if size <= part {
-            let bytes = read_part(reader, size, what).await?;
-            ended(reader, what).await?;
-            hash.update(&bytes);
-            self.create_settled(&text, bytes).await?;
-            progress(size);
+        let first = source.next().await?;
+        let second = match source.is_last(&first) {
+            true => Bytes::new(),
+            false => source.next().await?,
+        };
+        if second.is_empty() {
+            hash.update(&first);
+            self.create_settled(&text, first).await?;
+            progress(source.read);
         } else {
             let upload = self.begin(&text).await?;
             let mut unfinished = Unfinished {
                 upload: Some(upload),
             };
-            let sent = self
-                .send_parts(
-                    &text,
-                    size,
-                    part,
-                    what,
-                    reader,
-                    &mut unfinished,
-                    &mut hash,
-                    progress,
-                )
-                .await;
-            if let Err(error) = sent {
+            let known = [first, second];
+            let sent = self.send_parts(
+                &text,
+                known,
+                &mut source,
+                &mut unfinished,
+                &mut hash,
+                progress,
+            );
+            if let Err(error) = sent.await {
                 unfinished.abort().await;
                 return Err(error);
             }
-            self.complete(key, size, unfinished).await?;
+            self.complete(key, source.read, unfinished).await?;
         }
         Ok(Stored {
-            size,
+            size: source.read,
             sha256: hex::encode(hash.finish()),
         })
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the loop of upload, split off so that it can fail as one"
-    )]
+    /// Sends the two parts that were read and those that follow, a few at once.
     async fn send_parts(
         &self,
         key: &str,
-        size: u64,
-        part: u64,
-        what: &str,
-        reader: &mut (dyn AsyncRead + Send + Unpin),
+        known: [Bytes; 2],
+        source: &mut Source<'_>,
         unfinished: &mut Unfinished,
         hash: &mut digest::Context,
         progress: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<(), RepositoryError> {
-        let most = parts_in_flight(part);
+        let most = parts_in_flight(source.part);
         // Tasks of their own, so that they move on while the next part is read; they end with this set.
         let mut flying = JoinSet::new();
-        let (mut read, mut done) = (0, 0);
+        let mut done = 0;
         let arrived = |joined: Result<object_store::Result<u64>, tokio::task::JoinError>| {
             let result = joined.unwrap_or_else(|error| Err(error.into()));
             self.observe("put", result)
                 .map_err(|error| self.attempt("write", key).failed(error))
         };
-        while read < size {
+        let mut known = known.into_iter();
+        loop {
             if flying.len() >= most
                 && let Some(sent) = flying.join_next().await
             {
                 done += arrived(sent)?;
                 progress(done);
             }
-            let length = part.min(size - read);
-            let bytes = read_part(reader, length, what).await?;
-            read += length;
+            let bytes = match known.next() {
+                Some(bytes) => bytes,
+                None => source.next().await?,
+            };
+            let (length, last) = (bytes.len() as u64, source.is_last(&bytes));
             hash.update(&bytes);
-            if let Some(upload) = &mut unfinished.upload {
+            if let Some(upload) = unfinished.upload.as_mut().filter(|_| length > 0) {
                 let sending = upload.put_part(PutPayload::from(bytes));
                 flying.spawn(async move { sending.await.map(|()| length) });
             }
+            if last {
+                break;
+            }
         }
-        ended(reader, what).await?;
         while let Some(sent) = flying.join_next().await {
             done += arrived(sent)?;
             progress(done);
@@ -243,59 +368,6 @@ impl Bucket {
                 _ => return Err(error),
             }
         }
-    }
-}
-
-async fn read_part(
-    reader: &mut (dyn AsyncRead + Send + Unpin),
-    length: u64,
-    what: &str,
-) -> Result<Bytes, RepositoryError> {
-    let failed = |source: io::Error, problem| RepositoryError::Source {
-        what: what.to_owned(),
-        problem,
-        source,
-    };
-    let room = usize::try_from(length)
-        .map_err(|error| failed(io::Error::other(error), "a part does not fit into memory"))?;
-    let mut bytes = Vec::with_capacity(room);
-    (&mut *reader)
-        .take(length)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|error| {
-            failed(
-                error,
-                "try again; if it lasts, look at the disk or the source store",
-            )
-        })?;
-    if bytes.len() as u64 != length {
-        let error = io::Error::from(io::ErrorKind::UnexpectedEof);
-        return Err(failed(
-            error,
-            "it became shorter; nothing else may write to it",
-        ));
-    }
-    Ok(bytes.into())
-}
-
-async fn ended(
-    reader: &mut (dyn AsyncRead + Send + Unpin),
-    what: &str,
-) -> Result<(), RepositoryError> {
-    let mut byte = [0];
-    match reader.read(&mut byte).await {
-        Ok(0) => Ok(()),
-        Ok(_) => Err(RepositoryError::Source {
-            what: what.to_owned(),
-            problem: "nothing else may write to it",
-            source: io::Error::other("it became longer"),
-        }),
-        Err(source) => Err(RepositoryError::Source {
-            what: what.to_owned(),
-            problem: "try again; if it lasts, look at the disk or the source store",
-            source,
-        }),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Compression and encryption of what is stored: zstd, then age, both in their standard formats, so that `age -d | zstd -d`
 //! gives the snapshot back without this program. Pure over `Read` and `Write`.
 
+mod digest;
 mod error;
 mod keys;
 mod stream;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::api::{Compression, Encryption};
 use crate::secrets::{Secret, Secrets};
 
+pub use digest::Digest;
 pub use error::SealError;
 pub use keys::{DataKey, GeneratedKey, generate};
 

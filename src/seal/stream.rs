@@ -74,6 +74,8 @@ fn compress(
             let mut encoder = zstd::stream::write::Encoder::new(stored, ZSTD_LEVEL)?;
             // Four bytes that let zstd itself find damage.
             encoder.include_checksum(true)?;
+            // A thread of its own, so that reading, encrypting and storing go on meanwhile.
+            encoder.multithread(1)?;
             pump(plain, &mut encoder)?;
             encoder.finish().map(|_| ())
         }

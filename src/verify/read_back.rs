@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ring::digest::{Context, SHA256};
 
 use crate::repository::Manifest;
+use crate::seal::Digest;
 
 /// Bytes behind a database: etcd's digest of it.
 const DIGEST_BYTES: usize = 32;
@@ -137,33 +138,34 @@ impl<R: Read> Read for HashingReader<R> {
 /// Hashes what is written: all of it, and all but the last 32 bytes.
 pub(super) struct HashingWriter<W> {
     inner: W,
-    hash: Context,
+    hash: Digest,
     held: Vec<u8>,
     count: u64,
     pub broke: Option<io::Error>,
 }
 
 impl<W: Write> HashingWriter<W> {
-    pub fn new(inner: W) -> Self {
-        Self {
+    pub fn new(inner: W) -> io::Result<Self> {
+        Ok(Self {
             inner,
-            hash: Context::new(&SHA256),
+            hash: Digest::start()?,
             held: Vec::with_capacity(2 * DIGEST_BYTES),
             count: 0,
             broke: None,
-        }
+        })
     }
 
     /// What was written, and where to.
-    pub fn finish(self) -> (Plain, W) {
-        let mut whole = self.hash.clone();
+    pub fn finish(self) -> io::Result<(Plain, W)> {
+        let image = self.hash.finish()?;
+        let mut whole = image.clone();
         whole.update(&self.held);
         let plain = Plain {
             size: self.count,
             sha256: hex::encode(whole.finish()),
-            image_sha256: hex::encode(self.hash.finish()),
+            image_sha256: hex::encode(image.finish()),
         };
-        (plain, self.inner)
+        Ok((plain, self.inner))
     }
 
     fn take(&mut self, bytes: &[u8]) {
@@ -223,11 +225,11 @@ mod tests {
             pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..100), 0..12),
         ) {
             let whole = pieces.concat();
-            let mut writer = HashingWriter::new(Vec::new());
+            let mut writer = HashingWriter::new(Vec::new()).unwrap();
             for piece in &pieces {
                 writer.write_all(piece).unwrap();
             }
-            let (plain, written) = writer.finish();
+            let (plain, written) = writer.finish().unwrap();
             prop_assert_eq!(&written, &whole);
             prop_assert_eq!(plain.size, whole.len() as u64);
             prop_assert_eq!(plain.sha256, sha256(&whole));

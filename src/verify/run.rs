@@ -376,7 +376,8 @@ impl Reading {
     fn run(self, stored: impl io::Read, sink: Sink) -> Result<(ReadBack, Sink), VerifyError> {
         let id = || self.manifest.id.clone();
         let mut reader = HashingReader::new(stored, self.watch.clone());
-        let mut writer = HashingWriter::new(sink);
+        let thread = |source| VerifyError::Read { id: id(), source };
+        let mut writer = HashingWriter::new(sink).map_err(thread)?;
         let mut unsealed: Option<Result<(), SealError>> = None;
         if let Some(unsealer) = &self.unsealer {
             let (seal, compression) = (&self.manifest.seal, self.manifest.compression);
@@ -394,7 +395,7 @@ impl Reading {
             return Err(VerifyError::Read { id: id(), source });
         }
         let (stored_size, stored_sha256) = reader.finish();
-        let (plain, sink) = writer.finish();
+        let (plain, sink) = writer.finish().map_err(thread)?;
         let read = ReadBack {
             stored_size,
             stored_sha256,

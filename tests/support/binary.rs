@@ -16,6 +16,16 @@ pub struct Ran {
 }
 
 impl Ran {
+    /// Runs a command to its end.
+    pub fn of(command: &mut Command) -> Self {
+        let output = command.output().expect("run the command");
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+
     /// What it printed, when it ended with 0; fails with its words otherwise.
     pub fn ok(self) -> String {
         self.code(0).stdout
@@ -53,15 +63,7 @@ pub fn guardian_command() -> Command {
 
 /// Runs the binary with these words to its end.
 pub fn guardian(args: &[&str]) -> Ran {
-    let output = guardian_command()
-        .args(args)
-        .output()
-        .expect("run etcdguardian");
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    Ran::of(guardian_command().args(args))
 }
 
 /// Starts the binary with these words in the background, its outputs in `log`; a test waits with `wait_ready`.

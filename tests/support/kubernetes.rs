@@ -231,6 +231,15 @@ impl Kubernetes {
 
     /// The operator with a config, as the chart's service account; its log and state in `folder`.
     pub fn start_operator(&self, config: &Path, folder: &Path, name: &str) -> Process {
+        Process::start(
+            "operator",
+            &mut self.operator_command(config, name),
+            &folder.join(format!("{name}.log")),
+        )
+    }
+
+    /// The command that starts it.
+    pub fn operator_command(&self, config: &Path, name: &str) -> Command {
         let mut command = guardian_command();
         command
             .arg("operator")
@@ -239,11 +248,7 @@ impl Kubernetes {
             .env("KUBECONFIG", self.operator())
             .env("POD_NAME", name)
             .env("POD_NAMESPACE", "guardian");
-        Process::start(
-            "operator",
-            &mut command,
-            &folder.join(format!("{name}.log")),
-        )
+        command
     }
 }
 

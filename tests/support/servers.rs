@@ -71,6 +71,39 @@ impl Versitygw {
         &self.data
     }
 
+    /// The uploads in parts of a bucket that were begun and not finished, as the server lists them.
+    pub fn unfinished(&self, bucket: &str) -> Vec<String> {
+        use object_store::aws::{AwsAuthorizer, AwsCredential};
+        use object_store::client::{HttpRequest, HttpRequestBody};
+        let credential = AwsCredential {
+            key_id: "vgw".to_owned(),
+            secret_key: "vgwsecret".to_owned(),
+            token: None,
+        };
+        let url = format!("{}/{bucket}?uploads=", self.url);
+        let mut request = HttpRequest::new(HttpRequestBody::empty());
+        *request.uri_mut() = url.parse().expect("a URL");
+        AwsAuthorizer::new(&credential, "s3", "us-east-1")
+            .try_authorize(&mut request, None)
+            .expect("a signature");
+        let headers = request.headers().clone();
+        let text = super::block_on(async move {
+            etcdguardian::init_tls();
+            let answer = reqwest::Client::new()
+                .get(url)
+                .headers(headers)
+                .send()
+                .await;
+            let answer = answer.expect("versitygw answers");
+            assert_eq!(answer.status(), 200);
+            answer.text().await.expect("a listing")
+        });
+        let keys = text.split("<Upload>").skip(1);
+        keys.filter_map(|one| one.split("<Key>").nth(1)?.split('<').next())
+            .map(str::to_owned)
+            .collect()
+    }
+
     /// The file behind an object; objects are plain files.
     pub fn file(&self, bucket: &str, key: &str) -> PathBuf {
         self.data.join(bucket).join(key)

@@ -66,6 +66,18 @@ impl GcsFake {
         std::fs::read_to_string(file).expect("read the key")
     }
 
+    /// Its port, for a proxy in front, and for the metadata server's part.
+    pub fn port(&self) -> u16 {
+        port_of(&self.url)
+    }
+
+    /// How many seconds its tokens say that they live, and how many they do.
+    pub fn life(&self, told: u32, real: u32) {
+        let wish = format!("{{\"told\":{told},\"real\":{real}}}");
+        let answer = http("POST", self.port(), "/_life", &wish).expect("gcsfake answers");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
     /// The file of the service account that it knows.
     pub fn account(&self) -> String {
         self.account_with(&self.key)
@@ -98,21 +110,42 @@ pub struct Azurite {
 impl Azurite {
     /// Starts one with these empty containers.
     pub fn start(containers: &[&str]) -> Self {
+        Self::launch(containers, None)
+    }
+
+    /// Starts one that speaks TLS and believes tokens of Azure's.
+    pub fn start_oauth(containers: &[&str], pki: &Pki) -> Self {
+        Self::launch(containers, Some(pki))
+    }
+
+    /// Its port, for a proxy in front.
+    pub fn port(&self) -> u16 {
+        port_of(&self.url)
+    }
+
+    fn launch(containers: &[&str], pki: Option<&Pki>) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let port = free_port();
         let key = "Z3VhcmRpYW4gZ3VhcmRpYW4gZ3VhcmRpYW4gZ3VhcmQ=".to_owned();
-        let mut process = Process::start(
-            "azurite",
-            Command::new(tool("azurite-blob"))
-                .env("AZURITE_ACCOUNTS", format!("guardian:{key}"))
-                .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])
-                .args(["--inMemoryPersistence", "--silent", "--disableTelemetry"])
-                .arg("--skipApiVersionCheck"),
-            &scratch.path().join("azurite.log"),
-        );
-        process.wait_ready(|| http("GET", port, "/", "").is_some());
+        let mut command = Command::new(tool("azurite-blob"));
+        command
+            .env("AZURITE_ACCOUNTS", format!("guardian:{key}"))
+            .args(["--blobHost", "127.0.0.1", "--blobPort", &port.to_string()])
+            .args(["--inMemoryPersistence", "--silent", "--disableTelemetry"])
+            .arg("--skipApiVersionCheck");
+        if let Some(pki) = pki {
+            command
+                .args(["--oauth", "basic", "--cert"])
+                .arg(&pki.server_cert)
+                .arg("--key")
+                .arg(&pki.server_key);
+        }
+        let log = scratch.path().join("azurite.log");
+        let mut process = Process::start("azurite", &mut command, &log);
+        process.wait_ready(|| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
+        let scheme = if pki.is_some() { "https" } else { "http" };
         let started = Self {
-            url: format!("http://127.0.0.1:{port}/guardian"),
+            url: format!("{scheme}://127.0.0.1:{port}/guardian"),
             key,
             _process: process,
             _scratch: scratch,
@@ -142,13 +175,26 @@ impl Azurite {
             .expect("a signature");
         let headers = request.headers().clone();
         let status = block_on(async move {
-            etcdguardian::init_tls();
-            let client = reqwest::Client::new();
-            let answer = client.put(url).headers(headers).send().await;
+            let answer = stranger().put(url).headers(headers).send().await;
             answer.expect("azurite answers").status()
         });
         assert_eq!(status, 201, "the container is made");
     }
+}
+
+/// A client that believes any certificate.
+fn stranger() -> reqwest::Client {
+    etcdguardian::init_tls();
+    reqwest::Client::builder()
+        .danger_accept_invalid_certs(true)
+        .build()
+        .expect("a client")
+}
+
+/// `http://127.0.0.1:PORT/…`.
+fn port_of(url: &str) -> u16 {
+    let url = url::Url::parse(url).expect("a URL");
+    url.port().expect("a port")
 }
 
 /// Runs a future to its end on a runtime of its own.
@@ -210,6 +256,13 @@ impl OssGate {
         answer.json().as_array().cloned().unwrap_or_default()
     }
 
+    /// Sets its clock so many seconds ahead.
+    pub fn clock(&self, ahead: i64) {
+        let wish = format!("{{\"ahead\":{ahead}}}");
+        let answer = http("POST", self.port, "/_clock", &wish).expect("ossgate answers");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+    }
+
     /// Makes it fail: `{"match":"PUT","status":503,"count":2}`, with `"after":true` only its answer is lost.
     pub fn fault(&self, rule: &str) {
         let answer = http("POST", self.port, "/_fault", rule).expect("ossgate answers");
@@ -259,11 +312,15 @@ impl KmsFake {
         }
     }
 
-    /// Tells it something: `{"key":"k1","state":"Disabled"}`, `{"rotate":"k1"}`,
+    /// Tells it something: `{"key":"k1","state":"Disabled"}`, `{"rotate":"k1"}`, `{"life":{"told":3600,"real":2}}`,
     /// `{"fault":{"action":"Decrypt","status":503,"code":"X","count":2}}`.
     pub fn tell(&self, wish: &str) {
-        let answer = http("POST", self.port, "/_admin", wish).expect("kmsfake answers");
-        assert_eq!(answer.status, 200, "{}", answer.body);
+        let (url, wish) = (format!("{}/_admin", self.url), wish.to_owned());
+        let status = block_on(async move {
+            let answer = stranger().post(url).body(wish).send().await;
+            answer.expect("kmsfake answers").status()
+        });
+        assert_eq!(status, 200);
     }
 
     /// The actions that it was asked for, oldest first.

@@ -8,11 +8,11 @@ use crate::api::StorageLocation;
 use crate::repository::error::RepositoryError;
 use crate::secrets::Secret;
 
-/// A bucket of Google Cloud Storage. Without a Secret, the environment's service account or the metadata server is asked.
+/// A bucket of Google Cloud Storage, and its URL. Without a Secret, the environment's service account or the metadata server is asked.
 pub(super) fn gcs(
     location: &StorageLocation,
     secret: Option<&Secret>,
-) -> Result<GoogleCloudStorageBuilder, RepositoryError> {
+) -> Result<(GoogleCloudStorageBuilder, String), RepositoryError> {
     refuse_settings(location)?;
     let account = secret.filter(|secret| secret.bytes("service-account.json").is_some());
     let mut builder = match account {
@@ -23,10 +23,14 @@ pub(super) fn gcs(
     if let Some(endpoint) = &location.endpoint {
         builder = builder.with_base_url(endpoint.trim_end_matches('/'));
     }
-    Ok(builder
+    let base = location.endpoint.as_deref();
+    let base = base.unwrap_or("https://storage.googleapis.com");
+    let url = format!("{}/{}", base.trim_end_matches('/'), location.bucket);
+    let builder = builder
         .with_bucket_name(&location.bucket)
         .with_client_options(client_options(location, secret)?)
-        .with_retry(retries()))
+        .with_retry(retries());
+    Ok((builder, url))
 }
 
 /// A container of Azure Blob Storage. Without a Secret, the environment's federated token or managed identity is used.

@@ -5,14 +5,20 @@ mod oss;
 mod oss_sign;
 mod s3;
 mod stamp;
+mod uploads;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use object_store::aws::AmazonS3;
 use object_store::local::LocalFileSystem;
+use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
+
+pub(super) use uploads::Uploads;
+use uploads::{InBucket, InDirectory, Signer};
 
 use super::error::RepositoryError;
 use crate::api::{HumanDuration, Provider, StorageLocation};
@@ -27,7 +33,17 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// An opened store and the path of the repository in it.
 pub(super) struct Opened {
     pub store: Arc<dyn ObjectStore>,
+    /// Where it keeps uploads that were begun and not finished.
+    pub uploads: Option<Arc<dyn Uploads>>,
     pub prefix: Path,
+}
+
+/// A store of S3's API with what its own requests are made with.
+struct Compatible {
+    store: AmazonS3,
+    /// The bucket's URL.
+    url: String,
+    region: String,
 }
 
 /// Opens a location. Credentials are read anew each time, so that a rotated Secret is seen.
@@ -36,14 +52,46 @@ pub(super) async fn open(
     secret: Option<&Secret>,
 ) -> Result<Opened, RepositoryError> {
     let prefix = Path::from(location.prefix.as_str());
-    let store: Arc<dyn ObjectStore> = match location.provider {
+    let compatible = match location.provider {
         Provider::Local => return open_directory(location),
-        Provider::S3 => Arc::new(s3::open(location, secret)?),
-        Provider::OSS => Arc::new(oss::open(location, secret).await?),
-        Provider::GCS => Arc::new(built(location, clouds::gcs(location, secret)?.build())?),
-        Provider::Azure => Arc::new(built(location, clouds::azure(location, secret)?.build())?),
+        Provider::S3 => s3::open(location, secret)?,
+        Provider::OSS => oss::open(location, secret).await?,
+        Provider::GCS => {
+            let (builder, url) = clouds::gcs(location, secret)?;
+            let store = built(location, builder.build())?;
+            let signer = Signer::Google(store.credentials().clone());
+            return opened(location, secret, prefix, store, &url, signer);
+        }
+        Provider::Azure => {
+            let store = built(location, clouds::azure(location, secret)?.build())?;
+            return Ok(Opened {
+                store: Arc::new(store),
+                uploads: None,
+                prefix,
+            });
+        }
     };
-    Ok(Opened { store, prefix })
+    let Compatible { store, url, region } = compatible;
+    let signer = Signer::Aws(store.credentials().clone(), region);
+    opened(location, secret, prefix, store, &url, signer)
+}
+
+fn opened<S: ObjectStore + MultipartStore + Clone>(
+    location: &StorageLocation,
+    secret: Option<&Secret>,
+    prefix: Path,
+    store: S,
+    url: &str,
+    signer: Signer,
+) -> Result<Opened, RepositoryError> {
+    let options = client_options(location, secret)?;
+    let parts: Arc<dyn MultipartStore> = Arc::new(store.clone());
+    let uploads = built(location, InBucket::new(parts, url, signer, &options))?;
+    Ok(Opened {
+        store: Arc::new(store),
+        uploads: Some(Arc::new(uploads)),
+        prefix,
+    })
 }
 
 /// The Secret of a location, when it names one and its provider needs any.
@@ -80,8 +128,11 @@ fn open_directory(location: &StorageLocation) -> Result<Opened, RepositoryError>
     if folder.exists() && !folder.is_dir() {
         return Err(problem("it is a file; name a directory".to_owned()));
     }
-    let store = Arc::new(LocalFileSystem::new().with_fsync(true));
-    Ok(Opened { store, prefix })
+    Ok(Opened {
+        store: Arc::new(LocalFileSystem::new().with_fsync(true)),
+        uploads: Some(Arc::new(InDirectory { root: folder })),
+        prefix,
+    })
 }
 
 fn built<T>(

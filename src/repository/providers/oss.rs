@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use object_store::aws::{AmazonS3, AmazonS3Builder, AwsCredential, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
     ReqwestConnector,
@@ -18,7 +18,7 @@ use secrecy::ExposeSecret;
 
 use super::oss_sign::{Native, authorization};
 use super::s3::encrypted;
-use super::{built, client_options, refuse_lock, retries, with_bucket_in_host};
+use super::{Compatible, built, client_options, refuse_lock, retries, with_bucket_in_host};
 use crate::api::{Addressing, StorageLocation};
 use crate::repository::error::RepositoryError;
 use crate::secrets::{AlibabaIdentity, Secret};
@@ -27,7 +27,7 @@ use crate::secrets::{AlibabaIdentity, Secret};
 pub(super) async fn open(
     location: &StorageLocation,
     secret: Option<&Secret>,
-) -> Result<AmazonS3, RepositoryError> {
+) -> Result<Compatible, RepositoryError> {
     refuse_lock(location)?;
     let problem = |problem: &str| RepositoryError::Location {
         location: location.to_string(),
@@ -82,11 +82,15 @@ pub(super) async fn open(
         .with_credentials(Arc::new(SharedIdentity(Arc::clone(&identity))))
         .with_http_connector(OssConnector {
             bucket: location.bucket.clone(),
-            region,
+            region: region.clone(),
             native: hosts.native,
             identity,
         });
-    built(location, encrypted(builder, location)?.build())
+    Ok(Compatible {
+        store: built(location, encrypted(builder, location)?.build())?,
+        url: hosts.compatible,
+        region,
+    })
 }
 
 /// The two hosts of a bucket, as `https://bucket.s3.oss-cn-hangzhou.aliyuncs.com` and the same without `s3.`.

@@ -1,9 +1,9 @@
 //! Amazon S3 and what speaks its API.
 
-use object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 
 use super::stamp::StampConnector;
-use super::{built, client_options, retries, with_bucket_in_host};
+use super::{Compatible, built, client_options, retries, with_bucket_in_host};
 use crate::api::{Addressing, ServerSideEncryptionKind, StorageLocation};
 use crate::repository::error::RepositoryError;
 use crate::secrets::Secret;
@@ -12,7 +12,7 @@ use crate::secrets::Secret;
 pub(super) fn open(
     location: &StorageLocation,
     secret: Option<&Secret>,
-) -> Result<AmazonS3, RepositoryError> {
+) -> Result<Compatible, RepositoryError> {
     let keys = secret.filter(|secret| secret.bytes("access-key-id").is_some());
     let mut location = location.clone();
     if keys.is_none() && location.endpoint.is_none() {
@@ -58,8 +58,10 @@ pub(super) fn open(
         builder = builder.with_endpoint(endpoint);
     }
     builder = encrypted(builder, location)?;
+    let (url, region) = (url_of(&builder, &location.bucket), region_of(&builder));
     let Some(lock) = &location.object_lock else {
-        return built(location, builder.build());
+        let store = built(location, builder.build())?;
+        return Ok(Compatible { store, url, region });
     };
     // The lock is a header that the crate does not know; S3 takes it only with a checksum of the content.
     let builder = builder.with_checksum_algorithm(Checksum::SHA256);
@@ -67,13 +69,14 @@ pub(super) fn open(
     let connector = StampConnector {
         mode: lock.mode,
         retain: lock.retain.as_signed(),
-        region: region_of(&builder),
+        region: region.clone(),
         credentials: identity.credentials().clone(),
     };
     let builder = builder
         .with_credentials(identity.credentials().clone())
         .with_http_connector(connector);
-    built(location, builder.build())
+    let store = built(location, builder.build())?;
+    Ok(Compatible { store, url, region })
 }
 
 /// Where AWS's own tools go when no endpoint is named. Keys of a Secret are never sent there.
@@ -82,6 +85,21 @@ fn endpoint_of_environment() -> Option<String> {
         .iter()
         .filter_map(|name| std::env::var(name).ok())
         .find(|endpoint| !endpoint.is_empty())
+}
+
+/// The bucket's URL, as the builder's settings make it.
+fn url_of(builder: &AmazonS3Builder, bucket: &str) -> String {
+    let in_host = builder.get_config_value(&AmazonS3ConfigKey::VirtualHostedStyleRequest);
+    let in_host = in_host.is_some_and(|text| text == "true");
+    let named = [AmazonS3ConfigKey::S3Endpoint, AmazonS3ConfigKey::Endpoint];
+    let named = named.iter().find_map(|key| builder.get_config_value(key));
+    let region = region_of(builder);
+    match (named, in_host) {
+        (Some(endpoint), true) => endpoint,
+        (Some(endpoint), false) => format!("{}/{bucket}", endpoint.trim_end_matches('/')),
+        (None, true) => format!("https://{bucket}.s3.{region}.amazonaws.com"),
+        (None, false) => format!("https://s3.{region}.amazonaws.com/{bucket}"),
+    }
 }
 
 fn region_of(builder: &AmazonS3Builder) -> String {

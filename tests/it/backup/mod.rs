@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Etcd, Ran, Versitygw, guardian};
+use crate::support::{Etcd, Ran, Versitygw, guardian_command};
 
 /// A folder with secrets, a store and a config for one etcd.
 pub struct Desk {
@@ -74,10 +74,14 @@ impl Desk {
     }
 
     pub fn run(&self, words: &[&str]) -> Ran {
-        let config = self.path("guardian.yaml").display().to_string();
-        let mut all = words.to_vec();
-        all.extend(["--config", &config]);
-        guardian(&all)
+        self.run_as(&[], words)
+    }
+
+    /// The same with these variables in the environment.
+    pub fn run_as(&self, variables: &[(&str, &str)], words: &[&str]) -> Ran {
+        let mut command = guardian_command();
+        command.envs(variables.iter().copied()).args(words);
+        Ran::of(command.arg("--config").arg(self.path("guardian.yaml")))
     }
 
     pub fn create(&self) -> Value {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Site, condition};
 use crate::support::{Kubernetes, guardian_command, until};
 
-const JOBS: &str = "operator: {jobs: {image: 'etcdguardian:test', serviceAccountName: etcdguardian, resources: {limits: {memory: 1Gi}}, nodeSelector: {kubernetes.io/os: linux}}}";
+pub const JOBS: &str = "operator: {jobs: {image: 'etcdguardian:test', serviceAccountName: etcdguardian, resources: {limits: {memory: 1Gi}}, nodeSelector: {kubernetes.io/os: linux}}}";
 
 impl Site {
     /// Waits for the pod of a Job of this kind that is not done yet; the pod.

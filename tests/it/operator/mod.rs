@@ -8,6 +8,7 @@ mod restores;
 mod rights;
 mod schedules;
 mod screens;
+mod secrets;
 mod tenant_hooks;
 mod tenant_restores;
 mod tenants;

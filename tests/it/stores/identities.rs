@@ -6,7 +6,7 @@ use etcdguardian::secrets::AlibabaIdentity;
 use secrecy::ExposeSecret;
 
 use crate::backup::{Desk, cluster};
-use crate::support::{Etcd, KmsFake, OssGate, Pki, block_on, guardian_command};
+use crate::support::{Etcd, KmsFake, OssGate, Pki, Ran, block_on};
 
 fn identity(pairs: &[(&str, &str)]) -> AlibabaIdentity {
     let variables: HashMap<String, String> = pairs
@@ -77,28 +77,10 @@ fn a_machine_of_alibaba_has_the_keys_of_its_role() {
 }
 
 /// Takes a backup sealed by AWS KMS with an identity of the environment; the contract server checks its keys and token.
-fn seals_as(variables: &[(&str, &str)], etcd: &Etcd, url: &str) -> (i32, String) {
-    let desk = Desk::new(&cluster(&etcd.endpoints()), "");
-    let key = "arn:aws:kms:eu-central-1:1:key/k1";
-    std::fs::create_dir_all(desk.path("manifests")).unwrap();
-    desk.add(&format!(
-        "manifests: {}\n",
-        desk.path("manifests").display()
-    ));
-    let manifest = format!(
-        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: s}}\nspec:\n  schedule: '@hourly'\n  backupTemplate:\n    spec:\n      backupMode: Full\n      storageLocation: {{provider: Local, bucket: {}}}\n      encryption: {{enabled: true, kmsKeyID: '{key}'}}\n",
-        desk.path("store").display()
-    );
-    std::fs::write(desk.path("manifests/s.yaml"), manifest).unwrap();
-    let output = guardian_command()
-        .env("AWS_ENDPOINT_URL_KMS", url)
-        .envs(variables.iter().copied())
-        .args(["backup", "create", "--from-schedule", "s", "--config"])
-        .arg(desk.path("guardian.yaml"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    (output.status.code().unwrap_or(-1), said)
+fn seals_as(variables: &[(&str, &str)], etcd: &Etcd, url: &str) -> Ran {
+    let desk = super::kms::desk(etcd, super::kms::AWS_KEY);
+    let all = [variables, &[("AWS_ENDPOINT_URL_KMS", url)]].concat();
+    desk.run_as(&all, &["backup", "create", "--from-schedule", "s"])
 }
 
 #[test]
@@ -113,11 +95,9 @@ fn a_pod_of_eks_has_the_keys_of_its_pod_identity() {
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file_text.as_str()),
     ];
     std::fs::write(&file, "another token").unwrap();
-    let (code, said) = seals_as(&variables, &etcd, &fake.url);
-    assert_eq!(code, 12, "{said}");
+    seals_as(&variables, &etcd, &fake.url).code(12);
     std::fs::write(&file, "pod-service-account-token").unwrap();
-    let (code, said) = seals_as(&variables, &etcd, &fake.url);
-    assert_eq!(code, 0, "{said}");
+    seals_as(&variables, &etcd, &fake.url).code(0);
 }
 
 #[test]
@@ -135,12 +115,10 @@ fn a_pod_of_eks_changes_its_web_identity_for_keys() {
         ("AWS_ENDPOINT_URL_STS", sts.url.as_str()),
         ("SSL_CERT_FILE", authority.as_str()),
     ];
-    let (code, said) = seals_as(&variables, &etcd, &kms.url);
-    assert_eq!(code, 0, "{said}");
+    seals_as(&variables, &etcd, &kms.url).code(0);
     std::fs::write(&file, "forged").unwrap();
-    let (code, said) = seals_as(&variables, &etcd, &kms.url);
-    assert_eq!(code, 12, "{said}");
-    assert!(!said.contains("forged"), "{said}");
+    let refused = seals_as(&variables, &etcd, &kms.url).code(12);
+    assert!(!refused.stderr.contains("forged"), "{}", refused.stderr);
 }
 
 #[test]
@@ -154,17 +132,14 @@ fn oss_is_reached_with_keys_and_a_proxy_of_the_environment() {
             gate.endpoint
         ),
     );
-    let output = guardian_command()
-        .env("http_proxy", &gate.proxy)
-        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAItest")
-        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "testsecret")
-        .env("no_proxy", "127.0.0.1")
-        .args(["backup", "create", "-o", "json", "--config"])
-        .arg(desk.path("guardian.yaml"))
-        .output()
-        .unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    let variables = [
+        ("http_proxy", gate.proxy.as_str()),
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAItest"),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "testsecret"),
+        ("no_proxy", "127.0.0.1"),
+    ];
+    let create = ["backup", "create", "-o", "json"];
+    desk.run_as(&variables, &create).ok();
     let native = gate
         .requests()
         .into_iter()

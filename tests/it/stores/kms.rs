@@ -7,14 +7,14 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::backup::{Desk, cluster, data_file, files};
-use crate::support::{Etcd, KmsFake, Ran, free_port, guardian_command, tool};
+use crate::support::{Etcd, KmsFake, Ran, free_port, tool};
 
-const AWS_KEY: &str = "arn:aws:kms:eu-central-1:1:key/k1";
+pub const AWS_KEY: &str = "arn:aws:kms:eu-central-1:1:key/k1";
 const AWS_OTHER: &str = "arn:aws:kms:eu-central-1:1:key/k2";
 const ALIBABA_KEY: &str = "acs:kms:cn-test:1:key/k1";
 
 /// A desk with a schedule whose backups are sealed with this key.
-fn desk(etcd: &Etcd, key: &str) -> Desk {
+pub fn desk(etcd: &Etcd, key: &str) -> Desk {
     let desk = Desk::new(&cluster(&etcd.endpoints()), "");
     std::fs::create_dir_all(desk.path("manifests")).unwrap();
     desk.add(&format!(
@@ -31,27 +31,19 @@ fn desk(etcd: &Etcd, key: &str) -> Desk {
 
 /// Runs the binary against the contract server, with keys of both clouds in the environment.
 fn run(desk: &Desk, url: &str, words: &[&str]) -> Ran {
-    let output = with_keys(&mut guardian_command(), url)
-        .args(words)
-        .arg("--config")
-        .arg(desk.path("guardian.yaml"))
-        .output()
-        .unwrap();
-    Ran {
-        code: output.status.code().unwrap_or(-1),
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-    }
+    run_with(desk, url, ["awssecret", "testsecret"], words)
 }
 
-fn with_keys<'a>(command: &'a mut Command, url: &str) -> &'a mut Command {
-    command
-        .env("AWS_ACCESS_KEY_ID", "AKIATEST")
-        .env("AWS_SECRET_ACCESS_KEY", "awssecret")
-        .env("AWS_ENDPOINT_URL_KMS", url)
-        .env("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAItest")
-        .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "testsecret")
-        .env("ALIBABA_CLOUD_KMS_ENDPOINT", url)
+fn run_with(desk: &Desk, url: &str, secrets: [&str; 2], words: &[&str]) -> Ran {
+    let variables = [
+        ("AWS_ACCESS_KEY_ID", "AKIATEST"),
+        ("AWS_SECRET_ACCESS_KEY", secrets[0]),
+        ("AWS_ENDPOINT_URL_KMS", url),
+        ("ALIBABA_CLOUD_ACCESS_KEY_ID", "LTAItest"),
+        ("ALIBABA_CLOUD_ACCESS_KEY_SECRET", secrets[1]),
+        ("ALIBABA_CLOUD_KMS_ENDPOINT", url),
+    ];
+    desk.run_as(&variables, words)
 }
 
 const CREATE: [&str; 6] = ["backup", "create", "--from-schedule", "s", "-o", "json"];
@@ -156,17 +148,8 @@ fn a_key_that_cannot_be_used_fails_the_backup_before_it_starts() {
         assert!(disabled.stderr.contains(key), "{}", disabled.stderr);
         assert!(disabled.stderr.contains("Disabled"), "{}", disabled.stderr);
         kms.tell(r#"{"key":"k1","state":"Enabled"}"#);
-        let mut stranger = guardian_command();
-        let refused = with_keys(&mut stranger, &kms.url)
-            .env("AWS_SECRET_ACCESS_KEY", "another-secret")
-            .env("ALIBABA_CLOUD_ACCESS_KEY_SECRET", "another-secret")
-            .args(CREATE)
-            .arg("--config")
-            .arg(desk.path("guardian.yaml"))
-            .output()
-            .unwrap();
-        let said = String::from_utf8_lossy(&refused.stderr);
-        assert_eq!(refused.status.code(), Some(12), "{said}");
+        let wrong = ["another-secret"; 2];
+        let said = run_with(&desk, &kms.url, wrong, &CREATE).code(12).stderr;
         assert!(said.contains("ignature"), "{said}");
         assert!(!said.contains("another-secret"), "{said}");
         assert!(files(&desk.path("store")).is_empty(), "nothing was begun");

@@ -7,11 +7,14 @@ mod identities;
 mod kill;
 mod kms;
 mod leases;
+mod leftovers;
+mod listing;
 mod pins;
 mod refusals;
 mod replicas;
-mod secrets;
+pub mod secrets;
 mod settings;
+mod workloads;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 """What the contract servers of object stores share: an error with its code, answers with a length, one way in for every method."""
+import time
 from http.server import BaseHTTPRequestHandler
 
 
@@ -28,6 +29,8 @@ class Contract(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def handle_any(self):
+        # Who asks is judged by the moment the request came, not by when its body is there.
+        self.at = time.time()
         self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         try:
             self.serve()

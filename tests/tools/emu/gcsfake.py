@@ -3,7 +3,10 @@
 speaks, on 127.0.0.1, in memory. Standard library and openssl only.
 
  - the self-signed token of a service account is verified (RS256 by openssl, issuer, scope, expiry); anything else is 401
- - put, get with ranges, head, delete, listing in pages of at most 1,000, uploads in parts (all but the last at least 5 MiB)
+ - the metadata server of a machine or a GKE pod (Metadata-Flavor or 403) gives out tokens, which are believed until they end;
+   POST /_life {"told": 3600, "real": 2}: how long, in seconds, the next ones say they live, and do
+ - put, get with ranges, head, delete, listing in pages of at most 1,000, uploads in parts (all but the last at least 5 MiB), and a
+   list of those that are not finished
  - x-goog-if-generation-match: 0 refuses to overwrite with 412; every answer carries its generation
 """
 import base64, hashlib, json, re, subprocess, sys, tempfile, threading, time, urllib.parse as U
@@ -15,16 +18,19 @@ sys.dont_write_bytecode = True  # nothing is left beside the sources
 from contract import Contract, Refused  # noqa: E402
 
 BUCKET, PUBLIC, EMAIL = sys.argv[2:5]
-OBJECTS, UPLOADS, BELIEVED, LOCK = {}, {}, {}, threading.Lock()
+OBJECTS, UPLOADS, BEGUN, BELIEVED, LOCK = {}, {}, {}, {}, threading.Lock()
+LIFE = {"told": 3600, "real": 3600}
 
 
 def decode(part):
     return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
 
 
-def believe(token):
-    if BELIEVED.get(token, 0) > time.time():
+def believe(token, at):
+    if BELIEVED.get(token, 0) > at:
         return
+    if token.startswith("ya29."):
+        raise Refused(401, "AuthenticationRequired", "the token has expired or never was one")
     try:
         head, claims, signature = token.split(".")
         said = json.loads(decode(claims))
@@ -45,12 +51,22 @@ class Handler(Contract):
         path, _, query = self.path.partition("?")
         if path == "/_ready":
             return self.answer(200)
+        if path == "/_life":
+            LIFE.update(json.loads(self.body))
+            return self.answer(200)
+        if path == "/computeMetadata/v1/instance/service-accounts/default/token":
+            if self.headers.get("Metadata-Flavor") != "Google":
+                raise Refused(403, "Forbidden")
+            token = f"ya29.{time.time_ns()}"
+            BELIEVED[token] = time.time() + LIFE["real"]
+            told = {"access_token": token, "expires_in": LIFE["told"], "token_type": "Bearer"}
+            return self.answer(200, json.dumps(told).encode(), [("Content-Type", "application/json")])
         query = dict(U.parse_qsl(query, keep_blank_values=True))
         bucket, _, key = path.lstrip("/").partition("/")
         scheme, _, token = (self.headers.get("Authorization") or "").partition(" ")
         if scheme != "Bearer":
             raise Refused(401, "AuthenticationRequired")
-        believe(token)
+        believe(token, self.at)
         if bucket != BUCKET:
             raise Refused(404, "NoSuchBucket")
         with LOCK:
@@ -70,10 +86,11 @@ class Handler(Contract):
     def carry_out(self, key, query):
         method = self.command
         if not key:
-            return self.list(query)
+            return self.begun(query) if "uploads" in query else self.list(query)
         if method == "POST" and "uploads" in query:
             upload = f"u{time.time_ns()}"
             UPLOADS[upload] = {}
+            BEGUN[upload] = (key, time.strftime("%Y-%m-%dT%H:%M:%S.000Z", time.gmtime()))
             return self.answer(200, f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>".encode())
         if "uploadId" in query:
             parts = UPLOADS.get(query["uploadId"])
@@ -109,6 +126,12 @@ class Handler(Contract):
             headers.append(("Content-Range", f"bytes {first}-{last}/{len(data)}"))
             data = data[first:last + 1]
         self.answer(status, data, headers + [("Content-Length", len(data))])
+
+    def begun(self, query):
+        out = "".join(f"<Upload><Key>{escape(BEGUN[u][0])}</Key><UploadId>{u}</UploadId><Initiated>{BEGUN[u][1]}</Initiated></Upload>"
+                      for u in sorted(UPLOADS) if BEGUN[u][0].startswith(query.get("prefix", "")))
+        body = f"<ListMultipartUploadsResult><IsTruncated>false</IsTruncated>{out}</ListMultipartUploadsResult>"
+        self.answer(200, body.encode(), [("Content-Type", "application/xml")])
 
     def list(self, query):
         prefix, after = query.get("prefix", ""), query.get("continuation-token") or query.get("start-after") or ""

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""kmsfake.py PORT [CERT KEY]: contract servers for AWS KMS and Alibaba KMS, and for the identities of both clouds, on 127.0.0.1.
+"""kmsfake.py PORT [CERT KEY]: contract servers for AWS KMS and Alibaba KMS, for the identities of both clouds and of Azure, on 127.0.0.1.
 Standard library only; the cryptography is a toy, the checks are not:
 
  - AWS: SigV4 recomputed; TrentService.GenerateDataKey and .Decrypt by ARN, encryption context bound, wrong key refused.
  - Alibaba: ACS3-HMAC-SHA256 recomputed; GenerateDataKey and Decrypt of 2016-01-20; AssumeRoleWithOIDC (audience, expiry); the ECS
    metadata server with its token.
  - AWS identities: EKS pod identity (/eks, the token in Authorization) and AssumeRoleWithWebIdentity.
- - POST /_admin {"key": ID, "state": "Disabled"} | {"rotate": ID} | {"fault": {"action": A, "status": 503, "code": C, "count": 2}};
+ - Azure: the token endpoint of tenant `tenant-1` for a federated credential (client, assertion, scope); the token is the one that
+   azurite believes: a JWT whose issuer, audience and time are looked at.
+ - POST /_admin {"life": {"told": 3600, "real": 2}} for those tokens |
+   {"key": ID, "state": "Disabled"} | {"rotate": ID} | {"fault": {"action": A, "status": 503, "code": C, "count": 2}};
    GET /_ready, GET /_requests (names only, no secrets).
 """
 import base64, datetime, hashlib, hmac, json, os, re, ssl, sys, threading, time, urllib.parse as U
@@ -18,6 +21,7 @@ KEYS = {k: {"state": "Enabled", "material": [os.urandom(32)]} for k in ("k1", "k
 # A replica in another region has the same material.
 REPLICA = {"mrk-replica": "k1"}
 FAULTS, REQUESTS, LOCK = [], [], threading.Lock()
+LIFE = {"told": 3600, "real": 3600}
 
 
 class Refused(Exception):
@@ -111,6 +115,8 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_PUT = handle_any
 
     def admin(self, wish):
+        if "life" in wish:
+            LIFE.update(wish["life"])
         with LOCK:
             if "fault" in wish:
                 FAULTS.append({"count": 1, **wish["fault"]})
@@ -246,7 +252,22 @@ class Handler(BaseHTTPRequestHandler):
             return self.answer(200, "<AssumeRoleWithWebIdentityResponse><AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>ASIAWEB</AccessKeyId>"
                                f"<SecretAccessKey>websecret</SecretAccessKey><SessionToken>webtoken</SessionToken><Expiration>{hour}</Expiration>"
                                "</Credentials></AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>", "text/xml")
+        if path == "/tenant-1/oauth2/v2.0/token":
+            return self.azure(query)
         raise Refused(404, "NotFound")
+
+    def azure(self, wish):
+        expected = {"client_id": "client-1", "client_assertion": "azure-pod-token", "grant_type": "client_credentials",
+                    "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+                    "scope": "https://storage.azure.com/.default"}
+        if any(wish.get(name) != value for name, value in expected.items()):
+            raise Refused(401, "invalid_client")
+        now = int(time.time())
+        claims = {"aud": "https://storage.azure.com", "iss": "https://sts.windows-ppe.net/tenant-1/", "iat": now, "nbf": now,
+                  "exp": now + LIFE["real"]}
+        part = lambda fields: base64.urlsafe_b64encode(json.dumps(fields).encode()).decode().rstrip("=")  # noqa: E731
+        token = f"{part({'alg': 'HS256', 'typ': 'JWT'})}.{part(claims)}.c2lnbmF0dXJl"
+        self.answer(200, {"access_token": token, "expires_in": LIFE["told"], "token_type": "Bearer"})
 
 
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)

@@ -7,7 +7,7 @@ use the real host names. Standard library only.
  - <bucket>.oss-<region>.aliyuncs.com, the native one: PutObject with OSS4-HMAC-SHA256, the signature recomputed; a date that is a
    quarter of an hour off is refused; x-oss-forbid-overwrite answers 409 FileAlreadyExists. Objects are files of FOLDER, which the
    S3 server behind serves too.
- - to 127.0.0.1 itself: GET /_ready, GET /_requests, POST /_fault {"match": REGEX, "status": 503, "count": 2, "after": true}
+ - to 127.0.0.1 itself: GET /_ready, GET /_requests, POST /_clock {"ahead": SECONDS}, POST /_fault {"match": REGEX, "status": 503, "count": 2, "after": true}
    ("after": the request is carried out and its answer lost).
 """
 import base64, datetime, hashlib, hmac, http.client, json, os, re, sys, threading, urllib.parse
@@ -19,6 +19,7 @@ from contract import Contract, Refused  # noqa: E402
 KEYS = {"LTAItest": ("testsecret", None), "STS.temporary": ("temporarysecret", "temporarytoken")}
 UPSTREAM, FOLDER = int(sys.argv[2]), sys.argv[3]
 REQUESTS, FAULTS, LOCK = [], [], threading.Lock()
+CLOCK = {"ahead": 0}
 
 
 def mac(key, text):
@@ -56,6 +57,8 @@ class Handler(Contract):
         if path == "/_fault":
             with LOCK:
                 FAULTS.append({"count": 1, "status": 503, **json.loads(self.body)})
+        if path == "/_clock":
+            CLOCK.update(json.loads(self.body))
         body = json.dumps(REQUESTS).encode() if path == "/_requests" else b"{}"
         self.answer(200, body, [("Content-Type", "application/json")])
 
@@ -118,7 +121,7 @@ class Handler(Contract):
             at = datetime.datetime.strptime(moment, "%Y%m%dT%H%M%SZ").replace(tzinfo=datetime.timezone.utc)
         except ValueError:
             raise Refused(403, "AccessDenied", "no x-oss-date")
-        if abs((datetime.datetime.now(datetime.timezone.utc) - at).total_seconds()) > 900:
+        if abs((datetime.datetime.now(datetime.timezone.utc) - at).total_seconds() + CLOCK["ahead"]) > 900:
             raise Refused(403, "RequestTimeTooSkewed")
         if signed_region != region or day != moment[:8] or self.headers.get("x-oss-content-sha256") != "UNSIGNED-PAYLOAD":
             raise Refused(400, "InvalidArgument", "scope")
