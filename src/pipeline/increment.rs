@@ -47,7 +47,7 @@ pub(super) enum Outcome {
 /// The last increment, stored and not yet committed, with what is worth saying and the chain that becomes a full backup; or the backup
 /// that holds everything already; or why there is none.
 pub(super) enum Continued {
-    Made(Box<Manifest>, Vec<String>, Option<Merging>),
+    Made(Box<Manifest>, Vec<String>, Option<Box<Merging>>),
     Idle(Box<Manifest>, String),
     Promoted(String),
 }

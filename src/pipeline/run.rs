@@ -119,7 +119,7 @@ pub(super) struct Made {
     /// Why there was nothing to store: the manifest is that of the backup before.
     pub(super) idle: Option<String>,
     /// The chain that is to become a full backup.
-    pub(super) merging: Option<Merging>,
+    pub(super) merging: Option<Box<Merging>>,
 }
 
 /// A snapshot on the local disk with what is known of it.

@@ -84,7 +84,7 @@ impl Attempt<'_> {
                 if let (Some(why), Some(unsealer)) = (merge, tools.unsealer) {
                     match compact(merged, base, live).await {
                         Ok(merged) => {
-                            merging = Some(Merging {
+                            merging = Some(Box::new(Merging {
                                 merged,
                                 live,
                                 base: base.clone(),
@@ -92,7 +92,7 @@ impl Attempt<'_> {
                                 why,
                                 sealing: tools.sealing.clone(),
                                 unsealer: unsealer.clone(),
-                            });
+                            }));
                         }
                         Err(error) => warnings.push(format!("{why}; it was not merged: {error}")),
                     }
