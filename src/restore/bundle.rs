@@ -16,7 +16,7 @@ use crate::seal::Unsealer;
 use crate::verify::{self, Verdict, VerifyError};
 
 /// Fetches an export into a new file, against the digests of its manifest; one that holds changes is merged with those of `all` that it
-/// builds on. The ids of what was read, the whole export first.
+/// builds on. The ids of what was read, the whole export first. Meanwhile a pin keeps retention from deleting them.
 ///
 /// # Errors
 /// When the store does not answer, a key is wrong, or an export is damaged or not there.
@@ -28,11 +28,10 @@ pub async fn fetch_export(
     file: &Path,
 ) -> Result<Vec<String>, RestoreError> {
     let chain = exports_to(wanted, all).map_err(|problem| RestoreError::Chain { problem })?;
-    let ids = chain.iter().map(|one| one.id.clone()).collect();
     let work = fetch_all(repository, &chain, unsealer, file);
     let pinned = repository.pinned(&chain, &this_process(), work).await;
     pinned.map_err(VerifyError::from)??;
-    Ok(ids)
+    Ok(chain.iter().map(|one| one.id.clone()).collect())
 }
 
 async fn fetch_all(
@@ -42,8 +41,7 @@ async fn fetch_all(
     file: &Path,
 ) -> Result<(), RestoreError> {
     if let [only] = chain {
-        verify::fetch(repository, only, unsealer, file, &|_| {}).await?;
-        return Ok(());
+        return Ok(verify::fetch(repository, only, unsealer, file, &|_| {}).await?);
     }
     let parent = file.parent().unwrap_or(Path::new("."));
     let folder = tempfile::Builder::new()
