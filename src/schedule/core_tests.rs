@@ -4,13 +4,15 @@
 
 use jiff::Timestamp;
 
+use super::decide::{Action, Observation, Source, decide};
 use super::fit::{self, FitOptions};
 use super::history::History;
 use super::model::Model;
+use super::plan::Reason;
 use super::simulate::report::{Stage, Trace};
 use super::simulate::run::{PolicyName, Taken};
 use super::timescale::Timescale;
-use super::{Cron, Policy, score};
+use super::{Cron, Policy, State, score};
 use crate::signals::series::{Point, Series};
 
 const STEP: u32 = 300;
@@ -165,4 +167,57 @@ fn the_example_model_is_one_that_this_version_reads() {
     let model = Model::from_json(text).unwrap();
     assert_eq!(model.trained_on.digest, "13ccf29f");
     assert_eq!(model.horizons.len(), 24);
+}
+
+#[test]
+fn a_failed_backup_is_tried_again_when_its_alert_says_so() {
+    let created: Timestamp = "2026-03-02T08:01:00Z".parse().unwrap();
+    let at = |seconds| created + jiff::SignedDuration::from_secs(seconds);
+    let history = History::new(&trace(1, office).series);
+    let mut state = State::new(created);
+    state.backup_succeeded(created, None);
+    state.backup_failed(at(600));
+    let decided = |policy: &Policy, seconds| {
+        let decision = decide(
+            policy,
+            &state,
+            &history,
+            &Observation::default(),
+            at(seconds),
+        );
+        (
+            decision.action,
+            decision.source,
+            decision.reason,
+            decision.at,
+        )
+    };
+    let backoff = Reason::BackoffAfterFailure;
+    let model = policy();
+    let cron = Policy {
+        ai_enabled: false,
+        ..policy()
+    };
+    for policy in [&model, &cron] {
+        assert_eq!(
+            decided(policy, 659),
+            (Action::Wait, Source::Guard, backoff, at(660))
+        );
+        let retry = Reason::RetryAfterFailure;
+        assert_eq!(
+            decided(policy, 660),
+            (Action::Backup, Source::Guard, retry, at(660))
+        );
+    }
+    // A cron whose runs must start in time waits for its next slot.
+    let strict = Policy {
+        starting_deadline: Some(jiff::SignedDuration::from_secs(30)),
+        ..cron
+    };
+    assert_eq!(decided(&strict, 660).2, Reason::Cron);
+    let suspended = Policy {
+        suspend: true,
+        ..model
+    };
+    assert_eq!(decided(&suspended, 660).2, Reason::Suspended);
 }

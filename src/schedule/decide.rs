@@ -242,29 +242,26 @@ impl<'a> View<'a> {
     }
 
     fn outcome(&self) -> (Choice, Source) {
-        let wait = |reason| {
-            (
-                Choice {
-                    backup: false,
-                    reason,
-                },
-                Source::Guard,
-            )
-        };
+        let guarded = |backup, reason| (Choice { backup, reason }, Source::Guard);
+        let (now, wait) = (
+            |reason| guarded(true, reason),
+            |reason| guarded(false, reason),
+        );
         if self.policy.suspend {
             return wait(Reason::Suspended);
         }
-        if slots::retry_at(self.policy, self.state).is_some_and(|at| self.now < at) {
-            return wait(Reason::BackoffAfterFailure);
+        if let Some(at) = slots::retry_at(self.policy, self.state) {
+            if self.now < at {
+                return wait(Reason::BackoffAfterFailure);
+            }
+            // Whoever asked for it, and whatever would be due later: its alert has said when. Only a cron's deadline for
+            // starting lets it go.
+            if self.policy.ai_enabled || self.policy.starting_deadline.is_none() {
+                return now(Reason::RetryAfterFailure);
+            }
         }
         if self.policy.immediate && self.state.last_success.is_none() {
-            return (
-                Choice {
-                    backup: true,
-                    reason: Reason::Immediate,
-                },
-                Source::Guard,
-            );
+            return now(Reason::Immediate);
         }
         if !self.policy.ai_enabled {
             return (self.by_slots(), Source::Cron);

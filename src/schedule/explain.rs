@@ -156,6 +156,7 @@ fn headline(decision: &Decision, policy: &Policy, state: &State) -> String {
                 count => format!("{count} tries"),
             }
         ),
+        Reason::RetryAfterFailure => "the last backup failed, and is tried again".to_owned(),
         Reason::Immediate => "the first backup is taken at once, as asked".to_owned(),
         Reason::MissedSlot => "a cron slot passed unanswered and is made up once".to_owned(),
         Reason::Suspended => "the schedule is suspended; set spec.suspend to false to go on".to_owned(),

@@ -51,6 +51,8 @@ pub enum Reason {
     SignalLost,
     /// Waiting before another try after a failure.
     BackoffAfterFailure,
+    /// A backup failed and its wait is over.
+    RetryAfterFailure,
     /// The first backup, at once.
     Immediate,
     /// A cron slot that passed while nobody watched, made up once.

@@ -233,7 +233,6 @@ impl ScheduleTask {
                 .then(|| Asked::because(decision.reasons.first().cloned().unwrap_or_default()))
         };
         let trigger = asked.or(gap.map(Asked::because)).or_else(decided);
-        let trigger = trigger.or_else(|| self.owed(now));
         // A run that may have finished elsewhere must be settled before another begins.
         let (Some(asked), None) = (trigger, &self.record.in_flight) else {
             if self.record.in_flight.is_some() {
@@ -257,15 +256,6 @@ impl ScheduleTask {
         let core = self.record.core.as_ref();
         core.filter(|_| self.record.failure.is_some())
             .and_then(|core| slots::retry_at(&self.policy, core))
-    }
-
-    /// A backup that failed is tried again when its alert says so, whoever asked for it and whatever else would be due later;
-    /// only a cron's deadline for starting lets it go.
-    fn owed(&self, now: Timestamp) -> Option<Asked> {
-        let given_up = !self.policy.ai_enabled && self.policy.starting_deadline.is_some();
-        let owed = self.record.failure.is_some() && self.may_try(now);
-        (owed && !given_up && !self.policy.suspend)
-            .then(|| Asked::because("the last backup failed, and is tried again".to_owned()))
     }
 
     fn change(&mut self, schedule: Arc<EtcdBackupSchedule>) {
