@@ -152,6 +152,10 @@ pub struct RestoreCluster {
     /// The StatefulSet that runs the members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stateful_set: Option<StatefulSetReference>,
+    /// The manifest of members that run as static pods, on each of their nodes; `/etc/kubernetes/manifests/etcd.yaml` unless set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 4096))]
+    pub static_pod_manifest: Option<String>,
     /// Cluster token; a fresh one unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]

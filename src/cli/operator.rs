@@ -1,6 +1,8 @@
 //! `operator`: the controllers of the three resources; `job`: what a Job of the operator runs.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use tokio::sync::oneshot;
@@ -10,6 +12,10 @@ use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::engine::ResourceName;
 use crate::operator::{self, Start, Told};
+use crate::restore::static_pod::StaticPod;
+
+/// Longer than any grace period that a static pod should have.
+const ETCD_ENDS_WITHIN: Duration = Duration::from_secs(300);
 
 /// Run the controllers of EtcdBackup, EtcdBackupSchedule and EtcdRestore resources in a Kubernetes cluster.
 #[derive(Debug, Args)]
@@ -51,6 +57,38 @@ pub struct JobVerbs {
 enum JobVerb {
     /// Make the backup of an EtcdBackup.
     Backup(JobBackup),
+    /// Move the manifest of etcd's static pod aside, and wait until etcd is gone.
+    StopStaticPod(JobStop),
+    /// Move it back.
+    StartStaticPod(JobStaticPod),
+}
+
+#[derive(Debug, Args)]
+struct JobStop {
+    #[command(flatten)]
+    pod: JobStaticPod,
+    /// The data directory that etcd must be gone from.
+    #[arg(long)]
+    data_dir: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct JobStaticPod {
+    /// Where the kubelet reads it.
+    #[arg(long)]
+    manifest: PathBuf,
+    /// Where it lies while the pod is stopped.
+    #[arg(long)]
+    aside: PathBuf,
+}
+
+impl JobStaticPod {
+    fn pod(&self) -> StaticPod {
+        StaticPod {
+            manifest: self.manifest.clone(),
+            aside: self.aside.clone(),
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -70,7 +108,17 @@ struct JobBackup {
 
 impl JobVerbs {
     pub(super) async fn run(&self, global: &Global) -> Result<ExitCode, CliError> {
-        let JobVerb::Backup(verb) = &self.verb;
+        let verb = match &self.verb {
+            JobVerb::Backup(verb) => verb,
+            JobVerb::StopStaticPod(verb) => {
+                verb.pod.pod().stop(&verb.data_dir, ETCD_ENDS_WITHIN)?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            JobVerb::StartStaticPod(verb) => {
+                verb.pod().start()?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         let context = Context::load(global, "info")?;
         let Some((namespace, name)) = verb.backup.split_once('/') else {
             let message = format!("'{}' is not NAMESPACE/NAME", verb.backup);

@@ -11,6 +11,7 @@ mod place;
 pub mod plan;
 mod proof;
 pub mod run;
+pub mod static_pod;
 pub mod steps;
 pub mod workspace;
 mod writer;
@@ -89,6 +90,12 @@ pub enum RestoreError {
         /// The target.
         data_dir: PathBuf,
     },
+    /// What would be moved away under a living etcd goes on to be written, unseen.
+    #[error("an etcd runs on {}: stop it first (its static pod, its unit or its pod), then try again", data_dir.display())]
+    Running {
+        /// The target.
+        data_dir: PathBuf,
+    },
     /// A file could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     File {
@@ -141,7 +148,7 @@ impl RestoreError {
             Self::Chain { .. } => ErrorClass::NotFound,
             Self::Export(error) => error.class(),
             Self::Fetch(error) => error.class(),
-            Self::Locked { .. } => ErrorClass::Locked,
+            Self::Locked { .. } | Self::Running { .. } => ErrorClass::Locked,
             Self::File { .. } | Self::Build(_) => ErrorClass::Failed,
         }
     }

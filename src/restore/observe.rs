@@ -1,13 +1,17 @@
 //! What a restore must know before it is decided: the snapshot's revisions and kind, the target's content and room.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+
 use super::RestoreError;
 use super::plan::{Source, Target};
 use crate::snapshot::bolt::Database;
+use crate::snapshot::datadir::DATABASE;
 use crate::snapshot::datadir::database::holds_kubernetes;
 use crate::snapshot::{self, Digest, Snapshot, SnapshotError};
 
@@ -57,9 +61,23 @@ pub fn target(data_dir: &Path) -> Result<Target, RestoreError> {
     let room = rustix::fs::statvfs(existing)
         .map_err(|error| RestoreError::file("ask for the free space of", existing)(error.into()))?;
     Ok(Target {
+        running: is_running(data_dir),
         mount_point: entries.is_some() && is_mount_point(data_dir),
         entries,
         free: room.f_bavail.saturating_mul(room.f_frsize),
+    })
+}
+
+/// Whether an etcd runs on a data directory, or on one right below it: it locks its database as long as it lives.
+pub fn is_running(data_dir: &Path) -> bool {
+    let below = fs::read_dir(data_dir).into_iter().flatten().flatten();
+    let mut folders = below.map(|entry| entry.path()).chain([data_dir.to_owned()]);
+    folders.any(|folder| {
+        let Ok(database) = File::open(folder.join(DATABASE)) else {
+            return false;
+        };
+        // A file system that knows no locks says something else, and nothing about etcd.
+        flock(&database, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
     })
 }
 

@@ -6,6 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 use super::RestoreError;
+use super::observe::is_running;
 use super::plan::{LOST_AND_FOUND, Plan, WORKSPACE};
 use super::workspace::{make_folder, sync_folder};
 
@@ -35,9 +36,21 @@ pub fn keep_owner(target: &Path, data: &Path) -> Result<(), RestoreError> {
     Ok(())
 }
 
+/// What was moved away under a living etcd would go on to be written.
+pub fn refuse_running(target: &Path) -> Result<(), RestoreError> {
+    if is_running(target) {
+        return Err(RestoreError::Running {
+            data_dir: target.to_owned(),
+        });
+    }
+    Ok(())
+}
+
 /// Moves what is there aside when told, and the restored folder where it was.
 pub fn put_in_place(plan: &Plan, data: &Path) -> Result<(), RestoreError> {
     let target = &plan.data_dir;
+    // Whoever keeps etcd running may have started it meanwhile.
+    refuse_running(target)?;
     if plan.inside {
         return put_inside(plan, data);
     }

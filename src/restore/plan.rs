@@ -73,6 +73,8 @@ pub struct Target {
     pub mount_point: bool,
     /// Bytes free for us.
     pub free: u64,
+    /// Whether an etcd runs on it.
+    pub running: bool,
 }
 
 /// One member that gets a directory.
@@ -196,7 +198,7 @@ pub fn plan(
         initial_cluster: cluster.initial_cluster(),
         members,
         needed_bytes,
-        notes: notes(request, source),
+        notes: notes(request, source, target),
         truncate: revisions.kept_to < source.revision,
         revisions,
         cluster,
@@ -365,8 +367,11 @@ fn kept_as(data_dir: &Path, mount_point: bool, now: Timestamp) -> PathBuf {
     name.into()
 }
 
-fn notes(request: &Request, source: &Source) -> Vec<String> {
+fn notes(request: &Request, source: &Source, target: &Target) -> Vec<String> {
     let mut notes = Vec::new();
+    if target.running {
+        notes.push("an etcd runs on the target: it must be stopped before this is done".to_owned());
+    }
     if source.digest != Digest::Ok && request.skip_hash_check {
         notes.push(
             "the digest is not checked (--skip-hash-check): pages and rows are, but a changed value would not be noticed"

@@ -9,7 +9,7 @@ use std::thread;
 use serde::Serialize;
 
 use super::RestoreError;
-use super::place::{keep_owner, put_in_place};
+use super::place::{keep_owner, put_in_place, refuse_running};
 use super::plan::{Plan, PlannedMember, Revisions};
 use super::proof::{Restored, look, prove_written, raised_hash};
 use super::steps::{next_steps, start_command};
@@ -74,6 +74,7 @@ pub fn restore(
     bytes: &[u8],
     progress: &(dyn Fn(u64) + Sync),
 ) -> Result<Outcome, RestoreError> {
+    refuse_running(&plan.data_dir)?;
     let data = workspace.data();
     let first = first_of(plan)?;
     let folders: Vec<PathBuf> = if plan.members.len() > 1 || first.data_dir != plan.data_dir {

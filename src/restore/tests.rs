@@ -41,6 +41,7 @@ fn target() -> Target {
         entries: None,
         mount_point: false,
         free: 1 << 40,
+        running: false,
     }
 }
 

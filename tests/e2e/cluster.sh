@@ -80,7 +80,7 @@ control_plane() {
 worker() {
   local plugins=/opt/cni/bin
   [ -x $plugins/bridge ] || plugins=/usr/lib/cni
-  mkdir -p "$W"/{containerd,kubelet,cni}
+  mkdir -p "$W"/{containerd,kubelet,cni,kubernetes/manifests}
   cat >"$W/cni/10-bridge.conflist" <<JSON
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "cni0", "isGateway": true, "ipMasq": false, "hairpinMode": true,
@@ -114,6 +114,7 @@ failCgroupV1: false
 cgroupsPerQOS: false
 enforceNodeAllocatable: []
 localStorageCapacityIsolation: false
+staticPodPath: $W/kubernetes/manifests
 containerRuntimeEndpoint: unix://$W/containerd.sock
 authentication: {anonymous: {enabled: false}, webhook: {enabled: true}, x509: {clientCAFile: $W/pki/ca.crt}}
 authorization: {mode: Webhook}

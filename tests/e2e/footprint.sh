@@ -2,16 +2,24 @@
 # footprint.sh [BINARY [COUNT [SECONDS]]]: what the idle operator takes with COUNT schedules loaded: memory, and share of a core.
 #
 # A real etcd and kube-apiserver on loopback, the schedules in it, and the optimised operator; nothing is due. It prints the operator's
-# resident memory and the processor time that it took in SECONDS, and fails above the targets: 40 MiB, 0.25 % of a core.
+# memory and the processor time that it took in SECONDS, and fails above the targets: 40 MiB, 0.25 % of a core. Memory is the working
+# set, as the kubelet counts it for `kubectl top pod` and evictions: all that the operator's control group uses, but for pages of files
+# (here of its own code) that the kernel takes back whenever it likes. So it needs root and the memory controller.
 set -euo pipefail
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TOOLS=${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}/bin
 binary=$(readlink -f "${1:-$repository/target/release/etcdguardian}") count=${2:-1000} seconds=${3:-300}
+group=/sys/fs/cgroup/memory/etcdguardian-footprint.$$ usage=memory.usage_in_bytes inactive=total_inactive_file
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+  group=/sys/fs/cgroup/etcdguardian-footprint.$$ usage=memory.current inactive=inactive_file
+fi
+mkdir "$group"
 W=$(mktemp -d /tmp/etcdguardian-footprint.XXXXXX)
 started=()
 clean() {
   [ ${#started[@]} = 0 ] || kill "${started[@]}" 2>/dev/null || true
   wait 2>/dev/null || true
+  rmdir "$group" || true
   rm -rf "$W"
 }
 trap clean EXIT
@@ -79,22 +87,30 @@ stateDir: $W/state
 serve: {listen: ""}
 operator: {namespace: default}
 YAML
+# Its code is counted too: from a file of its own, of which nothing is in memory yet.
+cp "$binary" etcdguardian
+sync etcdguardian
+dd if=etcdguardian iflag=nocache count=0 status=none
 # As the chart starts it.
-KUBECONFIG=$W/kubeconfig MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2} background operator "$binary" operator --config guardian.yaml
+KUBECONFIG=$W/kubeconfig MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2} background operator \
+  bash -c "echo \$\$ >'$group/cgroup.procs' && exec ./etcdguardian operator --config guardian.yaml"
 operator=${started[-1]}
 followed() { [ "$(kubectl get egs -o jsonpath='{range .items[*]}{.status.phase}{"\n"}{end}' | grep -c .)" = "$count" ]; }
 until_ok followed
 ticks() { awk '{ print $14 + $15 }' "/proc/$operator/stat"; }
+working_set() {
+  awk -v inactive="$inactive" -v used="$(cat "$group/$usage")" '$1 == inactive { printf "%.1f", (used - $2) / 1024 / 1024 }' "$group/memory.stat"
+}
 field() { awk -v field="$1:" '$1 == field { printf "%.1f", $2 / 1024 }' "/proc/$operator/status"; }
-echo "$count schedules are followed; after $SECONDS s: $(field VmRSS) MiB resident ($(field RssAnon) MiB of its own), $(ticks) ticks of computing"
+echo "$count schedules are followed; after $SECONDS s: a working set of $(working_set) MiB, $(ticks) ticks of computing"
 sleep 20 # the first looks are over
 before=$(ticks)
 sleep "$seconds"
 used=$(($(ticks) - before))
-resident=$(field VmRSS)
+memory=$(working_set)
 share=$(awk -v ticks="$used" -v hertz="$(getconf CLK_TCK)" -v seconds="$seconds" 'BEGIN { printf "%.3f", 100 * ticks / hertz / seconds }')
-echo "idle for $seconds s: $resident MiB resident ($(field RssAnon) MiB of its own, at most $(field VmHWM) MiB), $share % of a core"
-awk -v resident="$resident" -v share="$share" 'BEGIN { exit !(resident < 40 && share < 0.25) }' || {
+echo "idle for $seconds s: a working set of $memory MiB ($(field RssAnon) MiB of its own memory; resident with mapped code: $(field VmRSS) MiB), $share % of a core"
+awk -v memory="$memory" -v share="$share" 'BEGIN { exit !(memory < 40 && share < 0.25) }' || {
   echo "above the targets of 40 MiB and 0.25 %" >&2
   exit 1
 }

@@ -81,6 +81,27 @@ members=$(etcdctl member list | grep -c started)
 [ "$members" = 3 ] || die "$members members have started"
 ls -d "$W"/volumes/0/*before-* >/dev/null || die "the old data was not kept"
 
+say "an etcd in a static pod, backed up"
+made() { sed "s#FOLDER#$W#g; s#NODE#$node#g" "$here/$1"; }
+lone() { "$TOOLS/etcdctl-3.6" --endpoints="http://$node:22379" "$@"; }
+made static-pod.yaml >"$W/kubernetes/manifests/etcd.yaml"
+until_ok 60 "the static pod" lone endpoint health
+lone put kept "as it was" >/dev/null
+made static-pod-backup.yaml | kubectl apply -f - >/dev/null
+ended() { case $(kubectl -n etcdguardian get "$1" lone -o jsonpath='{.status.phase}') in Completed | Failed) ;; *) return 1 ;; esac }
+until_ok 120 "its backup" ended egb
+lone put kept "spoiled" >/dev/null
+
+say "an EtcdRestore stops it, replaces its data and starts it, by Jobs on its node"
+made static-pod-restore.yaml | kubectl apply -f - >/dev/null
+until_ok 240 "the end of its restore" ended egr
+said=$(kubectl -n etcdguardian get egr lone -o jsonpath='{.status.phase}: {.status.message}')
+[[ $said == Completed:* ]] || die "the restore of the static pod: $said"
+[ "$(lone get kept --print-value-only)" = "as it was" ] || die "the static pod's key is not what it was"
+ls -d "$W"/lone/etcd.before-* >/dev/null || die "the static pod's old data was not kept"
+steps=$(kubectl -n etcdguardian get egr lone -o jsonpath='{range .status.steps[*]}{.name}={.state} {end}')
+[ "$steps" = "resolve=Done quiesce=Done restore lone=Done start=Done validate=Done " ] || die "the steps: $steps"
+
 say "an upgrade keeps what there is, and so does taking the chart away"
 "${chart[@]}" --set operator.concurrency=2 >"$W/helm.log" 2>&1 || die "helm upgrade: $(cat "$W/helm.log")"
 helm uninstall etcdguardian --namespace etcdguardian --wait --timeout 60s >/dev/null 2>&1

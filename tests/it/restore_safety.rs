@@ -108,6 +108,29 @@ fn an_occupied_target_is_kept_beside_only_when_told() {
 }
 
 #[test]
+fn nothing_is_moved_away_under_a_running_etcd() {
+    let taken = Taken::of("3.6", "k/");
+    let dir = taken.path("d");
+    let etcd = Etcd::of("3.6").data_dir(&dir).start();
+    let mut replace = words(&taken.file, &dir);
+    replace.extend(["--replace", "--plan"]);
+    let planned = guardian(&replace).ok();
+    assert!(planned.contains("an etcd runs on the target"), "{planned}");
+    replace.pop();
+    replace.push("--yes");
+    let refused = guardian(&replace).code(11);
+    assert!(
+        refused.stderr.contains("stop it first"),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(beside(&taken), ["d"]);
+    drop(etcd);
+    guardian(&replace).ok();
+    assert_eq!(beside(&taken).len(), 2);
+}
+
+#[test]
 fn impossible_wishes_are_named() {
     let taken = Taken::of("3.6", "k/");
     let dir = taken.path("d");

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{Resource, ResourceExt};
 use serde_json::json;
 
-use super::members::{Member, Place};
+use super::members::{Member, Place, parent};
 use super::plan::JobState;
 use crate::api::{
     Addressing, EtcdRestore, JobConfig, RestoreMode, RevisionPolicy, StorageLocation,
@@ -55,11 +55,13 @@ pub fn initial_cluster(members: &[Member]) -> String {
 
 /// The name of a member's Job.
 pub fn job_name(restore: &EtcdRestore, member: &Member) -> String {
+    named_for("restore", restore, member)
+}
+
+/// The name of the Job that does something to a member.
+pub(super) fn named_for(what: &str, restore: &EtcdRestore, member: &Member) -> String {
     let hash = crc32c::crc32c(member.name.as_bytes());
-    format!(
-        "eg-restore-{}-{hash:08x}",
-        restore.uid().unwrap_or_default()
-    )
+    format!("eg-{what}-{}-{hash:08x}", restore.uid().unwrap_or_default())
 }
 
 /// The config that the Jobs of a restore read: where the backup is, and nothing of the operator's.
@@ -114,84 +116,113 @@ pub fn job_of(plan: &Plan<'_>, member: &Member) -> Job {
     let (data, path, node) = volume(member);
     volumes.push(data);
     mounts.push(mount("data", &path, false));
-    let mut container_rights = container_security();
-    // etcd's data belongs to whoever runs etcd; only root may make files theirs.
-    container_rights.capabilities = Some(Capabilities {
-        drop: Some(vec!["ALL".to_owned()]),
-        add: Some(
-            ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
-                .map(str::to_owned)
-                .to_vec(),
-        ),
-    });
-    let container = Container {
-        name: "restore".to_owned(),
-        image: plan.config.image.clone(),
-        image_pull_policy: plan.config.image_pull_policy.clone(),
-        args: Some(arguments(plan, member)),
-        resources: plan.config.resources.clone(),
-        volume_mounts: Some(mounts),
-        security_context: Some(container_rights),
-        termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
-        ..Container::default()
+    let work = Work {
+        name: job_name(plan.restore, member),
+        args: arguments(plan, member),
+        volumes,
+        mounts,
+        node,
+        deadline: DEADLINE,
+        token: plan.location.credentials_secret.is_none(),
     };
-    let mut pod = pod_spec(plan.config, container, volumes);
-    pod.service_account_name = None;
-    pod.automount_service_account_token = Some(plan.location.credentials_secret.is_none());
-    pod.node_name = node;
-    if let Some(security) = &mut pod.security_context {
-        security.run_as_non_root = Some(false);
-        security.run_as_user = Some(0);
-        security.run_as_group = Some(0);
-        security.fs_group = None;
-    }
-    let owner = plan.restore;
-    let mut metadata = ObjectMeta {
-        name: Some(job_name(owner, member)),
-        namespace: owner.namespace(),
-        owner_references: Some(owner.owner_ref(&()).into_iter().collect()),
-        ..ObjectMeta::default()
-    };
-    let labels = [
-        (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
-        (OWNER_KIND_LABEL.to_owned(), "EtcdRestore".to_owned()),
-    ];
-    metadata.labels = Some(labels.clone().into());
-    metadata.annotations = Some(
-        [
-            (
-                OWNER_NAMESPACE.to_owned(),
-                owner.namespace().unwrap_or_default(),
+    work.job(plan.restore, plan.config)
+}
+
+/// What a Job does to a member, on its volume or its node.
+pub(super) struct Work {
+    /// The Job's name.
+    pub name: String,
+    /// Words after `etcdguardian`.
+    pub args: Vec<String>,
+    /// Volumes of its pod.
+    pub volumes: Vec<Volume>,
+    /// Where they are.
+    pub mounts: Vec<VolumeMount>,
+    /// The node that it must run on.
+    pub node: Option<String>,
+    /// Seconds that it may take.
+    pub deadline: i64,
+    /// Whether it gets the token of its service account.
+    pub token: bool,
+}
+
+impl Work {
+    /// The Job.
+    pub fn job(self, owner: &EtcdRestore, config: &JobConfig) -> Job {
+        let mut container_rights = container_security();
+        // etcd's data belongs to whoever runs etcd; only root may make files theirs.
+        container_rights.capabilities = Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: Some(
+                ["CHOWN", "DAC_OVERRIDE", "FOWNER"]
+                    .map(str::to_owned)
+                    .to_vec(),
             ),
-            (OWNER_NAME.to_owned(), owner.name_any()),
-        ]
-        .into(),
-    );
-    Job {
-        metadata,
-        spec: Some(JobSpec {
-            // A restore that failed says why, and nothing is tried a second time unasked.
-            backoff_limit: Some(0),
-            active_deadline_seconds: Some(DEADLINE),
-            ttl_seconds_after_finished: Some(KEPT_SECONDS * 24),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(labels.into()),
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(pod),
-            },
-            ..JobSpec::default()
-        }),
-        ..Job::default()
+        });
+        let container = Container {
+            name: "restore".to_owned(),
+            image: config.image.clone(),
+            image_pull_policy: config.image_pull_policy.clone(),
+            args: Some(self.args),
+            resources: config.resources.clone(),
+            volume_mounts: Some(self.mounts),
+            security_context: Some(container_rights),
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        };
+        let mut pod = pod_spec(config, container, self.volumes);
+        pod.service_account_name = None;
+        pod.automount_service_account_token = Some(self.token);
+        pod.node_name = self.node;
+        if let Some(security) = &mut pod.security_context {
+            security.run_as_non_root = Some(false);
+            security.run_as_user = Some(0);
+            security.run_as_group = Some(0);
+            security.fs_group = None;
+        }
+        let mut metadata = ObjectMeta {
+            name: Some(self.name),
+            namespace: owner.namespace(),
+            owner_references: Some(owner.owner_ref(&()).into_iter().collect()),
+            ..ObjectMeta::default()
+        };
+        let labels = [
+            (MANAGED_BY.0.to_owned(), MANAGED_BY.1.to_owned()),
+            (OWNER_KIND_LABEL.to_owned(), "EtcdRestore".to_owned()),
+        ];
+        metadata.labels = Some(labels.clone().into());
+        metadata.annotations = Some(
+            [
+                (
+                    OWNER_NAMESPACE.to_owned(),
+                    owner.namespace().unwrap_or_default(),
+                ),
+                (OWNER_NAME.to_owned(), owner.name_any()),
+            ]
+            .into(),
+        );
+        Job {
+            metadata,
+            spec: Some(JobSpec {
+                // A restore that failed says why, and nothing is tried a second time unasked.
+                backoff_limit: Some(0),
+                active_deadline_seconds: Some(self.deadline),
+                ttl_seconds_after_finished: Some(KEPT_SECONDS * 24),
+                template: PodTemplateSpec {
+                    metadata: Some(ObjectMeta {
+                        labels: Some(labels.into()),
+                        ..ObjectMeta::default()
+                    }),
+                    spec: Some(pod),
+                },
+                ..JobSpec::default()
+            }),
+            ..Job::default()
+        }
     }
 }
 
 fn volume(member: &Member) -> (Volume, String, Option<String>) {
-    let named = |volume: Volume| Volume {
-        name: "data".to_owned(),
-        ..volume
-    };
     match &member.place {
         Place::Claim { name, mount } => {
             let claim = PersistentVolumeClaimVolumeSource {
@@ -199,30 +230,34 @@ fn volume(member: &Member) -> (Volume, String, Option<String>) {
                 ..PersistentVolumeClaimVolumeSource::default()
             };
             let volume = Volume {
+                name: "data".to_owned(),
                 persistent_volume_claim: Some(claim),
                 ..Volume::default()
             };
-            (named(volume), mount.clone(), None)
+            (volume, mount.clone(), None)
         }
         Place::Node(node) => {
             // The folder around the data directory, so that the old one can be kept beside the new one.
-            let around = match member.data_dir.trim_end_matches('/').rsplit_once('/') {
-                Some((around, _)) if !around.is_empty() => around.to_owned(),
-                _ => "/".to_owned(),
-            };
-            let volume = Volume {
-                host_path: Some(HostPathVolumeSource {
-                    path: around.clone(),
-                    type_: Some("DirectoryOrCreate".to_owned()),
-                }),
-                ..Volume::default()
-            };
-            (named(volume), around, node.clone())
+            let around = parent(&member.data_dir);
+            let volume = host_folder("data", &around, "DirectoryOrCreate");
+            (volume, around, node.clone())
         }
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+/// A folder of the node.
+pub(super) fn host_folder(name: &str, path: &str, kind: &str) -> Volume {
+    Volume {
+        name: name.to_owned(),
+        host_path: Some(HostPathVolumeSource {
+            path: path.to_owned(),
+            type_: Some(kind.to_owned()),
+        }),
+        ..Volume::default()
+    }
+}
+
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),

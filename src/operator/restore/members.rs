@@ -122,7 +122,19 @@ pub fn wanted_replicas(set: &StatefulSet) -> i32 {
         .unwrap_or(1)
 }
 
-fn parent(data_dir: &str) -> String {
+/// The members whose static pods are stopped and started by Jobs on their nodes.
+pub fn static_pods(spec: &EtcdRestoreSpec, members: Vec<Member>) -> Vec<Member> {
+    let cluster = spec.etcd_cluster.as_ref();
+    let by_set = cluster.is_some_and(|cluster| cluster.stateful_set.is_some());
+    let mut members = members;
+    members.retain(|member| {
+        spec.quiesce_cluster && !by_set && matches!(member.place, Place::Node(Some(_)))
+    });
+    members
+}
+
+/// The folder around a path.
+pub fn parent(data_dir: &str) -> String {
     match data_dir.trim_end_matches('/').rsplit_once('/') {
         Some((parent, _)) if !parent.is_empty() => parent.to_owned(),
         _ => "/".to_owned(),
@@ -189,6 +201,14 @@ pub fn steps(spec: &EtcdRestoreSpec, members: &[Member]) -> Vec<RestoreStep> {
         .as_ref()
         .and_then(|cluster| cluster.stateful_set.as_ref());
     let stops = set.is_some() && spec.quiesce_cluster;
+    let on_nodes = static_pods(spec, members.to_vec());
+    let nodes = || {
+        let nodes = on_nodes.iter().filter_map(|member| match &member.place {
+            Place::Node(node) => node.as_deref(),
+            Place::Claim { .. } => None,
+        });
+        nodes.collect::<Vec<_>>().join(", ")
+    };
     let mut steps = vec![step(
         "resolve".to_owned(),
         "Done",
@@ -205,6 +225,11 @@ pub fn steps(spec: &EtcdRestoreSpec, members: &[Member]) -> Vec<RestoreStep> {
             "quiesce".to_owned(),
             "Pending",
             &format!("scale StatefulSet {} to 0", set.name),
+        ),
+        None if !on_nodes.is_empty() => step(
+            "quiesce".to_owned(),
+            "Pending",
+            &format!("move the static pod's manifest aside on {}", nodes()),
         ),
         _ => step(
             "quiesce".to_owned(),
@@ -225,6 +250,11 @@ pub fn steps(spec: &EtcdRestoreSpec, members: &[Member]) -> Vec<RestoreStep> {
             "start".to_owned(),
             "Pending",
             &format!("scale StatefulSet {} back", set.name),
+        ),
+        None if !on_nodes.is_empty() => step(
+            "start".to_owned(),
+            "Pending",
+            &format!("move the static pod's manifest back on {}", nodes()),
         ),
         _ => step(
             "start".to_owned(),

@@ -7,6 +7,7 @@ mod objects;
 mod observe;
 mod pair;
 pub mod plan;
+pub mod static_pods;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -188,8 +189,22 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
             draft.phase("Quiescing", "the members are being stopped");
             write(context, restore, &draft).await?;
         }
+        Step::TurnStaticPods(turn, members) => {
+            let jobs: Api<Job> = context.api(&restore.namespace().unwrap_or_default());
+            for member in &members {
+                let job = static_pods::job_of(turn, restore, &context.config.jobs, member);
+                create(&jobs, &job).await?;
+            }
+            let (manifest, _) = static_pods::manifest(restore.spec.etcd_cluster.as_ref());
+            let words = format!("a Job on each node moves {manifest}");
+            draft.step(turn.step(), "Running", &words);
+            write(context, restore, &draft).await?;
+            context
+                .event(restore, false, "StaticPods", "Restore", &words)
+                .await;
+        }
         Step::Quiesced => {
-            if set.is_some() && restore.spec.quiesce_cluster {
+            if (set.is_some() || !seen.turns.is_empty()) && restore.spec.quiesce_cluster {
                 draft.step("quiesce", "Done", "no pod is left");
                 draft.say(
                     "Quiesced",
@@ -418,13 +433,15 @@ async fn make_jobs(
         .await?;
     let jobs: Api<Job> = context.api(&namespace);
     for member in members {
-        match jobs
-            .create(&PostParams::default(), &job::job_of(&shared, member))
-            .await
-        {
-            Err(error) if !is_conflict(&error) => return Err(error),
-            _ => {}
-        }
+        create(&jobs, &job::job_of(&shared, member)).await?;
     }
     Ok(())
+}
+
+/// Makes a Job, unless an earlier look did.
+async fn create(jobs: &Api<Job>, job: &Job) -> Result<(), kube::Error> {
+    match jobs.create(&PostParams::default(), job).await {
+        Err(error) if !is_conflict(&error) => Err(error),
+        _ => Ok(()),
+    }
 }

@@ -7,8 +7,9 @@ use kube::api::ListParams;
 use kube::{Api, ResourceExt};
 
 use super::job;
-use super::members::members;
+use super::members::{members, static_pods};
 use super::plan::{self, Health, JobState, Seen, Source};
+use super::static_pods::{self, Turn};
 use crate::api::{ClusterConfig, Encryption, EtcdBackup, EtcdRestore, StorageLocation};
 use crate::cause::with_causes;
 use crate::etcd::{ConnectOptions, Etcd};
@@ -47,14 +48,26 @@ pub async fn observe<'a>(
         .status
         .as_ref()
         .and_then(|status| status.phase.as_deref());
-    let mut states = Vec::new();
+    let turn = match phase {
+        Some("Quiescing") => Some(Turn::Off),
+        Some("Validating") => Some(Turn::On),
+        _ => None,
+    };
+    let (mut states, mut turns) = (Vec::new(), Vec::new());
+    let members = members(&restore.spec, stateful_set.as_ref()).unwrap_or_default();
     if phase == Some("Restoring") {
-        let members = members(&restore.spec, stateful_set.as_ref()).unwrap_or_default();
-        for member in members {
-            states.push(job_state(context, &namespace, &job::job_name(restore, &member)).await?);
+        for member in &members {
+            states.push(job_state(context, &namespace, &job::job_name(restore, member)).await?);
         }
     }
-    let health = if phase == Some("Validating") {
+    if let Some(turn) = turn {
+        for member in static_pods(&restore.spec, members) {
+            let name = static_pods::job_name(turn, restore, &member);
+            turns.push(job_state(context, &namespace, &name).await?);
+        }
+    }
+    let started = turns.iter().all(|state| *state == JobState::Done);
+    let health = if phase == Some("Validating") && started {
         health(context, restore, stateful_set.as_ref()).await
     } else {
         Health::NotAsked
@@ -68,6 +81,7 @@ pub async fn observe<'a>(
         source: Source::NotLooked,
         stateful_set,
         states,
+        turns,
         health,
     })
 }

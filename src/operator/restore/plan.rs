@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
-use super::members::{Member, Place, compatible, etcd_version, members, steps};
+use super::members::{Member, Place, compatible, etcd_version, members, static_pods, steps};
+use super::static_pods::{Turn, manifest};
 use crate::api::{EtcdRestore, EtcdRestoreSpec, FieldError, Hook, RestoreMode, RestoreStep};
 use crate::operator::hooks::without_pod;
 use crate::operator::labels::REPLICAS_ANNOTATION;
@@ -84,6 +85,8 @@ pub struct Seen<'a> {
     pub stateful_set: Option<StatefulSet>,
     /// The Jobs, one a member.
     pub states: Vec<JobState>,
+    /// The Jobs that stop or start static pods in this phase, one a member of [`static_pods`].
+    pub turns: Vec<JobState>,
     /// The restored members.
     pub health: Health,
 }
@@ -160,6 +163,8 @@ pub enum Step {
     RunHooks(When),
     /// The members are stopped.
     Quiesce,
+    /// The absent Jobs that stop or start static pods are made.
+    TurnStaticPods(Turn, Vec<Member>),
     /// The members are gone: their data may be replaced.
     Quiesced,
     /// The Jobs that are absent are made.
@@ -198,7 +203,7 @@ pub fn decide(seen: &Seen<'_>, now: Timestamp) -> Step {
                 running(set),
                 set.name_any()
             )),
-            _ => Step::Quiesced,
+            _ => turning(seen, Turn::Off).unwrap_or(Step::Quiesced),
         },
         Some("Restoring") => restoring(seen),
         Some("Validating") => validating(seen, status.start_time.unwrap_or(now), now),
@@ -318,6 +323,17 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
             message: message.to_owned(),
         });
     };
+    let manifest = spec
+        .etcd_cluster
+        .as_ref()
+        .and_then(|cluster| cluster.static_pod_manifest.as_deref());
+    // The folder around the kubelet's must be another one than the root.
+    if manifest.is_some_and(|path| !is_file_path(path)) {
+        push(
+            "spec.etcdCluster.staticPodManifest",
+            "must be the absolute path of a file in a folder below another, as /etc/kubernetes/manifests/etcd.yaml",
+        );
+    }
     let of_objects = !spec.namespace_filter.is_empty() || spec.object_selector.is_some();
     let pairs = spec.velero_integration.as_ref();
     if of_objects && pairs.is_some_and(|velero| velero.enabled) {
@@ -333,6 +349,16 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
         );
     }
     found
+}
+
+/// Whether this is `/FOLDER/FOLDER/FILE` at least, without a way up.
+fn is_file_path(path: &str) -> bool {
+    let parts: Vec<&str> = path
+        .strip_prefix('/')
+        .unwrap_or_default()
+        .split('/')
+        .collect();
+    parts.len() >= 3 && parts.iter().all(|part| !["", ".", ".."].contains(part))
 }
 
 /// The last revision or moment that is wanted; `None` for the end of the named backup itself.
@@ -355,36 +381,71 @@ fn restoring(seen: &Seen<'_>) -> Step {
             };
         }
     };
-    let failed: Vec<&String> = seen
-        .states
-        .iter()
-        .filter_map(|state| match state {
-            JobState::Failed(why) => Some(why),
-            _ => None,
-        })
-        .collect();
-    if let Some(why) = failed.first() {
-        return Step::Fail {
+    match progress(members, &seen.states) {
+        Progress::Failed(why) => Step::Fail {
             reason: "RestoreFailed",
-            message: with_way_back(seen.restore, why),
-        };
+            message: with_way_back(seen.restore, &why),
+        },
+        Progress::Absent(members) => Step::MakeJobs(members),
+        Progress::Going => Step::Wait("the Jobs work".to_owned()),
+        Progress::Done => Step::Start,
+    }
+}
+
+/// How far Jobs are, one a member.
+enum Progress {
+    Failed(String),
+    Absent(Vec<Member>),
+    Going,
+    Done,
+}
+
+fn progress(members: Vec<Member>, states: &[JobState]) -> Progress {
+    let failed = states.iter().find_map(|state| match state {
+        JobState::Failed(why) => Some(why.clone()),
+        _ => None,
+    });
+    if let Some(why) = failed {
+        return Progress::Failed(why);
     }
     let absent: Vec<Member> = members
         .into_iter()
-        .zip(&seen.states)
+        .zip(states)
         .filter(|(_, state)| **state == JobState::Absent)
         .map(|(member, _)| member)
         .collect();
     if !absent.is_empty() {
-        Step::MakeJobs(absent)
-    } else if seen.states.iter().all(|state| *state == JobState::Done) {
-        Step::Start
+        Progress::Absent(absent)
+    } else if states.iter().all(|state| *state == JobState::Done) {
+        Progress::Done
     } else {
-        Step::Wait("the Jobs work".to_owned())
+        Progress::Going
+    }
+}
+
+/// What is still to be done to stop or start the members that run as static pods; nothing when all are.
+fn turning(seen: &Seen<'_>, turn: Turn) -> Option<Step> {
+    let spec = &seen.restore.spec;
+    let members = members(spec, seen.stateful_set.as_ref()).unwrap_or_default();
+    let (reason, doing) = match turn {
+        Turn::Off => ("QuiesceFailed", "the static pods are being stopped"),
+        Turn::On => ("StartFailed", "the static pods are being started"),
+    };
+    match progress(static_pods(spec, members), &seen.turns) {
+        Progress::Failed(why) => Some(Step::Fail {
+            reason,
+            message: with_way_back(seen.restore, &why),
+        }),
+        Progress::Absent(members) => Some(Step::TurnStaticPods(turn, members)),
+        Progress::Going => Some(Step::Wait(doing.to_owned())),
+        Progress::Done => None,
     }
 }
 
 fn validating(seen: &Seen<'_>, started: Timestamp, now: Timestamp) -> Step {
+    if let Some(step) = turning(seen, Turn::On) {
+        return step;
+    }
     let waiting = match &seen.health {
         Health::Healthy { .. } if pair_is_open(seen.restore) => return Step::Pair,
         Health::Healthy { .. } if When::After.is_open(seen.restore) => {
@@ -406,7 +467,8 @@ fn validating(seen: &Seen<'_>, started: Timestamp, now: Timestamp) -> Step {
         Health::NotAsked => "no endpoints are named: nobody can be asked".to_owned(),
     };
     // What is started by hand takes as long as it takes.
-    let by_hand = seen.stateful_set.is_none() || !seen.restore.spec.quiesce_cluster;
+    let by_us = seen.stateful_set.is_some() || !seen.turns.is_empty();
+    let by_hand = !by_us || !seen.restore.spec.quiesce_cluster;
     if !by_hand && now.duration_since(started) > HEALTHY_WITHIN {
         let message = format!("the restored members are not healthy: {waiting}");
         return Step::Fail {
@@ -429,11 +491,20 @@ fn pair_is_open(restore: &EtcdRestore) -> bool {
 /// A failure, and how to go back to what was.
 pub fn with_way_back(restore: &EtcdRestore, message: &str) -> String {
     let cluster = restore.spec.etcd_cluster.clone().unwrap_or_default();
-    let set = cluster.stateful_set.map(|set| set.name);
-    let start = match &set {
+    let on_nodes = !static_pods(
+        &restore.spec,
+        members(&restore.spec, None).unwrap_or_default(),
+    )
+    .is_empty();
+    let start = match &cluster.stateful_set {
         Some(set) => format!(
-            "; then scale StatefulSet {set} back to what its annotation {REPLICAS_ANNOTATION} says"
+            "; then scale StatefulSet {} back to what its annotation {REPLICAS_ANNOTATION} says",
+            set.name
         ),
+        None if on_nodes => {
+            let (manifest, aside) = manifest(Some(&cluster));
+            format!("; then, on each node, mv {aside} {manifest}")
+        }
         None => "; then start etcd".to_owned(),
     };
     format!(

@@ -103,6 +103,11 @@ impl Draft<EtcdRestoreStatus> {
     /// It is done and proved.
     pub fn complete(&mut self, revision: i64, message: &str) {
         self.step("validate", "Done", message);
+        for step in &mut self.status.steps {
+            if step.state == "Running" {
+                step.state = "Done".to_owned();
+            }
+        }
         self.status.restored_revision = Some(revision);
         self.status.completion_time = Some(self.now);
         self.status.phase = Some("Completed".to_owned());

@@ -7,6 +7,7 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use super::job::{Plan, runbook};
 use super::members::{Place, compatible, members};
 use super::plan::{Health, JobState, Seen, Source, Step, When, decide, problems};
+use super::static_pods::{self, Turn};
 use crate::api::{EtcdRestore, JobConfig, VersionCompatibility};
 
 fn restore(spec: &str, status: &str) -> EtcdRestore {
@@ -38,6 +39,7 @@ fn seen(restore: &EtcdRestore, set: Option<StatefulSet>) -> Seen<'_> {
         },
         stateful_set: set,
         states: Vec::new(),
+        turns: Vec::new(),
         health: Health::NotAsked,
     }
 }
@@ -279,4 +281,85 @@ fn an_older_etcd_gets_no_newer_data_unless_it_is_allowed() {
             .unwrap()
             .is_some()
     );
+}
+
+/// Decided where the folders of nodes may be written to.
+fn trusted(restore: &EtcdRestore, turns: Vec<JobState>) -> Step {
+    let mut seen = seen(restore, None);
+    seen.trusted = true;
+    seen.turns = turns;
+    decide(&seen, now())
+}
+
+#[test]
+fn static_pods_are_stopped_and_started_by_jobs_on_their_nodes() {
+    const ON_NODES: &str = "backupName: b, etcdCluster: {dataDir: /var/lib/etcd, members: [{name: a, peerURL: 'http://a:2380', nodeName: n1}, {name: b, peerURL: 'http://b:2380', nodeName: n2}]";
+    let spec = format!("{ON_NODES}}}");
+    let wanted = restore(&spec, "");
+    let Step::Plan { steps, .. } = trusted(&wanted, Vec::new()) else {
+        panic!("it is planned first");
+    };
+    assert_eq!(
+        steps[1].message,
+        "move the static pod's manifest aside on n1, n2"
+    );
+    let quiescing = restore(&spec, "status: {phase: Quiescing}");
+    match trusted(&quiescing, vec![JobState::Done, JobState::Absent]) {
+        Step::TurnStaticPods(Turn::Off, members) => assert_eq!(members[0].name, "b"),
+        other => panic!("{other:?}"),
+    }
+    let going = trusted(&quiescing, vec![JobState::Done, JobState::Going]);
+    assert!(matches!(going, Step::Wait(_)), "{going:?}");
+    let done = trusted(&quiescing, vec![JobState::Done; 2]);
+    assert!(matches!(done, Step::Quiesced), "{done:?}");
+    let failed = JobState::Failed("no manifest".to_owned());
+    match trusted(&quiescing, vec![JobState::Done, failed]) {
+        Step::Fail { reason, message } => {
+            assert_eq!(reason, "QuiesceFailed");
+            let back = "on each node, mv /etc/kubernetes/etcdguardian-stopped/etcd.yaml /etc/kubernetes/manifests/etcd.yaml";
+            assert!(message.contains(back), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let validating = restore(&spec, "status: {phase: Validating}");
+    match trusted(&validating, vec![JobState::Absent; 2]) {
+        Step::TurnStaticPods(Turn::On, members) => assert_eq!(members.len(), 2),
+        other => panic!("{other:?}"),
+    }
+    // Whoever stops them by hand starts them by hand.
+    let by_hand = restore(
+        &format!("{spec}, quiesceCluster: false"),
+        "status: {phase: Quiescing}",
+    );
+    assert!(matches!(trusted(&by_hand, Vec::new()), Step::Quiesced));
+    let members = members(&wanted.spec, None).unwrap();
+    let job = static_pods::job_of(Turn::Off, &wanted, &JobConfig::default(), &members[1]);
+    let pod = job.spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.node_name.as_deref(), Some("n2"));
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    let words = pod.containers[0].args.clone().unwrap().join(" ");
+    assert_eq!(
+        words,
+        "job stop-static-pod --manifest /etc/kubernetes/manifests/etcd.yaml --aside /etc/kubernetes/etcdguardian-stopped/etcd.yaml --data-dir /var/lib/etcd"
+    );
+    for path in [
+        "manifests/etcd.yaml",
+        "/etcd.yaml",
+        "/etc/etcd.yaml",
+        "/etc/../x/etcd.yaml",
+    ] {
+        let spec = format!("{ON_NODES}, staticPodManifest: '{path}'}}");
+        let misplaced = restore(&spec, "");
+        let refused = trusted(&misplaced, Vec::new());
+        assert!(
+            matches!(
+                refused,
+                Step::Reject {
+                    reason: "SpecInvalid",
+                    ..
+                }
+            ),
+            "{path}"
+        );
+    }
 }

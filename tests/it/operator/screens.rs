@@ -132,29 +132,48 @@ fn a_change_to_one_object_is_work_for_that_object_alone() {
     for name in names {
         assert_eq!(site.ended("guardian", name)["status"]["phase"], "Completed");
     }
-    let looks = || -> f64 {
+    let template = format!(
+        "backupMode: Full, storageLocation: {}",
+        site.storage(site.store.port)
+    );
+    for name in ["x", "y"] {
+        let body = format!(
+            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{schedule: '@daily', suspend: true, backupTemplate: {{spec: {{{template}}}}}}}\n---\napiVersion: etcdguardian.io/v1alpha1\nkind: EtcdRestore\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{backupName: a, restoreMode: Full, plan: true, etcdCluster: {{dataDir: /var/lib/etcd}}}}\n"
+        );
+        site.cluster.apply(&body);
+    }
+    let looks = |kind: &str| -> f64 {
         let metrics = http("GET", port, "/metrics", "").unwrap().body;
+        let of_kind = format!("kind=\"{kind}\"");
         let lines = metrics.lines().filter(|line| {
-            line.starts_with("etcdguardian_reconciles_total{") && line.contains("EtcdBackup\"")
+            line.starts_with("etcdguardian_reconciles_total{") && line.contains(&of_kind)
         });
         lines
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
             .sum()
     };
-    // What followed from the ends of the backups is over when nothing is looked at any more.
-    let quiet = || {
-        let (mut last, mut same) = (looks(), 0);
-        until("no object is looked at", || {
-            let now = looks();
-            same = if now > last { 0 } else { same + 1 };
-            last = now;
-            (same >= 50).then_some(now)
-        })
-    };
-    let before = quiet();
-    assert!(before >= names.len() as f64, "{before}");
-    site.cluster
-        .kubectl(&["annotate", "egb", "-n", "guardian", "c", "note=seen"]);
-    until("the change is seen", || (looks() > before).then_some(()));
-    assert_eq!(quiet() - before, 1.0, "one look at one object");
+    let kinds = [
+        ("EtcdBackup", "c", names.len()),
+        ("EtcdBackupSchedule", "y", 2),
+        ("EtcdRestore", "y", 2),
+    ];
+    for (kind, name, objects) in kinds {
+        // What followed from the objects' beginnings is over when nothing is looked at any more.
+        let quiet = || {
+            let (mut last, mut same) = (looks(kind), 0);
+            until("no object is looked at", || {
+                let now = looks(kind);
+                same = if now > last { 0 } else { same + 1 };
+                last = now;
+                (same >= 50 && now >= objects as f64).then_some(now)
+            })
+        };
+        let before = quiet();
+        site.cluster
+            .kubectl(&["annotate", kind, "-n", "guardian", name, "note=seen"]);
+        until("the change is seen", || {
+            (looks(kind) > before).then_some(())
+        });
+        assert_eq!(quiet() - before, 1.0, "{kind}: one look at one object");
+    }
 }
