@@ -23,6 +23,9 @@ kubectl create namespace etcdguardian >/dev/null
 for namespace in shop etcdguardian; do
   kubectl -n "$namespace" create secret generic s3 --from-literal=access-key-id=vgw --from-literal=secret-access-key=vgwsecret >/dev/null
 done
+# Whose rights the hooks of objects in this namespace have.
+kubectl -n shop create role hooks --verb=create --resource=pods/exec >/dev/null
+kubectl -n shop create rolebinding hooks --role=hooks --serviceaccount=shop:default >/dev/null
 sed "s#VOLUMES#$W/volumes#" "$here/etcd.yaml" | kubectl apply -f - >/dev/null
 etcdctl() { "$TOOLS/etcdctl-3.6" --endpoints=http://10.96.1.10:2379,http://10.96.1.11:2379,http://10.96.1.12:2379 "$@"; }
 

@@ -11,7 +11,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::json;
 
 use super::members::{Member, Place, parent};
-use super::plan::JobState;
+use super::seen::JobState;
 use crate::api::{
     Addressing, EtcdRestore, JobConfig, RestoreMode, RevisionPolicy, StorageLocation,
 };

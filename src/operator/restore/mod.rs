@@ -7,6 +7,8 @@ mod objects;
 mod observe;
 mod pair;
 pub mod plan;
+mod rules;
+mod seen;
 pub mod static_pods;
 mod status;
 #[cfg(test)]
@@ -415,7 +417,7 @@ fn work<'a>(
 async fn make_jobs(
     context: &Context,
     restore: &EtcdRestore,
-    seen: &plan::Seen<'_>,
+    seen: &seen::Seen<'_>,
     members: &[Member],
 ) -> Result<(), kube::Error> {
     let namespace = restore.namespace().unwrap_or_default();

@@ -8,7 +8,8 @@ use kube::{Api, ResourceExt};
 
 use super::job;
 use super::members::{members, static_pods};
-use super::plan::{self, Health, JobState, Seen, Source};
+use super::rules;
+use super::seen::{Health, JobState, Seen, Source};
 use super::static_pods::{self, Turn};
 use crate::api::{ClusterConfig, Encryption, EtcdBackup, EtcdRestore, StorageLocation};
 use crate::cause::with_causes;
@@ -74,7 +75,7 @@ pub async fn observe<'a>(
     };
     Ok(Seen {
         restore,
-        problems: plan::problems(&restore.spec),
+        problems: rules::problems(&restore.spec),
         trusted: context.services.trust.covers(&namespace),
         jobs: context.config.jobs.image.is_some(),
         own_etcd: stateful_set.is_none() && is_own(context, &cluster.endpoints),
@@ -177,7 +178,7 @@ pub async fn source(context: &Context, restore: &EtcdRestore) -> Source {
         .filter(|backup| backup.cluster_id == named.cluster_id)
         .cloned()
         .collect();
-    let until = plan::until(&restore.spec).unwrap_or(Until::Revision(named.revision));
+    let until = rules::until(&restore.spec).unwrap_or(Until::Revision(named.revision));
     match chain::resolve(&same, Some(named), until) {
         Err(problem) => Source::Missing(problem),
         Ok(chain) => {

@@ -5,91 +5,17 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::ResourceExt;
 
 use super::members::{Member, Place, compatible, etcd_version, members, static_pods, steps};
+use super::seen::{Health, JobState, Seen, Source};
 use super::static_pods::{Turn, manifest};
-use crate::api::{EtcdRestore, EtcdRestoreSpec, FieldError, Hook, RestoreMode, RestoreStep};
-use crate::operator::hooks::without_pod;
+use crate::api::{EtcdRestore, EtcdRestoreSpec, Hook, RestoreStep};
 use crate::operator::labels::REPLICAS_ANNOTATION;
 use crate::operator::velero::back;
-use crate::recorder::merge::Until;
 
 /// How long restored members may take to be healthy.
 const HEALTHY_WITHIN: SignedDuration = SignedDuration::from_mins(15);
 
 /// The step in which Velero brings the volumes.
 pub const VELERO: &str = "velero";
-
-/// What was seen of the source.
-#[derive(Debug, Clone)]
-pub enum Source {
-    /// Not looked at.
-    NotLooked,
-    /// It cannot be had now.
-    Unknown(String),
-    /// It is not there, or does not lead to the target.
-    Missing(String),
-    /// The ids of the backups, in order, and the etcd release that wrote the first.
-    Found {
-        /// Backups in order.
-        chain: Vec<String>,
-        /// As `3.5.9`.
-        version: String,
-    },
-}
-
-/// How far a member's Job is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum JobState {
-    /// There is none.
-    Absent,
-    /// It works.
-    Going,
-    /// It is done.
-    Done,
-    /// It failed, and why.
-    Failed(String),
-}
-
-/// What the restored members say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Health {
-    /// Nobody asked, or there is nobody to ask.
-    NotAsked,
-    /// Not all of them answer, and what is missing.
-    Waiting(String),
-    /// All answer the same.
-    Healthy {
-        /// Their newest revision.
-        revision: i64,
-        /// Their hash at it.
-        hash: u32,
-    },
-    /// They answer differently.
-    Differ(String),
-}
-
-/// What was seen of a restore.
-pub struct Seen<'a> {
-    /// The object.
-    pub restore: &'a EtcdRestore,
-    /// Rules that it breaks.
-    pub problems: Vec<FieldError>,
-    /// Whether its namespace may use nodes' folders.
-    pub trusted: bool,
-    /// Whether Jobs can be made.
-    pub jobs: bool,
-    /// Whether the members are those of the cluster that the operator runs in: then nobody is left to work while they are stopped.
-    pub own_etcd: bool,
-    /// The backup.
-    pub source: Source,
-    /// The StatefulSet, where one is named and there.
-    pub stateful_set: Option<StatefulSet>,
-    /// The Jobs, one a member.
-    pub states: Vec<JobState>,
-    /// The Jobs that stop or start static pods in this phase, one a member of [`static_pods`].
-    pub turns: Vec<JobState>,
-    /// The restored members.
-    pub health: Health,
-}
 
 /// When hooks run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,89 +211,6 @@ fn pending(seen: &Seen<'_>) -> Step {
                 },
             }
         }
-    }
-}
-
-/// Rules that the schema cannot say, repeated for servers without CEL.
-pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
-    let mut found = Vec::new();
-    let mut push = |path: &str, message: &str| {
-        found.push(FieldError {
-            path: path.to_owned(),
-            message: message.to_owned(),
-        });
-    };
-    if spec.backup_name.is_some() == spec.snapshot_location.is_some() {
-        push(
-            "spec",
-            "exactly one of backupName and snapshotLocation is needed",
-        );
-    }
-    let targets =
-        usize::from(spec.target_revision.is_some()) + usize::from(spec.target_time.is_some());
-    if spec.restore_mode == RestoreMode::PointInTime && targets != 1 {
-        push(
-            "spec.restoreMode",
-            "PointInTime needs exactly one of targetRevision and targetTime",
-        );
-    }
-    for (hooks, path) in [
-        (&spec.pre_restore_hooks, "spec.preRestoreHooks"),
-        (&spec.post_restore_hooks, "spec.postRestoreHooks"),
-    ] {
-        found.extend(without_pod(hooks, path));
-    }
-    let mut push = |path: &str, message: &str| {
-        found.push(FieldError {
-            path: path.to_owned(),
-            message: message.to_owned(),
-        });
-    };
-    let manifest = spec
-        .etcd_cluster
-        .as_ref()
-        .and_then(|cluster| cluster.static_pod_manifest.as_deref());
-    // The folder around the kubelet's must be another one than the root.
-    if manifest.is_some_and(|path| !is_file_path(path)) {
-        push(
-            "spec.etcdCluster.staticPodManifest",
-            "must be the absolute path of a file in a folder below another, as /etc/kubernetes/manifests/etcd.yaml",
-        );
-    }
-    let of_objects = !spec.namespace_filter.is_empty() || spec.object_selector.is_some();
-    let pairs = spec.velero_integration.as_ref();
-    if of_objects && pairs.is_some_and(|velero| velero.enabled) {
-        push(
-            "spec.veleroIntegration",
-            "goes with a restore of etcd: for single objects run the command that the restore's message names",
-        );
-    }
-    if spec.etcd_cluster.is_none() && !of_objects {
-        push(
-            "spec.etcdCluster",
-            "is needed: statefulSet, or members with their data directories",
-        );
-    }
-    found
-}
-
-/// Whether this is `/FOLDER/FOLDER/FILE` at least, without a way up.
-fn is_file_path(path: &str) -> bool {
-    let parts: Vec<&str> = path
-        .strip_prefix('/')
-        .unwrap_or_default()
-        .split('/')
-        .collect();
-    parts.len() >= 3 && parts.iter().all(|part| !["", ".", ".."].contains(part))
-}
-
-/// The last revision or moment that is wanted; `None` for the end of the named backup itself.
-pub fn until(spec: &EtcdRestoreSpec) -> Option<Until> {
-    match (spec.restore_mode, spec.target_revision, spec.target_time) {
-        (RestoreMode::PointInTime, Some(revision), _) => Some(Until::Revision(revision)),
-        (RestoreMode::PointInTime, None, Some(time)) => Some(Until::Time(time)),
-        (RestoreMode::Incremental, ..) => Some(Until::End),
-        _ => None,
     }
 }
 

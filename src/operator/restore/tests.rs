@@ -6,7 +6,9 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 
 use super::job::{Plan, runbook};
 use super::members::{Place, compatible, members};
-use super::plan::{Health, JobState, Seen, Source, Step, When, decide, problems};
+use super::plan::{Step, When, decide};
+use super::rules::problems;
+use super::seen::{Health, JobState, Seen, Source};
 use super::static_pods::{self, Turn};
 use crate::api::{EtcdRestore, JobConfig, VersionCompatibility};
 

@@ -136,7 +136,7 @@ fn a_change_to_one_object_is_work_for_that_object_alone() {
         "backupMode: Full, storageLocation: {}",
         site.storage(site.store.port)
     );
-    for name in ["x", "y"] {
+    for name in ["p", "q"] {
         let body = format!(
             "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{schedule: '@daily', suspend: true, backupTemplate: {{spec: {{{template}}}}}}}\n---\napiVersion: etcdguardian.io/v1alpha1\nkind: EtcdRestore\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{backupName: a, restoreMode: Full, plan: true, etcdCluster: {{dataDir: /var/lib/etcd}}}}\n"
         );
@@ -154,8 +154,8 @@ fn a_change_to_one_object_is_work_for_that_object_alone() {
     };
     let kinds = [
         ("EtcdBackup", "c", names.len()),
-        ("EtcdBackupSchedule", "y", 2),
-        ("EtcdRestore", "y", 2),
+        ("EtcdBackupSchedule", "q", 2),
+        ("EtcdRestore", "q", 2),
     ];
     for (kind, name, objects) in kinds {
         // What followed from the objects' beginnings is over when nothing is looked at any more.

@@ -15,7 +15,7 @@ use kube::runtime::controller::Action;
 
 use self::plan::{Wanted, count, failures, left_out, summary};
 use super::status::Draft;
-use super::{LOOK, observe, plan as whole, scope, write};
+use super::{LOOK, observe, rules as whole, scope, write};
 use crate::api::{EtcdRestore, EtcdRestoreStatus};
 use crate::cause::with_causes;
 use crate::export::apply::Server;

@@ -1,0 +1,88 @@
+//! What an EtcdRestore must say to be carried out, and the point that it names. Pure.
+
+use crate::api::{EtcdRestoreSpec, FieldError, RestoreMode};
+use crate::operator::hooks::without_pod;
+use crate::recorder::merge::Until;
+
+/// Rules that the schema cannot say, repeated for servers without CEL.
+pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
+    let mut found = Vec::new();
+    let mut push = |path: &str, message: &str| {
+        found.push(FieldError {
+            path: path.to_owned(),
+            message: message.to_owned(),
+        });
+    };
+    if spec.backup_name.is_some() == spec.snapshot_location.is_some() {
+        push(
+            "spec",
+            "exactly one of backupName and snapshotLocation is needed",
+        );
+    }
+    let targets =
+        usize::from(spec.target_revision.is_some()) + usize::from(spec.target_time.is_some());
+    if spec.restore_mode == RestoreMode::PointInTime && targets != 1 {
+        push(
+            "spec.restoreMode",
+            "PointInTime needs exactly one of targetRevision and targetTime",
+        );
+    }
+    for (hooks, path) in [
+        (&spec.pre_restore_hooks, "spec.preRestoreHooks"),
+        (&spec.post_restore_hooks, "spec.postRestoreHooks"),
+    ] {
+        found.extend(without_pod(hooks, path));
+    }
+    let mut push = |path: &str, message: &str| {
+        found.push(FieldError {
+            path: path.to_owned(),
+            message: message.to_owned(),
+        });
+    };
+    let manifest = spec
+        .etcd_cluster
+        .as_ref()
+        .and_then(|cluster| cluster.static_pod_manifest.as_deref());
+    // The folder around the kubelet's must be another one than the root.
+    if manifest.is_some_and(|path| !is_file_path(path)) {
+        push(
+            "spec.etcdCluster.staticPodManifest",
+            "must be the absolute path of a file in a folder below another, as /etc/kubernetes/manifests/etcd.yaml",
+        );
+    }
+    let of_objects = !spec.namespace_filter.is_empty() || spec.object_selector.is_some();
+    let pairs = spec.velero_integration.as_ref();
+    if of_objects && pairs.is_some_and(|velero| velero.enabled) {
+        push(
+            "spec.veleroIntegration",
+            "goes with a restore of etcd: for single objects run the command that the restore's message names",
+        );
+    }
+    if spec.etcd_cluster.is_none() && !of_objects {
+        push(
+            "spec.etcdCluster",
+            "is needed: statefulSet, or members with their data directories",
+        );
+    }
+    found
+}
+
+/// Whether this is `/FOLDER/FOLDER/FILE` at least, without a way up.
+fn is_file_path(path: &str) -> bool {
+    let parts: Vec<&str> = path
+        .strip_prefix('/')
+        .unwrap_or_default()
+        .split('/')
+        .collect();
+    parts.len() >= 3 && parts.iter().all(|part| !["", ".", ".."].contains(part))
+}
+
+/// The last revision or moment that is wanted; `None` for the end of the named backup itself.
+pub fn until(spec: &EtcdRestoreSpec) -> Option<Until> {
+    match (spec.restore_mode, spec.target_revision, spec.target_time) {
+        (RestoreMode::PointInTime, Some(revision), _) => Some(Until::Revision(revision)),
+        (RestoreMode::PointInTime, None, Some(time)) => Some(Until::Time(time)),
+        (RestoreMode::Incremental, ..) => Some(Until::End),
+        _ => None,
+    }
+}
