@@ -103,6 +103,9 @@ pub struct GoodBackup {
     /// Full, Increment or Export.
     #[serde(default)]
     pub kind: String,
+    /// The id of the whole backup that it continues; absent when it is whole itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
     /// Stored, Verified, Consistent or Drilled.
     pub level: String,
     /// Bytes before and after compression.
@@ -161,6 +164,7 @@ impl GoodBackup {
             taken: manifest.created,
             completed: manifest.completed,
             kind: manifest.kind.to_string(),
+            base: manifest.chain.as_ref().map(|chain| chain.base.clone()),
             level: manifest.level.to_string(),
             raw_size: manifest.raw_size,
             stored_size: manifest.stored_size,
@@ -234,9 +238,12 @@ impl ScheduleRecord {
         size::expect(self.sizes.make_contiguous(), db_size)
     }
 
-    /// Remembers a backup's size and duration.
+    /// Remembers a backup's size and duration. What continues another one says nothing about the size of whole ones.
     #[expect(clippy::cast_precision_loss, reason = "sizes are compared by ratio")]
     pub fn measured(&mut self, backup: &GoodBackup, db_size: Option<i64>) {
+        if backup.base.is_some() {
+            return;
+        }
         let raw_size = backup.raw_size as f64;
         self.sizes.push_back(Past {
             db_size: db_size.map_or(raw_size, |size| size as f64),
@@ -322,5 +329,30 @@ impl ScheduleRecord {
             status: phase.to_owned(),
         });
         self.history.truncate(HISTORY);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_continues_a_backup_is_not_expected_of_the_next_whole_one() {
+        let backup = |base: Option<&str>, raw_size: u64| -> GoodBackup {
+            serde_json::from_value(serde_json::json!({
+                "id": "i", "name": "n", "runId": "r", "clusterId": "aa", "revision": 1, "base": base,
+                "taken": "2026-11-20T09:00:00Z", "completed": "2026-11-20T09:00:05Z", "level": "Verified",
+                "rawSize": raw_size, "storedSize": 1, "location": "file:///b",
+            }))
+            .unwrap()
+        };
+        let mut record = ScheduleRecord::default();
+        for _ in 0..4 {
+            record.measured(&backup(None, 1_000_000), Some(1_000_000));
+            record.measured(&backup(Some("i"), 1_000), Some(1_000_000));
+        }
+        let likely = record.expected(Some(1_000_000)).unwrap().raw_size.likely;
+        assert!((900_000.0..1_100_000.0).contains(&likely), "{likely}");
     }
 }

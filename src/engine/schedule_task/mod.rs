@@ -319,10 +319,13 @@ impl ScheduleTask {
         let expected = self.record.expected(self.db_size).map(|expected| {
             SignedDuration::from_millis((1000.0 * expected.seconds.likely.min(1e9)) as i64)
         });
-        self.policy.expected_duration = expected.or_else(|| {
-            let last = self.record.last_successful.as_ref();
-            last.map(GoodBackup::duration)
-        });
+        // An increment is likelier to be followed by one than by a full backup, which is what is expected of.
+        let last = self.record.last_successful.as_ref();
+        let part = last.filter(|last| last.base.is_some());
+        self.policy.expected_duration = part
+            .map(GoodBackup::duration)
+            .or(expected)
+            .or_else(|| last.map(GoodBackup::duration));
     }
 
     fn pause(&self, now: Timestamp) -> Duration {

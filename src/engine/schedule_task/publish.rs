@@ -260,7 +260,7 @@ impl ScheduleTask {
 
     /// Tells people of a backup that is much larger or smaller than the ones before it let expect.
     pub(super) fn tell_of_size(&mut self, backup: &GoodBackup, now: Timestamp) {
-        if self.record.sizes.len() < size::LEAST {
+        if self.record.sizes.len() < size::LEAST || backup.base.is_some() {
             return;
         }
         let Some(expected) = self.record.expected(self.db_size) else {

@@ -121,6 +121,7 @@ fn good(backup: &EtcdBackup) -> Option<GoodBackup> {
         taken,
         completed: status.completion_time.unwrap_or(taken),
         kind: status.kind.clone().unwrap_or_default(),
+        base: status.base.clone(),
         level: status
             .validation_result
             .as_ref()
