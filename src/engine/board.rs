@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use super::ResourceName;
 use super::state::StateDir;
 use crate::alert::{Alerter, Standing};
-use crate::records::write_record;
+use crate::records::{read_record, write_record};
 use crate::serve::{AlertStatus, ChannelStatus, ScheduleState, StatusSnapshot, StoreState};
 
 /// Collects the state of every schedule and publishes the whole after each change.
@@ -36,24 +36,36 @@ struct Parts {
 }
 
 impl Board {
-    /// An empty board for a process that started at `started`.
+    /// A board for a process that started at `started`. What the one before it said of schedules stands until they were looked at:
+    /// a process that dies at its start must not take it along.
     pub fn new(cluster: &str, started: Timestamp, state: &StateDir) -> Self {
+        let file = StateDir::status_file(state.root());
+        let before: StatusSnapshot = read_record(&file).unwrap_or_default();
         let snapshot = StatusSnapshot {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cluster: cluster.to_owned(),
             started: Some(started),
             now: Some(started),
+            schedules: before.schedules.clone(),
             ..StatusSnapshot::default()
         };
+        let schedules = before.schedules.into_iter().map(|state| {
+            let name = ResourceName {
+                namespace: state.namespace.clone(),
+                name: state.name.clone(),
+            };
+            (name, state)
+        });
         let (published, _) = watch::channel(snapshot.clone());
         let parts = Parts {
             snapshot,
+            schedules: schedules.collect(),
             ..Parts::default()
         };
         Self {
             parts: Mutex::new(parts),
             published,
-            file: StateDir::status_file(state.root()),
+            file,
         }
     }
 

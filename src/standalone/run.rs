@@ -164,6 +164,10 @@ async fn one_round(services: &Arc<Services>, folder: &std::path::Path) -> Result
         tracing::error!("{problem}");
         outcome = outcome.and(Err(ErrorClass::Usage));
     }
+    if desired.problems.is_empty() {
+        let wanted = |name: &ResourceName| desired.schedules.contains_key(name);
+        services.board.retain(wanted, Timestamp::now());
+    }
     for (name, schedule) in desired.schedules {
         let looked = match ScheduleTask::open(Arc::clone(services), name.clone(), schedule).await {
             Ok(mut task) => task.once().await,

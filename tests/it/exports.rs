@@ -310,12 +310,19 @@ fn a_schedule_of_exports_runs_without_kubernetes_resources_and_makes_chains() {
         .env("KUBECONFIG", cluster.admin());
     let running =
         crate::support::Process::start("etcdguardian", &mut command, &site.path("run.log"));
+    let parts_of = |made: &[Value], base: &Value| {
+        let parts = made.iter().filter(|one| one["base"] == base["id"]);
+        parts.count()
+    };
+    // A server that has just made its cache of a kind may have forgotten what came before: then a chain ends early.
     let made = until_within(
         Duration::from_secs(240),
-        "a chain, and the next one",
+        "a whole chain, and the next one",
         || {
             let made = site.backups(&site.url());
-            (made.iter().filter(|one| one["base"].is_null()).count() >= 2).then_some(made)
+            let mut bases = made.iter().filter(|one| one["base"].is_null()).skip(1);
+            let whole = bases.any(|base| parts_of(&made, base) == 2);
+            whole.then_some(made)
         },
     );
     drop(running);
@@ -323,11 +330,9 @@ fn a_schedule_of_exports_runs_without_kubernetes_resources_and_makes_chains() {
         one["kind"] == "Export" && one["level"] == "Verified" && one["schedule"] == "managed"
     };
     assert!(made.iter().all(whole), "{made:?}");
-    // The newest comes first: the last one is where it began.
-    let base = made.last().unwrap();
-    assert!(base["base"].is_null(), "{base}");
-    let parts = made.iter().filter(|one| one["base"] == base["id"]).count();
-    assert_eq!(parts, 2, "fullEvery: {made:?}");
+    for base in made.iter().filter(|one| one["base"].is_null()) {
+        assert!(parts_of(&made, base) <= 2, "fullEvery: {made:?}");
+    }
 }
 
 #[test]
