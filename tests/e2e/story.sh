@@ -32,7 +32,7 @@ etcdctl() { "$TOOLS/etcdctl-3.6" --endpoints=http://10.96.1.10:2379,http://10.96
 say "the chart, by helm"
 export HELM_CACHE_HOME=$W/helm HELM_CONFIG_HOME=$W/helm HELM_DATA_HOME=$W/helm
 chart=(helm upgrade --install etcdguardian "$REPOSITORY/charts/etcdguardian" --namespace etcdguardian --wait --timeout 120s
-  --set image.repository=etcdguardian,image.tag=e2e,image.pullPolicy=Never --set schedules.main=null,operator.execHooks=true
+  --set image.repository=etcdguardian,image.tag=e2e,image.pullPolicy=Never --set schedules.main=null,operator.execHooks=true,rbac.exports=true
   --set "storage.s3.enabled=true,storage.s3.bucket=backups,storage.s3.region=us-east-1,storage.s3.endpoint=http://$node:7070,storage.s3.credentialsSecret=s3")
 "${chart[@]}" >"$W/helm.log" 2>&1 || {
   cat "$W/helm.log" >&2
@@ -104,6 +104,13 @@ said=$(kubectl -n etcdguardian get egr lone -o jsonpath='{.status.phase}: {.stat
 ls -d "$W"/lone/etcd.before-* >/dev/null || die "the static pod's old data was not kept"
 steps=$(kubectl -n etcdguardian get egr lone -o jsonpath='{range .status.steps[*]}{.name}={.state} {end}')
 [ "$steps" = "resolve=Done quiesce=Done restore lone=Done start=Done validate=Done " ] || die "the steps: $steps"
+
+say "the cluster's objects, exported by a Job"
+made export.yaml | kubectl apply -f - >/dev/null
+exported() { case $(kubectl -n etcdguardian get egb objects -o jsonpath='{.status.phase}') in Completed | Failed) ;; *) return 1 ;; esac }
+until_ok 120 "the export" exported
+said=$(kubectl -n etcdguardian get egb objects -o jsonpath='{.status.phase} {.status.kind} {.status.validationResult.level}')
+[ "$said" = "Completed Export Verified" ] || die "the export: $said: $(kubectl -n etcdguardian get egb objects -o jsonpath='{.status.message}')"
 
 say "an upgrade keeps what there is, and so does taking the chart away"
 "${chart[@]}" --set operator.concurrency=2 >"$W/helm.log" 2>&1 || die "helm upgrade: $(cat "$W/helm.log")"
