@@ -42,8 +42,10 @@ fn main() {
     let size = std::env::var("BENCH_SIZE").map_or(1 << 30, |text| bytes_of(&text));
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let scratch = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-    let bench = Bench::start(scratch.path());
-    runtime.block_on(bench.run(size));
+    runtime.block_on(async {
+        let bench = Bench::start(scratch.path()).await;
+        bench.run(size).await;
+    });
 }
 
 /// `1G`, `500M`.
@@ -100,7 +102,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn start(folder: &Path) -> Self {
+    async fn start(folder: &Path) -> Self {
         let port = || {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             free.local_addr().unwrap().port()
@@ -152,7 +154,7 @@ impl Bench {
         )
         .unwrap();
         let resolve = Sealer::resolve(Some(&encryption), Compression::None, "default", &secrets);
-        let sealer = futures::executor::block_on(resolve).unwrap();
+        let sealer = resolve.await.unwrap();
         Self {
             folder: folder.to_owned(),
             endpoint,
