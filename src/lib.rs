@@ -26,6 +26,7 @@
 //! | [`records`] | small files that survive a crash |
 //! | [`secrets`] | where credentials come from |
 //! | [`api`] | what users write: resources, config, defaults, validation |
+//! | [`telemetry`] | logs, and traces to a collector |
 //! | [`cause`] | an error and its causes in one line |
 
 pub mod alert;
@@ -50,6 +51,7 @@ pub mod serve;
 pub mod signals;
 pub mod snapshot;
 pub mod standalone;
+pub mod telemetry;
 pub mod verify;
 
 /// Installs the one TLS provider (ring) for the process; call it before any client is built. Idempotent.

@@ -53,6 +53,9 @@ pub struct EtcdGuardianConfig {
     /// Logging.
     #[serde(default)]
     pub log: LogConfig,
+    /// Traces of backups.
+    #[serde(default)]
+    pub tracing: TracingConfig,
 }
 
 /// An etcd cluster.
@@ -134,6 +137,16 @@ pub struct LogConfig {
     /// Text for people or JSON for machines.
     #[serde(default)]
     pub format: LogFormat,
+}
+
+/// Traces of backups.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct TracingConfig {
+    /// Base URL of a collector that takes OTLP over HTTP, as `http://otel-collector:4318`; none unless set. The environment's
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT` goes before it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
 }
 
 /// How log lines are written.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
+use tracing::Instrument;
 
 use super::backup::{describe, view};
 use super::context::{Context, EtcdFlags};
@@ -131,7 +132,8 @@ impl Create {
             api,
         };
         let bar = Bar::new(global, "connecting");
-        let outcome = pipeline::run(&request, &services, &bar).await;
+        let work = pipeline::run(&request, &services, &bar);
+        let outcome = work.instrument(pipeline::span(&request)).await;
         drop(bar);
         let completed = outcome?;
         for warning in &completed.warnings {

@@ -14,6 +14,7 @@ use crate::api::{
     parse_config,
 };
 use crate::secrets::{FolderSecrets, Secrets};
+use crate::telemetry::{self, Logs};
 
 /// The config and what follows from it.
 pub struct Context {
@@ -156,16 +157,12 @@ fn start_logging(
             format!("'{filter}' is not a log filter: {error}; write info, or etcdguardian=debug"),
         )
     })?;
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false);
-    let started = match config.log.format {
-        LogFormat::Json => builder.json().try_init(),
-        LogFormat::Text => builder.with_ansi(output::colours()).try_init(),
+    let logs = Logs {
+        filter,
+        json: config.log.format == LogFormat::Json,
+        colours: output::colours(),
     };
-    // A second start in one process (tests) keeps the first subscriber.
-    drop(started);
+    telemetry::start(logs, config.tracing.endpoint.as_deref());
     Ok(())
 }
 

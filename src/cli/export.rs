@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
+use tracing::Instrument;
 
 use super::CliError;
 use super::args::Global;
@@ -99,7 +100,8 @@ impl Export {
             api: ApiServer::Client(server.client()),
         };
         let bar = Bar::new(global, "listing");
-        let outcome = pipeline::run(&request, &services, &bar).await;
+        let work = pipeline::run(&request, &services, &bar);
+        let outcome = work.instrument(pipeline::span(&request)).await;
         drop(bar);
         let completed = outcome?;
         for warning in &completed.warnings {

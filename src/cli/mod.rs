@@ -54,6 +54,8 @@ use clap::{Parser, Subcommand};
 pub use error::CliError;
 pub use output::Format;
 
+use crate::telemetry;
+
 /// Backs up etcd when it matters and proves that every backup restores.
 #[derive(Debug, Parser)]
 #[command(
@@ -133,13 +135,15 @@ pub fn main() -> ExitCode {
         }
     };
     let format = cli.global.output;
-    match dispatch(cli) {
+    let code = match dispatch(cli) {
         Ok(code) => code,
         Err(error) => {
             report(format, &error);
             ExitCode::from(error.class.exit_code())
         }
-    }
+    };
+    telemetry::finish();
+    code
 }
 
 fn report(format: Format, error: &CliError) {

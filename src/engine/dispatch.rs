@@ -14,7 +14,7 @@ use crate::api::{ErrorClass, EtcdBackupSpec};
 use crate::cause::with_causes;
 use crate::export::resources::Selection;
 use crate::pipeline::{self, Completed, Progress, Recording, Request, Stage};
-use crate::serve::BackupLabels;
+use crate::serve::{BackupLabels, Took};
 use crate::snapshot::Share;
 
 /// What is to be backed up, for whom.
@@ -84,18 +84,27 @@ impl Order<'_> {
             scratch: services.state.scratch(),
             started: self.run.started,
         };
+        let span = pipeline::span(&request);
+        self.work(services, &request, stage).instrument(span).await
+    }
+
+    async fn work(
+        &self,
+        services: &Services,
+        request: &Request,
+        stage: &StageName,
+    ) -> Result<Done, Failed> {
         let labels = self.labels();
         let began = std::time::Instant::now();
-        // Whatever is logged on the way carries the attempt's id, which is in the manifest too.
-        let span = tracing::info_span!("backup", owner = %self.owner, run = %self.run.run_id);
         let pipeline_services = services.for_pipeline();
-        let work = pipeline::run_recorded(&request, &pipeline_services, stage, self.recording);
-        let outcome = work.instrument(span).await;
+        let outcome =
+            pipeline::run_recorded(request, &pipeline_services, stage, self.recording).await;
         stage.clear();
         match outcome {
             Ok(completed) => {
                 let now = Timestamp::now();
-                meter::completed(&services.metrics, &labels, &completed, began.elapsed(), now);
+                let took = Took::now(began);
+                meter::completed(&services.metrics, &labels, &completed, &took, now);
                 let Completed {
                     manifest,
                     location,
@@ -107,10 +116,10 @@ impl Order<'_> {
                     tracing::warn!(owner = %self.owner, backup = %manifest.id, "{warning}");
                 }
                 if let Some(why) = &idle {
-                    tracing::info!(owner = %self.owner, "nothing to store: {why}");
+                    tracing::info!("nothing to store: {why}");
                 }
                 tracing::info!(
-                    owner = %self.owner, backup = %manifest.id, revision = manifest.revision,
+                    backup = %manifest.id, revision = manifest.revision,
                     level = %manifest.level, bytes = manifest.stored_size, "backup completed"
                 );
                 Ok(Done {
@@ -125,7 +134,7 @@ impl Order<'_> {
                     class: error.class(),
                     message: with_causes(&error),
                 };
-                meter::failed(&services.metrics, &labels, &failed, began.elapsed());
+                meter::failed(&services.metrics, &labels, &failed, &Took::now(began));
                 let Failed { class, message } = &failed;
                 tracing::error!(owner = %self.owner, run = %self.run.run_id, reason = class.reason(), "backup failed: {message}");
                 Err(failed)

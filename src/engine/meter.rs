@@ -10,7 +10,7 @@ use super::report::RecordingState;
 use crate::pipeline::Completed;
 use crate::repository::Level;
 use crate::schedule::decide::Decision;
-use crate::serve::{BackupLabels, Metrics, ScheduleState};
+use crate::serve::{BackupLabels, Metrics, ScheduleState, Took};
 
 /// Values of a look are shown for this many looks: one that nobody confirms any more disappears.
 const VALID_LOOKS: f64 = 5.0;
@@ -94,7 +94,7 @@ pub fn completed(
     metrics: &Metrics,
     labels: &BackupLabels,
     done: &Completed,
-    took: Duration,
+    took: &Took,
     now: Timestamp,
 ) {
     let manifest = &done.manifest;
@@ -108,7 +108,7 @@ pub fn completed(
 }
 
 /// A backup failed.
-pub fn failed(metrics: &Metrics, labels: &BackupLabels, failed: &Failed, took: Duration) {
+pub fn failed(metrics: &Metrics, labels: &BackupLabels, failed: &Failed, took: &Took) {
     let reason = failed.class.reason();
     metrics.backup_failed(labels, took, reason);
     if failed.class == crate::api::ErrorClass::VerificationFailed {

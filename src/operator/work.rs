@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::{Client, ResourceExt};
+use tracing::Instrument;
 
 use super::labels::SCHEDULE_ANNOTATION;
 use super::report::{Finished, Outcome};
@@ -82,7 +83,8 @@ pub async fn back_up(
         started: Timestamp::now(),
     };
     let progress = Told(told);
-    match pipeline::run_recorded(&request, &services, &progress, &tools.recording).await {
+    let work = pipeline::run_recorded(&request, &services, &progress, &tools.recording);
+    match work.instrument(pipeline::span(&request)).await {
         Ok(completed) => Outcome::Completed(Box::new(finished(completed))),
         Err(error) => Outcome::Failed {
             reason: error.class().reason().to_owned(),

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use tracing::{Instrument, Span, info_span};
 
 use super::PipelineError;
 use super::run::{Attempt, scratch_failed};
 use super::seal_file::{Sealing, most_sealed, seal_file};
 use crate::repository::{Kind, Level, Manifest, Repository, RepositoryError};
 use crate::seal::Sealer;
+use crate::telemetry;
 
 impl Attempt<'_> {
     /// What a manifest of this attempt says whatever was read; who read it adds what it is, where it lies and how far it reaches.
@@ -56,6 +58,7 @@ impl Attempt<'_> {
             export: None,
             auth_revision: None,
             synthetic: None,
+            trace_id: telemetry::trace_id(&Span::current()),
             tool_version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }
@@ -90,11 +93,12 @@ impl Attempt<'_> {
             mut stored,
             done,
             work,
-        } = seal_file(sealer, plain);
+        } = seal_file(sealer, plain, info_span!(parent: self.stages.span(), "seal"));
         let told = |_: u64| self.stages.bytes(done.load(Ordering::Relaxed), total);
         let (most, what) = (most_sealed(total), plain.display().to_string());
         let sent = repository
             .store_until_end(&manifest.data_key, most, &what, &mut stored, &told)
+            .instrument(info_span!(parent: self.stages.span(), "upload"))
             .await;
         // What nobody stores is not sealed to its end.
         drop(stored);

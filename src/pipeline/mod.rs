@@ -18,6 +18,7 @@ mod scratch;
 mod seal_file;
 mod stages;
 mod synthetic;
+mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use crate::secrets::Secrets;
 pub use error::PipelineError;
 pub use prove::{Proved, prove_drained};
 pub use run::{run, run_recorded};
+pub use trace::span;
 
 /// What a pipeline needs from its surroundings.
 #[derive(Clone)]

@@ -16,7 +16,7 @@ use super::seal_file::provable;
 use super::stages::Stages;
 use super::synthetic::Merging;
 use super::{
-    Completed, PipelineError, Progress, Recording, Request, Services, Stage, bridge, plan,
+    Completed, PipelineError, Progress, Recording, Request, Services, Stage, bridge, plan, trace,
 };
 use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
@@ -58,6 +58,7 @@ pub async fn run_recorded(
         stored: Mutex::new(None),
     };
     let mut outcome = attempt.make().await;
+    trace::ended(&stages.span(), &outcome);
     let none = Hooks::default();
     let after = &request.spec.hooks.as_ref().unwrap_or(&none).post_backup;
     if !after.is_empty() {

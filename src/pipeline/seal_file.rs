@@ -13,6 +13,7 @@ use futures::stream::BoxStream;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::JoinHandle;
 use tokio_util::io::StreamReader;
+use tracing::Span;
 
 use super::PipelineError;
 use crate::seal::{Digest, Sealer, Unsealer};
@@ -58,12 +59,14 @@ pub(super) fn most_sealed(plain: u64) -> u64 {
     plain.saturating_add(plain / 64).saturating_add(1 << 20)
 }
 
-/// Begins to seal `plain`; it goes on as the stream is read, and ends early when that is dropped.
-pub(super) fn seal_file(sealer: &Sealer, plain: &Path) -> Sealing {
+/// Begins to seal `plain`, which is the work of `span`; it goes on as the stream is read, and ends early when that is dropped.
+pub(super) fn seal_file(sealer: &Sealer, plain: &Path, span: Span) -> Sealing {
     let done = Arc::new(AtomicU64::new(0));
     let (send, receive) = channel(WAITING);
     let (sealer, from, counted) = (sealer.clone(), plain.to_owned(), Arc::clone(&done));
-    let work = tokio::task::spawn_blocking(move || seal(&sealer, from, counted, send));
+    let work = tokio::task::spawn_blocking(move || {
+        span.in_scope(|| seal(&sealer, from, counted, send))
+    });
     Sealing {
         stored: StreamReader::new(received(receive)),
         done,

@@ -1,9 +1,11 @@
-//! Says which stage is on, and keeps how long each took.
+//! Says which stage is on, keeps how long each took, and gives each a span in the trace of the backup.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::{Progress, Stage};
+use tracing::Span;
+
+use super::{Progress, Stage, trace};
 use crate::etcd::StreamProgress;
 
 /// The stages of one attempt.
@@ -14,8 +16,14 @@ pub(super) struct Stages<'a> {
 
 #[derive(Default)]
 struct Inner {
-    current: Option<(Stage, Instant)>,
+    current: Option<Current>,
     done: Vec<(Stage, Duration)>,
+}
+
+struct Current {
+    stage: Stage,
+    since: Instant,
+    span: Span,
 }
 
 impl<'a> Stages<'a> {
@@ -38,22 +46,38 @@ impl<'a> Stages<'a> {
         self.progress.bytes(done, total);
     }
 
+    /// The span of the stage that is on, for the parts of its work.
+    pub fn span(&self) -> Span {
+        let inner = self.lock();
+        let current = inner.current.as_ref();
+        current.map_or_else(Span::none, |current| current.span.clone())
+    }
+
     /// How long each stage took, in order.
     pub fn finish(&self) -> Vec<(Stage, Duration)> {
         self.turn(None)
     }
 
     fn turn(&self, next: Option<Stage>) -> Vec<(Stage, Duration)> {
-        let mut inner = match self.inner.lock() {
+        let mut inner = self.lock();
+        let now = Instant::now();
+        if let Some(current) = inner.current.take() {
+            let took = now.duration_since(current.since);
+            inner.done.push((current.stage, took));
+        }
+        inner.current = next.map(|stage| Current {
+            stage,
+            since: now,
+            span: trace::stage(stage),
+        });
+        inner.done.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        match self.inner.lock() {
             Ok(inner) => inner,
             Err(poisoned) => poisoned.into_inner(),
-        };
-        let now = Instant::now();
-        if let Some((stage, since)) = inner.current.take() {
-            inner.done.push((stage, now.duration_since(since)));
         }
-        inner.current = next.map(|stage| (stage, now));
-        inner.done.clone()
     }
 }
 

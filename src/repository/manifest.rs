@@ -217,6 +217,7 @@ fn check_texts(manifest: &Manifest) -> Result<(), ManifestError> {
         ("namespace", &manifest.namespace),
         ("schedule", manifest.schedule.as_deref().unwrap_or_default()),
         ("runId", &manifest.run_id),
+        ("traceId", manifest.trace_id.as_deref().unwrap_or_default()),
         ("toolVersion", &manifest.tool_version),
         ("seal.method", &manifest.seal.method),
     ];

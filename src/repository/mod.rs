@@ -192,6 +192,9 @@ pub struct Manifest {
     /// Of an export: what it was asked to hold.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub export: Option<ExportScope>,
+    /// The trace of the attempt that made it, when it was sent to a collector: 32 hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace_id: Option<String>,
     /// Version of this program.
     pub tool_version: String,
 }

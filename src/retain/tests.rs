@@ -62,6 +62,7 @@ fn full(revision: i64, hours_ago: i64) -> Manifest {
         shares: Vec::new(),
         export: None,
         auth_revision: None,
+        trace_id: None,
         synthetic: None,
         tool_version: "0.1.0".to_owned(),
     }

@@ -5,16 +5,19 @@ use std::time::Instant;
 
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    BackupLabels, Channel, Cluster, DecisionLabels, Mode, ModelLabels, Operation, OutcomeLabels,
+    BackupLabels, Channel, Cluster, DecisionLabels, Exemplar, Mode, ModelLabels, Operation, OutcomeLabels,
     Process, RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
     Version, WindowLabels, outcome,
 };
 use super::series::Series;
 
+/// A histogram whose buckets point at traces.
+type Traced = HistogramWithExemplars<Exemplar>;
 pub(super) type Gauge = prometheus_client::metrics::gauge::Gauge<f64, AtomicU64>;
 
 /// The media type of what [`Metrics::render`] writes.
@@ -26,11 +29,17 @@ pub(super) const OUTCOMES: [&str; 2] = [SUCCESS, FAILED];
 pub(super) const SUCCESS: &str = "success";
 pub(super) const FAILED: &str = "failed";
 
-/// A backup takes from a second to an hour.
+/// A backup takes from a second to an hour, and so does a restore.
+const RUNS: [f64; 13] = [
+    1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
+];
+
 fn run_buckets() -> Histogram {
-    Histogram::new([
-        1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0, 3600.0,
-    ])
+    Histogram::new(RUNS)
+}
+
+fn traced_run_buckets() -> Traced {
+    Traced::new(RUNS.into_iter())
 }
 
 /// A stage takes from milliseconds to half an hour.
@@ -45,7 +54,7 @@ pub struct Metrics {
     registry: Registry,
     pub(super) backups: Series<OutcomeLabels, Counter>,
     pub(super) failures: Series<ReasonLabels, Counter>,
-    pub(super) durations: Series<BackupLabels, Histogram>,
+    pub(super) durations: Series<BackupLabels, Traced>,
     pub(super) sizes: Series<BackupLabels, Gauge>,
     pub(super) stages: Series<StageName, Histogram>,
     pub(super) validation_failures: Series<Reason, Counter>,
@@ -111,7 +120,7 @@ impl Metrics {
                 to,
                 "backup_duration_seconds",
                 "How long backups took, successful or not",
-                run_buckets,
+                traced_run_buckets,
             ),
             sizes: Series::register(
                 to,

@@ -145,3 +145,9 @@ pub(super) fn outcome(
         status,
     }
 }
+
+/// What an observation points at.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct Exemplar {
+    pub(super) trace_id: String,
+}

@@ -1,30 +1,50 @@
 //! What happened, told to the metrics: a method an outcome.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 
 use super::families::{FAILED, Gauge, Metrics, OUTCOMES, SUCCESS};
 use super::labels::{
-    BackupLabels, Channel, Cluster, DecisionLabels, Mode, ModelLabels, Operation, Process,
+    BackupLabels, Channel, Cluster, DecisionLabels, Exemplar, Mode, ModelLabels, Operation, Process,
     RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
     WindowLabels, outcome,
 };
 use super::series::Series;
 use crate::alert::AlertObserver;
 use crate::repository::StoreObserver;
+use crate::telemetry;
+
+/// How long a backup took, and in which trace that can be read.
+#[derive(Debug, Clone)]
+pub struct Took {
+    /// From its beginning to its end.
+    pub duration: Duration,
+    /// The trace, when it was sent to a collector.
+    pub trace_id: Option<String>,
+}
+
+impl Took {
+    /// What began then, in the trace that is on, ends now.
+    pub fn now(began: Instant) -> Self {
+        Self {
+            duration: began.elapsed(),
+            trace_id: telemetry::trace_id(&tracing::Span::current()),
+        }
+    }
+}
 
 impl Metrics {
     /// A backup is complete; `verified` when what lies in the store was proved.
     pub fn backup_succeeded(
         &self,
         labels: &BackupLabels,
-        duration: Duration,
+        took: &Took,
         stored_size: u64,
         at: Timestamp,
         verified: bool,
     ) {
-        self.backup_ended(labels, SUCCESS, duration);
+        self.backup_ended(labels, SUCCESS, took);
         self.sizes.with(labels.clone(), |gauge| {
             gauge.set(stored_size as f64);
         });
@@ -37,8 +57,8 @@ impl Metrics {
     }
 
     /// A backup failed, with the class of its error.
-    pub fn backup_failed(&self, labels: &BackupLabels, duration: Duration, reason: &str) {
-        self.backup_ended(labels, FAILED, duration);
+    pub fn backup_failed(&self, labels: &BackupLabels, took: &Took, reason: &str) {
+        self.backup_ended(labels, FAILED, took);
         self.failures.with(
             ReasonLabels {
                 namespace: labels.namespace.clone(),
@@ -51,7 +71,7 @@ impl Metrics {
         );
     }
 
-    fn backup_ended(&self, labels: &BackupLabels, status: &'static str, duration: Duration) {
+    fn backup_ended(&self, labels: &BackupLabels, status: &'static str, took: &Took) {
         let BackupLabels {
             namespace,
             schedule,
@@ -67,7 +87,8 @@ impl Metrics {
                 counter.inc();
             });
         self.durations.with(labels.clone(), |histogram| {
-            histogram.observe(duration.as_secs_f64());
+            let trace = took.trace_id.clone().map(|trace_id| Exemplar { trace_id });
+            histogram.observe(took.duration.as_secs_f64(), trace, Some(SystemTime::now()));
         });
     }
 

@@ -21,6 +21,7 @@ mod verdict;
 pub use families::{CONTENT_TYPE, Metrics};
 pub use http::{ListenError, Server, start};
 pub use labels::{BackupLabels, ScheduleLabels};
+pub use metrics::Took;
 pub use verdict::{Verdict, verdict};
 
 /// Everything that the page shows.

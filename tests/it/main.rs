@@ -42,6 +42,7 @@ mod snapshot_live;
 mod snapshot_store;
 mod soak;
 mod stores;
+mod telemetry;
 mod testbed;
 mod tuning;
 mod verbs;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use etcdguardian::alert::AlertObserver;
 use etcdguardian::api::ServeConfig;
-use etcdguardian::serve::{self, BackupLabels, Metrics, Server, StatusSnapshot};
+use etcdguardian::serve::{self, BackupLabels, Metrics, Server, StatusSnapshot, Took};
 use jiff::Timestamp;
 use tokio::sync::watch;
 
@@ -53,6 +53,9 @@ async fn listener_of(config: &ServeConfig) -> Listener {
     }
 }
 
+/// The trace of the backup that took a minute.
+const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
 /// Something of everything that can happen.
 pub(crate) fn everything(metrics: &Metrics) {
     let (namespace, schedule) = ("etcd", "every-6h");
@@ -65,8 +68,16 @@ pub(crate) fn everything(metrics: &Metrics) {
     let now = Timestamp::from_second(1_790_000_000).unwrap();
     metrics.expect_schedule(namespace, schedule);
     metrics.expect_channel("mail");
-    metrics.backup_succeeded(&labels, minute, 1 << 20, now, true);
-    metrics.backup_failed(&labels, minute, "StoreUnavailable");
+    let mut took = Took {
+        duration: minute,
+        trace_id: Some(TRACE.to_owned()),
+    };
+    metrics.backup_succeeded(&labels, &took, 1 << 20, now, true);
+    took = Took {
+        duration: minute * 3,
+        trace_id: None,
+    };
+    metrics.backup_failed(&labels, &took, "StoreUnavailable");
     metrics.stage_ended("store", minute);
     metrics.validation_failed("digest");
     metrics.restore_ended("Full", minute);
@@ -170,6 +181,11 @@ async fn a_real_prometheus_scrapes_it() {
         let answer = prometheus.query("etcdguardian_backup_total{status=\"failed\",mode=\"Full\"}");
         answer.to_string().contains("\"1\"").then_some(())
     });
+    let pointed = prometheus.exemplars("etcdguardian_backup_duration_seconds_bucket");
+    let exemplars = pointed[0]["exemplars"].as_array().unwrap();
+    assert_eq!(exemplars.len(), 1, "one backup of two was traced: {pointed}");
+    assert_eq!(exemplars[0]["labels"]["trace_id"], TRACE);
+    assert_eq!(exemplars[0]["value"], "60");
     listener.server.stop().await;
 }
 

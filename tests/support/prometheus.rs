@@ -42,6 +42,7 @@ impl Prometheus {
                 // The default of 15 days would delete most of the history at the start.
                 .arg("--storage.tsdb.retention.time=90d")
                 .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+                .arg("--enable-feature=exemplar-storage")
                 .arg("--log.level=warn"),
             &scratch.path().join("prometheus.log"),
         );
@@ -56,16 +57,20 @@ impl Prometheus {
 
     /// The result of an instant query.
     pub fn query(&self, expression: &str) -> serde_json::Value {
+        self.ask("query?query=", expression)["result"].clone()
+    }
+
+    /// What the observations of a selector point at, of whatever time.
+    pub fn exemplars(&self, selector: &str) -> serde_json::Value {
+        self.ask("query_exemplars?start=1&end=4000000000&query=", selector)
+    }
+
+    fn ask(&self, what: &str, expression: &str) -> serde_json::Value {
         let encoded: String = url::form_urlencoded::byte_serialize(expression.as_bytes()).collect();
-        let answer = http(
-            "GET",
-            self.port,
-            &format!("/api/v1/query?query={encoded}"),
-            "",
-        )
-        .expect("Prometheus answers");
+        let answer = http("GET", self.port, &format!("/api/v1/{what}{encoded}"), "");
+        let answer = answer.expect("Prometheus answers");
         assert_eq!(answer.status, 200, "{expression}: {}", answer.body);
-        answer.json()["data"]["result"].clone()
+        answer.json()["data"].clone()
     }
 }
 

@@ -82,6 +82,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "concurrency" (int .Values.operator.concurrency) "historyLimit" (int .Values.operator.historyLimit)
       "leaderElection" (dict "enabled" .Values.leaderElection.enabled "leaseName" (include "etcdguardian.fullname" .)) "jobs" $jobs) }}
 {{- with .Values.monitoring.prometheus.url }}{{ $_ := set $config "prometheus" (dict "url" .) }}{{ end }}
+{{- with .Values.monitoring.tracing.endpoint }}{{ $_ := set $config "tracing" (dict "endpoint" .) }}{{ end }}
 {{- with include "etcdguardian.store" . }}{{ $_ := set $config "store" (fromJson .) }}{{ end }}
 {{- $channels := list }}
 {{- with .Values.monitoring.alerts.slack }}

@@ -16,7 +16,7 @@ use crate::operator::report::Finished;
 use crate::pipeline::Recording;
 use crate::repository::{Level, Manifest, Repository};
 use crate::retain;
-use crate::serve::BackupLabels;
+use crate::serve::{BackupLabels, Took};
 
 /// What the store holds of the object's run, or of the backup that it was re-created for.
 pub async fn ask_store(context: &Context, backup: &EtcdBackup) -> Stored {
@@ -88,7 +88,10 @@ pub async fn completed(
     let verified = manifest.level >= Level::Verified;
     metrics.backup_succeeded(
         &labels,
-        took(backup, now),
+        &Took {
+            duration: took(backup, now),
+            trace_id: manifest.trace_id.clone(),
+        },
         manifest.stored_size,
         now,
         verified,
@@ -125,7 +128,11 @@ pub async fn failed(
     audit(backup, "backup", &scope(&backup.spec), "failed");
     let metrics = &context.services.metrics;
     let labels = labels(backup);
-    metrics.backup_failed(&labels, took(backup, now), reason);
+    let took = Took {
+        duration: took(backup, now),
+        trace_id: None,
+    };
+    metrics.backup_failed(&labels, &took, reason);
     if reason == ErrorClass::VerificationFailed.reason() {
         metrics.validation_failed(reason);
     }

@@ -86,12 +86,16 @@ impl Site {
         guardian(&all)
     }
 
-    /// What the page's JSON says.
-    pub fn page(&self) -> Value {
+    /// Where the page is.
+    pub fn port(&self) -> u16 {
         let config = std::fs::read_to_string(self.config()).unwrap();
         let port = config.split("listen: '127.0.0.1:").nth(1).unwrap();
-        let port = port.split('\'').next().unwrap().parse().unwrap();
-        let answer = crate::support::http("GET", port, "/status.json", "");
+        port.split('\'').next().unwrap().parse().unwrap()
+    }
+
+    /// What the page's JSON says.
+    pub fn page(&self) -> Value {
+        let answer = crate::support::http("GET", self.port(), "/status.json", "");
         answer.unwrap().json()
     }
 
