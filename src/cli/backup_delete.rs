@@ -118,14 +118,20 @@ impl Prune {
             return Ok(ExitCode::SUCCESS);
         }
         output::confirm(
-            &format!("Delete {} backups for ever?", plan.dropped.len()),
+            &format!(
+                "Delete {} for ever?",
+                output::count(plan.dropped.len(), "backup")
+            ),
             self.yes,
         )?;
         let outcome = retain::run(&repository, &catalog, &plan).await;
         for failure in &outcome.failures {
             output::say(format!("warning: {failure}"));
         }
-        output::say(format!("deleted {} backups", outcome.deleted.len()));
+        output::say(format!(
+            "deleted {}",
+            output::count(outcome.deleted.len(), "backup")
+        ));
         Ok(if outcome.failures.is_empty() {
             ExitCode::SUCCESS
         } else {

@@ -192,9 +192,9 @@ impl Chain<'_> {
             name: "chain".to_owned(),
             ok: true,
             message: format!(
-                "{} and {} increments come to {} keys at revision {}{}",
+                "{} and {} come to {} keys at revision {}{}",
                 chain.base.id,
-                chain.increments.len(),
+                output::count(chain.increments.len(), "increment"),
                 status.total_keys,
                 status.revision,
                 held.unwrap_or_default()

@@ -130,7 +130,7 @@ impl Doctor {
             ));
         }
         let desired = self.manifests(context, &mut checks);
-        let mut largest = 0;
+        let mut largest = None;
         match self.etcd.cluster(context) {
             Ok(cluster) => {
                 let seen = doctor_etcd::examine(context, &cluster, now).await;
@@ -169,12 +169,13 @@ impl Doctor {
                 fix,
             ));
         }
-        let (schedules, backups) = (desired.schedules.len(), desired.backups.len());
         let seen = format!(
-            "{}: {schedules} schedules, {backups} backups",
-            folder.display()
+            "{}: {}, {}",
+            folder.display(),
+            output::count(desired.schedules.len(), "schedule"),
+            output::count(desired.backups.len(), "single backup")
         );
-        checks.push(if schedules == 0 {
+        checks.push(if desired.schedules.is_empty() {
             let fix = "put an EtcdBackupSchedule there, else nothing is backed up";
             Examined::warning("manifests", seen, fix)
         } else {
@@ -271,8 +272,9 @@ fn render(report: &Report) -> String {
     let (failed, warnings) = (count(State::Failed), count(State::Warning));
     text.push_str(&match (failed, warnings) {
         (0, 0) => "all is well\n".to_owned(),
-        (0, warnings) => format!("nothing failed, {warnings} warnings\n"),
-        (failed, warnings) => format!("{failed} failed, {warnings} warnings\n"),
+        (0, warnings) => format!("nothing failed, {}\n", output::count(warnings, "warning")),
+        (failed, 0) => format!("{failed} failed\n"),
+        (failed, warnings) => format!("{failed} failed, {}\n", output::count(warnings, "warning")),
     });
     text
 }

@@ -16,8 +16,8 @@ const LAGGING_REVISIONS: i64 = 1_000;
 /// What was seen of a cluster.
 pub struct Seen {
     pub checks: Vec<Examined>,
-    /// The largest database, bytes; 0 when none was seen.
-    pub db_size: u64,
+    /// The largest database, bytes; none when no member answered.
+    pub db_size: Option<u64>,
 }
 
 /// Tries a cluster.
@@ -28,7 +28,7 @@ pub async fn examine(context: &Context, cluster: &ClusterConfig, now: Timestamp)
         Err(error) => {
             return Seen {
                 checks: vec![Examined::of_error("etcd", error.into())],
-                db_size: 0,
+                db_size: None,
             };
         }
     };
@@ -83,8 +83,7 @@ pub async fn examine(context: &Context, cluster: &ClusterConfig, now: Timestamp)
         db_size: answering
             .iter()
             .filter_map(|status| u64::try_from(status.db_size).ok())
-            .max()
-            .unwrap_or_default(),
+            .max(),
     }
 }
 

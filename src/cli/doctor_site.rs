@@ -59,6 +59,11 @@ pub async fn channels(context: &Context, test: Option<&str>, now: Timestamp) -> 
         let fix = "add alerts.channels to the config, so that somebody hears of a failed backup";
         checks.push(Examined::warning("alerts", "there is no channel", fix));
     }
+    if let Some(heartbeat) = &alerts.heartbeat {
+        let message = "the file with its URL is readable; it is called while the loop works";
+        let files = vec![heartbeat.url_file.clone()];
+        checks.push(readable("heartbeat".to_owned(), files, message));
+    }
     let Some(wanted) = test else {
         checks.extend(alerts.channels.iter().map(configured));
         return checks;
@@ -95,8 +100,17 @@ pub async fn channels(context: &Context, test: Option<&str>, now: Timestamp) -> 
 }
 
 fn configured(channel: &AlertChannel) -> Examined {
-    let name = format!("channel {}", channel.name);
-    for file in files_of(channel) {
+    let message = "its files are readable; nothing was sent, add --send-test-alert to try it";
+    readable(
+        format!("channel {}", channel.name),
+        files_of(channel),
+        message,
+    )
+}
+
+/// Whether the files that hold secrets can be read, and hold something; else what is said of them.
+fn readable(name: String, files: Vec<PathBuf>, message: &str) -> Examined {
+    for file in files {
         let problem = match std::fs::read(&file) {
             Ok(content) if content.trim_ascii().is_empty() => "it is empty".to_owned(),
             Ok(_) => continue,
@@ -109,23 +123,21 @@ fn configured(channel: &AlertChannel) -> Examined {
             "put the secret there, readable by this user",
         );
     }
-    let message = "its files are readable; nothing was sent, add --send-test-alert to try it";
     Examined::good(name, message)
 }
 
 fn files_of(channel: &AlertChannel) -> Vec<PathBuf> {
     let slack = channel.slack.as_ref();
     let smtp = channel.email.as_ref().map(|email| &email.smtp);
+    let webhook = channel.webhook.as_ref();
     [
         slack.and_then(|slack| slack.webhook_url_file.clone()),
         slack.and_then(|slack| slack.token_file.clone()),
         smtp.and_then(|smtp| smtp.ca_file.clone()),
         smtp.and_then(|smtp| smtp.username_file.clone()),
         smtp.and_then(|smtp| smtp.password_file.clone()),
-        channel
-            .webhook
-            .as_ref()
-            .and_then(|webhook| webhook.headers_file.clone()),
+        webhook.and_then(|webhook| webhook.headers_file.clone()),
+        webhook.and_then(|webhook| webhook.signing_secret_file.clone()),
     ]
     .into_iter()
     .flatten()
@@ -133,12 +145,19 @@ fn files_of(channel: &AlertChannel) -> Vec<PathBuf> {
 }
 
 /// Looks whether the disk for snapshots on their way is large enough: the plain and the sealed file lie there at once.
-pub fn scratch(context: &Context, db_size: u64) -> Option<Examined> {
+pub fn scratch(context: &Context, db_size: Option<u64>) -> Option<Examined> {
     let folder = context.config.state_dir.as_ref()?;
     let name = format!("disk of {}", folder.display());
     let there = folder.ancestors().find(|folder| folder.is_dir())?;
     let room = rustix::fs::statvfs(there).ok()?;
     let free = room.f_bavail.saturating_mul(room.f_frsize);
+    let Some(db_size) = db_size else {
+        let message = format!(
+            "{} free; how much a backup needs is not known while no etcd answers",
+            output::bytes(free)
+        );
+        return Some(Examined::good(name, message));
+    };
     let needed = db_size.saturating_mul(2);
     let message = format!(
         "{} free, a backup needs up to {}",

@@ -70,7 +70,11 @@ fn clock(location: &StorageLocation, ahead: SignedDuration) -> Examined {
     } else {
         "behind"
     };
-    let message = format!("this machine is {} {side} the store", output::span(off));
+    let message = if off < SignedDuration::from_secs(1) {
+        "this machine and the store agree".to_owned()
+    } else {
+        format!("this machine is {} {side} the store", output::span(off))
+    };
     let fix = "run a time service (chrony, systemd-timesyncd) on this machine";
     match () {
         () if off > CLOCK_WRONG => Examined::failed(name, ErrorClass::Failed, message, fix),

@@ -211,6 +211,12 @@ pub fn bytes(count: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
+/// So many of them: `1 backup`, `3 backups`.
+pub fn count(number: usize, one: &str) -> String {
+    let more = if number == 1 { "" } else { "s" };
+    format!("{number} {one}{more}")
+}
+
 /// A length of time as people read it: `42s`, `3m 5s`, `2h 10m`, `4d 3h`.
 pub fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);
@@ -265,6 +271,8 @@ mod tests {
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(10 * 1024 * 1024 * 1024), "10.0 GiB");
         assert_eq!(bytes(u64::MAX), "16384.0 PiB");
+        assert_eq!(count(1, "backup"), "1 backup");
+        assert_eq!(count(0, "backup"), "0 backups");
         assert_eq!(span(SignedDuration::from_secs(42)), "42s");
         assert_eq!(span(SignedDuration::from_secs(7800)), "2h 10m");
         assert_eq!(span(SignedDuration::from_hours(99)), "4d 3h");

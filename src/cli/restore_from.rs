@@ -154,8 +154,8 @@ impl StoredBackups {
                 .map(|at| format!(", which came at {}", output::moment(at)))
                 .unwrap_or_default();
             output::say(format!(
-                "merged {} increments on backup {}: revision {}{came}",
-                chain.increments.len(),
+                "merged {} on backup {}: revision {}{came}",
+                output::count(chain.increments.len(), "increment"),
                 chain.base.id,
                 merged.revision
             ));

@@ -15,7 +15,7 @@ use super::{CliError, args::Global};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
 use crate::engine::{ResourceName, StateDir, decision_file, decision_status, policy_of};
 use crate::records::read_record;
-use crate::schedule::decide::Decision;
+use crate::schedule::decide::{Decision, Source};
 use crate::schedule::explain;
 use crate::serve::StatusSnapshot;
 use crate::standalone::Desired;
@@ -68,6 +68,11 @@ struct Row {
     last: Option<Timestamp>,
     next: Option<Timestamp>,
     protected: Option<bool>,
+}
+
+/// What decided, as people call it.
+fn decider(word: &str) -> &str {
+    Source::of_word(word).map_or(word, Source::name)
 }
 
 /// When the next backup is planned.
@@ -202,7 +207,7 @@ impl Seen {
                 "NAME",
                 "SCHEDULE",
                 "AI",
-                "SOURCE",
+                "DECIDED BY",
                 "LAST",
                 "NEXT",
                 "PROTECTED",
@@ -222,7 +227,7 @@ impl Seen {
                         format!("{}/{}", row.namespace, row.name),
                         row.schedule.clone(),
                         yes(row.ai),
-                        row.source.clone().unwrap_or_else(|| "-".to_owned()),
+                        row.source.as_deref().map_or("-", decider).to_owned(),
                         moment(row.last),
                         moment(row.next),
                         row.protected.map_or_else(|| "-".to_owned(), protected),

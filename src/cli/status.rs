@@ -253,33 +253,13 @@ fn render(screen: &Screen, now: Timestamp) -> String {
     text
 }
 
-/// What decided, as people call it; the page has the same words.
-fn decider(source: &str) -> &str {
-    match source {
-        "Cron" => "the cron",
-        "Fallback" => "the cron, as a fallback",
-        "Reactive" => "the recent rate",
-        "Model" => "the model",
-        "Guard" => "a guard",
-        other => other,
-    }
-}
-
 fn row(schedule: &ScheduleState, now: Timestamp) -> Vec<String> {
     let moment =
         |at: Option<Timestamp>| at.map_or_else(|| "-".to_owned(), |at| output::relative(at, now));
-    let why = match (&schedule.running, &schedule.status.decision) {
-        (Some(stage), _) => format!("running: {stage}"),
-        (None, Some(decision)) => {
-            let reason = decision.reasons.first().map_or("", String::as_str);
-            format!("{}: {reason}", decider(&decision.source))
-        }
-        (None, None) => String::new(),
-    };
-    let why = if schedule.suspended() {
-        schedule.protection.clone()
-    } else {
-        why
+    let why = match &schedule.running {
+        _ if schedule.suspended() => schedule.protection.clone(),
+        Some(stage) => format!("running: {stage}"),
+        None => schedule.why.clone(),
     };
     vec![
         format!("{}/{}", schedule.namespace, schedule.name),

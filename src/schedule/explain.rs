@@ -25,6 +25,13 @@ pub fn reasons(decision: &Decision, policy: &Policy, state: &State) -> Vec<Strin
     lines
 }
 
+/// What decided and the first of its reasons, in one sentence: the page, the terminal and the events of Kubernetes have this one.
+#[must_use]
+pub fn why(decision: &Decision) -> String {
+    let reason = decision.reasons.first().map_or("", String::as_str);
+    format!("{}: {reason}", decision.source.name())
+}
+
 /// From two weeks of samples on, what the cluster's unevenness lets save.
 fn potential(decision: &Decision, policy: &Policy, state: &State) -> Option<String> {
     let potential = decision.potential_percent.filter(|_| policy.ai_enabled)?;
@@ -55,20 +62,14 @@ pub fn render(decision: &Decision, policy: &Policy, now: Timestamp) -> Vec<Strin
             )
         }
     };
-    lines.push(format!(
-        "{what}: decided by {:?}, {:?}",
-        decision.source, decision.reason
-    ));
-    lines.extend(
-        decision
-            .reasons
-            .iter()
-            .map(|reason| format!("  - {reason}")),
-    );
+    lines.push(format!("{what}, decided by {}", why(decision)));
+    let further = decision.reasons.iter().skip(1);
+    lines.extend(further.map(|reason| format!("  - {reason}")));
     if let Some(slot) = decision.would_have {
         lines.push(format!(
-            "  cron {} would run at {slot}",
-            policy.cron.describe()
+            "  the cron alone ({}) would run next at {}",
+            policy.cron.describe(),
+            whole_seconds(slot)
         ));
     }
     if !decision.forecast.is_empty() {
@@ -164,12 +165,13 @@ fn headline(decision: &Decision, policy: &Policy, state: &State) -> String {
 }
 
 fn exposure(decision: &Decision) -> String {
+    let now = format!("{:.0} changes are at risk", decision.exposure);
     if decision.area_budget <= 0.0 {
-        return format!("{:.0} changes at risk; no budget yet", decision.exposure);
+        return format!("{now}; how many are worth a backup is not known yet");
     }
     format!(
-        "{:.0} changes at risk ({:.0} at the planned time, {:.0} is par); area {:.0} % of K, band {:.0}-{:.0} %, κ {:.2}",
-        decision.exposure,
+        "{now}, {:.0} expected at the planned time; {:.0} are worth a backup. Added up over time they are {:.0} % of that worth: \
+         below {:.0} % none is taken, at {:.0} % one is (κ {:.2})",
         decision.exposure_at_plan,
         decision.budget,
         100.0 * decision.area / decision.area_budget,

@@ -72,6 +72,8 @@ pub struct ScheduleState {
     pub expected: Option<Expected>,
     /// What is running now.
     pub running: Option<String>,
+    /// What decided when the next backup comes, and why, in a sentence.
+    pub why: String,
     /// The resource's status.
     pub status: EtcdBackupScheduleStatus,
     /// Size of the database, bytes.

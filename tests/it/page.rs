@@ -106,7 +106,7 @@ async fn one_schedule_is_told_in_a_sentence_and_drawn_at_once() {
             "Recoverable from",
             "Next backup",
             "decided by the model: the forecast rate falls",
-            "18,250, 41,000 is par",
+            "18,250, 41,000 are worth a backup",
         ] {
             assert!(page.contains(words), "{words}");
         }

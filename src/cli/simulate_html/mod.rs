@@ -204,7 +204,7 @@ impl Page<'_> {
             "most at risk",
             "worst week, mean",
             "longest gap",
-            "decided by the forecast",
+            "decided by the model",
             "fewer, from week 3",
         ] {
             let _ = write!(out, "<th scope=\"col\">{head}</th>");

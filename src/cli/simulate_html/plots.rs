@@ -330,8 +330,8 @@ fn title(svg: &mut String, y: f64, words: &str) {
 
 /// The key of the lanes' colours.
 pub const SOURCES: [(Source, &str); 4] = [
-    (Source::Model, "the forecast"),
-    (Source::Reactive, "the recent rate"),
-    (Source::Guard, "a bound"),
-    (Source::Fallback, "the cron, as a fallback"),
+    (Source::Model, Source::Model.name()),
+    (Source::Reactive, Source::Reactive.name()),
+    (Source::Guard, Source::Guard.name()),
+    (Source::Fallback, Source::Fallback.name()),
 ];

@@ -134,23 +134,14 @@ pub fn outcome(
 
 fn deciders(run: &Run) -> String {
     let count = |source: Source| run.backups.iter().filter(|b| b.source == source).count();
-    let parts: Vec<String> = [
-        (Source::Model, "by the forecast"),
-        (Source::Reactive, "by the recent change rate"),
-        (Source::Guard, "by a bound that no model can move"),
-        (
-            Source::Fallback,
-            "by the cron, while nothing better could be trusted",
-        ),
-        (Source::Cron, "by the cron"),
-    ]
-    .into_iter()
-    .filter(|(source, _)| count(*source) > 0)
-    .map(|(source, words)| format!("{} {words}", count(source)))
-    .collect();
+    let parts: Vec<String> = Source::ALL
+        .into_iter()
+        .filter(|source| count(*source) > 0)
+        .map(|source| format!("{} by {}", count(source), source.name()))
+        .collect();
     format!(
-        "What decided its backups, the first day's included: {}.",
-        parts.join(", ")
+        "What decided its backups, the first day's included: {}. A fixed rule is one that no model can move, as maxInterval is.",
+        parts.join("; ")
     )
 }
 

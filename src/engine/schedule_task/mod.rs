@@ -30,7 +30,7 @@ use crate::repository::Window;
 use crate::schedule::backtest::Archive;
 use crate::schedule::decide::Action;
 use crate::schedule::timescale::Timescale;
-use crate::schedule::{Policy, slots};
+use crate::schedule::{Policy, explain, slots};
 use crate::serve::{ChainState, Fills};
 
 /// A new value of this annotation on a schedule asks for one backup now.
@@ -230,7 +230,7 @@ impl ScheduleTask {
         let asked = asked.or_else(|| self.annotated());
         let decided = || {
             (decision.action == Action::Backup)
-                .then(|| Asked::because(decision.reasons.first().cloned().unwrap_or_default()))
+                .then(|| Asked::because(explain::why(&decision)))
         };
         let trigger = asked.or(gap.map(Asked::because)).or_else(decided);
         // A run that may have finished elsewhere must be settled before another begins.

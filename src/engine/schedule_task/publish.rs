@@ -14,6 +14,7 @@ use crate::engine::policy::prometheus_in_force;
 use crate::engine::record::GoodBackup;
 use crate::engine::report;
 use crate::schedule::decide::Decision;
+use crate::schedule::explain;
 use crate::schedule::plan::Reason;
 use crate::schedule::size::{self, Surprise};
 use crate::serve::ScheduleState;
@@ -73,6 +74,7 @@ impl ScheduleTask {
             protection: report::protection_sentence(&facts),
             expected: None,
             running: self.stage.get(),
+            why: explain::why(decision),
             status,
             db_size: observed.db_size,
             revision: observed.revision,

@@ -1,7 +1,6 @@
 "use strict";
 // Draws /status.json and asks for it again and again. All text enters the page as text, never as markup.
 const SOON = 5000, HIDDEN = 30000, AT_ONCE = 200;
-const DECIDERS = { Cron: "the cron", Fallback: "the cron, as a fallback", Reactive: "the recent rate", Model: "the model", Guard: "a guard" };
 const byId = (id) => document.getElementById(id);
 const cards = new Map();
 let skew = 0, lastAnswer = 0, timer = 0, shown = AT_ONCE;
@@ -54,7 +53,7 @@ function stateOf(schedule) {
 }
 
 function card(schedule) {
-  const status = schedule.status, decision = status.decision || {};
+  const status = schedule.status;
   const [word, tone, kind] = stateOf(schedule);
   const lines = [el("p", {}, upper(schedule.protection))];
   if (status.recoverableTo) {
@@ -63,8 +62,8 @@ function card(schedule) {
     lines.push(el("p", { class: "facts" }, "Nothing can be restored yet."));
   }
   if (status.nextBackupTime) {
-    const why = (decision.reasons || [])[0], due = Date.parse(status.nextBackupTime) <= now();
-    lines.push(el("p", { class: "facts" }, due ? "The next backup is " : "Next backup ", due ? el("b", {}, "due now") : el("b", {}, moment(status.nextBackupTime)), due ? ", since " : " at ", clock(status.nextBackupTime), DECIDERS[decision.source] ? ", decided by " + DECIDERS[decision.source] : "", why ? ": " + why : "", "."));
+    const due = Date.parse(status.nextBackupTime) <= now();
+    lines.push(el("p", { class: "facts" }, due ? "The next backup is " : "Next backup ", due ? el("b", {}, "due now") : el("b", {}, moment(status.nextBackupTime)), due ? ", since " : " at ", clock(status.nextBackupTime), schedule.why ? ", decided by " + schedule.why : "", "."));
   }
   return el("article", { class: "card " + kind, "aria-label": schedule.namespace + "/" + schedule.name },
     el("p", { class: "name" }, schedule.namespace + "/" + schedule.name,
@@ -93,7 +92,7 @@ function inside(schedule) {
     parts.push(el("h3", {}, "Why then"), el("ul", {}, decision.reasons.map((reason) => el("li", {}, reason))));
   }
   const facts = [];
-  if (decision.exposure) facts.push(["Changes at risk", number(decision.exposure) + (decision.budget ? ", " + number(decision.budget) + " is par" : "")]);
+  if (decision.exposure) facts.push(["Changes at risk", number(decision.exposure) + (decision.budget ? ", " + number(decision.budget) + " are worth a backup" : "")]);
   if (decision.intervalSeconds) facts.push(["Interval in force", span(decision.intervalSeconds * 1000)]);
   if (decision.savedPercent !== undefined) facts.push(["Saved against the cron", decision.savedPercent + " % of backups" + (decision.exposureRatioPercent !== undefined ? " at " + decision.exposureRatioPercent + " % of its exposure" : "")]);
   const week = lastWeek(schedule);

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use etcdguardian::schedule::decide::Source;
 use serde_json::Value;
 
 use super::{Site, scratch_is_empty};
@@ -48,11 +49,19 @@ fn backups_are_made_proved_and_reported_without_a_human_touch() {
         assert!(!explained[field].is_null(), "{field}: {explained}");
     }
     assert!(!explained["reasons"].as_array().unwrap().is_empty());
-    assert!(
-        site.guardian(&["schedule", "explain", "main"])
-            .ok()
-            .contains("decided by")
-    );
+    // In people's words, and in the same ones everywhere.
+    let told = site.guardian(&["schedule", "explain", "main"]).ok();
+    let (_, told) = told.split_once(", decided by ").unwrap();
+    let names = Source::ALL.map(Source::name);
+    let decider = |words: &str| names.iter().any(|name| words.starts_with(&format!("{name}: ")));
+    assert!(decider(told), "{told}");
+    let why = until("a wait with a reason", || {
+        let status = site.guardian(&["status", "-o", "json"]).json();
+        let why = status["schedules"][0]["why"].as_str().unwrap().to_owned();
+        let shown = site.guardian(&["status"]).ok();
+        shown.contains(&why).then_some(why)
+    });
+    assert!(decider(&why), "{why}");
     assert!(
         site.guardian(&["schedule", "list"])
             .ok()
