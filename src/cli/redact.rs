@@ -27,8 +27,17 @@ pub struct Redactor {
 }
 
 impl Redactor {
-    /// Reads every secret that the config can reach, to find it again in the report, and those that its URLs hold.
+    /// Reads every secret that the config and the environment can reach, to find it again in the report, and those that its URLs
+    /// hold.
     pub fn of(config: &EtcdGuardianConfig, report: &Value) -> Self {
+        Self::knowing(config, report, std::env::vars())
+    }
+
+    fn knowing(
+        config: &EtcdGuardianConfig,
+        report: &Value,
+        variables: impl Iterator<Item = (String, String)>,
+    ) -> Self {
         let mut files = Vec::new();
         if let Some(folder) = &config.secrets_dir {
             below(folder, &mut files);
@@ -40,9 +49,9 @@ impl Redactor {
         let mut secrets = Vec::new();
         in_urls("", report, &mut secrets);
         let named_secret = |name: &str| SECRET_VARIABLES.iter().any(|part| name.contains(part));
-        let variables = std::env::vars().filter(|(name, _)| named_secret(&name.to_uppercase()));
         secrets.extend(
             variables
+                .filter(|(name, _)| named_secret(&name.to_uppercase()))
                 .map(|(_, value)| value)
                 .filter(|value| value.len() >= SHORTEST),
         );
@@ -262,5 +271,64 @@ mod tests {
                 "location": "s3://bucket/a", "rate": 3,
             })
         );
+    }
+
+    /// A secret that one layer alone can find, for each of them: without that layer it is in the report.
+    #[test]
+    fn every_layer_finds_what_no_other_one_would() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        std::fs::create_dir_all(at("secrets/s3")).unwrap();
+        std::fs::write(at("secrets/s3/secret-access-key"), "of-a-secret\n").unwrap();
+        std::fs::write(at("bot"), "of-a-named-file").unwrap();
+        std::fs::write(at("headers"), "X-Key: of-a-header\nAuthorization: Bearer of-a-bearer\n").unwrap();
+        std::fs::write(at("authority.pem"), "of-no-secret-but-a-certificate").unwrap();
+        let config = json!({
+            "secretsDir": at("secrets"),
+            "alerts": {"channels": [
+                {"name": "chat", "slack": {"tokenFile": at("bot"), "channel": "C0"}},
+                {"name": "hook", "webhook": {"url": "https://example.com", "headersFile": at("headers")}},
+                {"name": "mail", "email": {"smtp": {"host": "h", "caFile": at("authority.pem")}, "from": "a@example.com", "to": []}},
+            ]},
+        });
+        let config: EtcdGuardianConfig = serde_json::from_value(config).unwrap();
+        let report = json!({
+            "log": "of-a-secret; of-a-named-file; of-a-header; of-a-bearer; of-a-variable; of-a-password; of-a-query; POST /of/a-hook; of-no-secret",
+            "of-a-named-file": "a field's name is text too",
+            "etcd": {"endpoint": "https://me:of-a-password@etcd.example.com/?key=of-a-query"},
+            "preBackup": [{"http": {"url": "https://quiesce.example.com/of/a-hook"}}],
+            "somewhere": {"url": "https://example.com/of-a-path"},
+            "fields": {"token": "of-a", "password": "of-b"},
+            "words": "told of-a-person@example.com by https://of-a-user:of-c@mail.example.com/?of-an-argument",
+            "authority": "of-no-secret-but-a-certificate",
+        });
+        let variables = [("SMTP_PASSWORD", "of-a-variable"), ("HOME", "of-no-secret")];
+        let variables = variables.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let redactor = Redactor::knowing(&config, &report, variables.into_iter());
+        let text = redactor.redact(report).to_string();
+        let found: Vec<&str> = [
+            "of-a-secret",
+            "of-a-named-file",
+            "of-a-header",
+            "of-a-bearer",
+            "of-a-variable",
+            "of-a-password",
+            "of-a-query",
+            "/of/a-hook",
+            "of-a-path",
+            "\"of-a\"",
+            "\"of-b\"",
+            "of-a-person",
+            "of-a-user",
+            "of-c@",
+            "of-an-argument",
+        ]
+        .into_iter()
+        .filter(|secret| text.contains(secret))
+        .collect();
+        assert!(found.is_empty(), "{found:?} in {text}");
+        for kept in ["of-no-secret\"", "of-no-secret-but-a-certificate", "etcd.example.com"] {
+            assert!(text.contains(kept), "{kept}: {text}");
+        }
     }
 }

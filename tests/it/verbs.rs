@@ -24,12 +24,19 @@ fn a_report_tells_of_everything_but_secrets() {
     .unwrap();
     std::fs::write(manifests.join("broken.yaml"), "a: [").unwrap();
     desk.add(&format!("manifests: '{}'\n", manifests.display()));
-    desk.create();
+    let sealed = desk.path("secrets/seal");
+    std::fs::create_dir(&sealed).unwrap();
+    std::fs::write(sealed.join("passphrase"), "of a seal, long enough").unwrap();
+    desk.run(&["backup", "create", "--encryption-secret", "seal"])
+        .ok();
     let file = desk.path("report.json");
     desk.run(&["report", "--to", file.to_str().unwrap()]).ok();
     let text = std::fs::read_to_string(&file).unwrap();
     let report: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(report["store"]["backups"].as_array().unwrap().len(), 1);
+    let backups = report["store"]["backups"].as_array().unwrap();
+    assert_eq!(backups.len(), 1);
+    assert_eq!(backups[0]["level"], "Consistent");
+    assert!(backups[0]["seal"].is_null(), "how it is sealed stays here");
     assert_eq!(report["config"]["cluster"]["name"], "test");
     let schedule = &report["manifests"]["main.yaml"][0];
     assert_eq!(schedule["spec"]["schedule"], "@daily");
@@ -49,6 +56,7 @@ fn a_report_tells_of_everything_but_secrets() {
         "hunter2",
         "private-hook",
         "hook-password",
+        "of a seal",
     ] {
         assert!(!text.contains(secret), "{secret} is in the report");
     }
