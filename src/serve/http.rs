@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::auth::{self, TokenFile};
+use super::brief::Brief;
 use super::{CONTENT_TYPE, Metrics, StatusSnapshot, Verdict, verdict};
 use crate::api::ServeConfig;
 
@@ -114,6 +115,7 @@ fn router(shown: Shown, token: TokenFile) -> Router {
         .route("/", get(page))
         .route("/metrics", get(metrics))
         .route("/status.json", get(status))
+        .route("/schedule.json", get(schedule))
         .route_layer(middleware::from_fn_with_state(token, auth::guard))
         // A kubelet brings no token.
         .route("/livez", get(|| async { "ok\n" }))
@@ -201,20 +203,54 @@ async fn readiness(State(shown): State<Shown>) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, reasons).into_response()
 }
 
-async fn status(State(shown): State<Shown>) -> Response {
+/// What of the schedules is wanted.
+#[derive(serde::Deserialize)]
+struct Wanted {
+    schedules: Option<String>,
+}
+
+async fn status(State(shown): State<Shown>, Query(wanted): Query<Wanted>) -> Response {
     #[derive(serde::Serialize)]
-    struct Answer<'a> {
+    struct Answer<'a, T> {
         verdict: Verdict,
         #[serde(flatten)]
-        snapshot: &'a StatusSnapshot,
+        snapshot: &'a T,
     }
     let body = {
         let snapshot = &*shown.status.borrow();
-        serde_json::to_vec(&Answer {
-            verdict: verdict(&snapshot.schedules),
-            snapshot,
-        })
+        let verdict = verdict(&snapshot.schedules);
+        if wanted.schedules.as_deref() == Some("brief") {
+            let snapshot = &Brief::of(snapshot);
+            serde_json::to_vec(&Answer { verdict, snapshot })
+        } else {
+            serde_json::to_vec(&Answer { verdict, snapshot })
+        }
     };
+    json(body)
+}
+
+/// Which schedule is wanted.
+#[derive(serde::Deserialize)]
+struct Named {
+    namespace: String,
+    name: String,
+}
+
+/// One schedule, whole; 404 when there is none of that name.
+async fn schedule(State(shown): State<Shown>, Query(named): Query<Named>) -> Response {
+    let body = {
+        let snapshot = &*shown.status.borrow();
+        let mut all = snapshot.schedules.iter();
+        let found = all.find(|one| one.namespace == named.namespace && one.name == named.name);
+        found.map(serde_json::to_vec)
+    };
+    match body {
+        Some(body) => json(body),
+        None => (StatusCode::NOT_FOUND, "there is no such schedule\n").into_response(),
+    }
+}
+
+fn json(body: serde_json::Result<Vec<u8>>) -> Response {
     match body {
         Ok(body) => ([(header::CONTENT_TYPE, "application/json")], body).into_response(),
         Err(error) => {

@@ -11,6 +11,7 @@ use crate::schedule::size::Expected;
 use crate::snapshot::Share;
 
 mod auth;
+mod brief;
 mod families;
 mod http;
 mod labels;

@@ -280,7 +280,11 @@ async fn it_fits_a_phone_is_read_in_the_dark_and_goes_on_paper() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_schedules_are_filtered_and_unfolded() {
     let mut status = several();
-    let one = status.schedules[0].clone();
+    let mut one = status.schedules[0].clone();
+    // As much as a schedule that has run for weeks has to show.
+    let (backups, rates) = (one.backups.clone(), one.rates.clone());
+    one.backups = backups.into_iter().cycle().take(50).collect();
+    one.rates = rates.iter().flat_map(|rate| [*rate; 3]).take(288).collect();
     status.schedules = (0..1000)
         .map(|number| {
             let mut schedule = one.clone();
@@ -308,5 +312,15 @@ async fn a_thousand_schedules_are_filtered_and_unfolded() {
     }
     page.wait("document.querySelectorAll('article').length === 1")
         .await;
+    // What is above the fold of a card is there at once, the rest comes when somebody opens it.
+    let body = "document.querySelector('article details > div').childElementCount";
+    assert_eq!(page.eval(body).await, 0);
+    page.click("article summary").await;
+    page.wait("document.querySelectorAll('article tbody tr').length > 50")
+        .await;
+    let asked = "performance.getEntriesByType('resource').map((one) => new URL(one.name).search)";
+    let asked = page.eval(asked).await.to_string();
+    assert!(asked.contains("?schedules=brief") && asked.contains("name=cluster-999"), "{asked}");
+    assert!(!asked.contains("cluster-001"), "{asked}");
     site.server.stop().await;
 }

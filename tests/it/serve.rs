@@ -274,6 +274,8 @@ async fn a_token_is_asked_for_and_read_anew_and_health_needs_none() {
             assert_eq!(answer.status(), wanted, "{words}");
         }
     }
+    let one = client.get(url("/schedule.json?namespace=a&name=b"));
+    assert_eq!(one.send().await.unwrap().status(), 401);
     let health = client.get(url("/readyz")).send().await.unwrap();
     assert_eq!(health.status(), 503);
     assert!(!health.text().await.unwrap().contains("manifest"));
@@ -313,6 +315,39 @@ async fn the_status_is_what_was_last_written() {
         shown["schedules"][0]["status"]["decision"]["source"],
         "Model"
     );
+
+    // In brief: the same facts, of each schedule those on its card; the whole of one apart.
+    let brief = http("GET", listener.port, "/status.json?schedules=brief", "");
+    let mut brief = brief.unwrap().json();
+    assert_eq!(brief.as_object_mut().unwrap().remove("verdict"), Some(verdict));
+    let (whole, cards) = (shown["schedules"].clone(), brief["schedules"].clone());
+    let cards = cards.as_array().unwrap();
+    assert_eq!(cards.len(), whole.as_array().unwrap().len());
+    for (card, whole) in cards.iter().zip(whole.as_array().unwrap()) {
+        for (field, value) in card.as_object().unwrap() {
+            if field == "status" {
+                for (field, value) in value.as_object().unwrap() {
+                    assert_eq!(*value, whole["status"][field], "{field}");
+                }
+            } else {
+                assert_eq!(*value, whole[field], "{field}");
+            }
+        }
+        assert!(card["backups"].is_null() && card["rates"].is_null(), "{card}");
+        let asked = format!(
+            "/schedule.json?namespace={}&name={}",
+            whole["namespace"].as_str().unwrap(),
+            whole["name"].as_str().unwrap()
+        );
+        let one = http("GET", listener.port, &asked, "").unwrap();
+        assert_eq!(one.json(), *whole);
+    }
+    shown["schedules"] = brief["schedules"].clone();
+    assert_eq!(shown, brief, "nothing else is left out");
+    let none = http("GET", listener.port, "/schedule.json?namespace=a&name=b", "");
+    assert_eq!(none.unwrap().status, 404);
+    let half = http("GET", listener.port, "/schedule.json?name=b", "");
+    assert_eq!(half.unwrap().status, 400);
     listener.server.stop().await;
 }
 

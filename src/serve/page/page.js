@@ -1,5 +1,6 @@
 "use strict";
-// Draws /status.json and asks for it again and again. All text enters the page as text, never as markup.
+// Draws /status.json and asks for it again and again, in brief; of schedules that are open, for the whole. All text enters the page as
+// text, never as markup.
 const SOON = 5000, HIDDEN = 30000, AT_ONCE = 200;
 const byId = (id) => document.getElementById(id);
 const cards = new Map();
@@ -52,9 +53,9 @@ function stateOf(schedule) {
   return schedule.protected ? ["Protected", "good", ""] : ["Not protected", "bad", "bad"];
 }
 
-function card(schedule) {
-  const status = schedule.status;
-  const [word, tone, kind] = stateOf(schedule);
+// What a schedule's card says above its fold.
+function head(schedule) {
+  const status = schedule.status, word = stateOf(schedule);
   const lines = [el("p", {}, upper(schedule.protection))];
   if (status.recoverableTo) {
     lines.push(el("p", { class: "facts" }, "Recoverable from ", status.recoverableFrom ? el("b", {}, clock(status.recoverableFrom)) : "its first backup", " to ", el("b", {}, clock(status.recoverableTo)), " (", moment(status.recoverableTo), ")."));
@@ -65,23 +66,42 @@ function card(schedule) {
     const due = Date.parse(status.nextBackupTime) <= now();
     lines.push(el("p", { class: "facts" }, due ? "The next backup is " : "Next backup ", due ? el("b", {}, "due now") : el("b", {}, moment(status.nextBackupTime)), due ? ", since " : " at ", clock(status.nextBackupTime), schedule.why ? ", decided by " + schedule.why : "", "."));
   }
-  return el("article", { class: "card " + kind, "aria-label": schedule.namespace + "/" + schedule.name },
-    el("p", { class: "name" }, schedule.namespace + "/" + schedule.name,
-      el("span", { class: "tag " + tone }, word),
-      schedule.running ? el("span", { class: "tag" }, "running: " + schedule.running) : null,
-      el("span", { class: "tag quiet" }, schedule.schedule),
-      schedule.aiEnabled ? el("span", { class: "tag quiet" }, "adaptive") : null),
-    lines, fold(schedule));
+  return [el("p", { class: "name" }, schedule.namespace + "/" + schedule.name,
+    el("span", { class: "tag " + word[1] }, word[0]),
+    schedule.running ? el("span", { class: "tag" }, "running: " + schedule.running) : null,
+    el("span", { class: "tag quiet" }, schedule.schedule),
+    schedule.aiEnabled ? el("span", { class: "tag quiet" }, "adaptive") : null), ...lines];
 }
 
-// The rest of a schedule is drawn only when somebody opens it: a thousand schedules must load at once. One or two are open.
-function fold(schedule) {
-  const body = el("div"), few = latest && latest.schedules.length < 3;
-  const folded = el("details", { open: few ? "" : null }, el("summary", {}, "History, decision and size"), body);
-  folded.addEventListener("toggle", () => {
-    if (folded.open && !body.firstChild) body.append(...inside(schedule));
-  });
-  return folded;
+// A card: its head, drawn anew when it changes, and a fold that stays as somebody left it.
+function card(schedule, few) {
+  const body = el("div"), fold = el("details", { open: few ? "" : null }, el("summary", {}, "History, decision and size"), body);
+  const entry = { name: schedule.name, namespace: schedule.namespace, text: "", whole: "", busy: false, fold, body, node: el("article", { "aria-label": schedule.namespace + "/" + schedule.name }, fold) };
+  fold.addEventListener("toggle", () => { if (fold.open) unfold(entry); });
+  return entry;
+}
+
+function redraw(entry, schedule) {
+  entry.node.className = "card " + stateOf(schedule)[2];
+  while (entry.node.firstChild !== entry.fold) entry.node.firstChild.remove();
+  entry.fold.before(...head(schedule));
+}
+
+// Asks for the whole of a schedule that is open, and draws it when it changed.
+async function unfold(entry) {
+  if (entry.busy) return;
+  entry.busy = true;
+  try {
+    const answer = await fetch("schedule.json?" + new URLSearchParams({ namespace: entry.namespace, name: entry.name }), { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    if (!answer.ok) throw new Error(String(answer.status));
+    const text = await answer.text();
+    if (text === entry.whole) return;
+    entry.whole = text;
+    entry.body.replaceChildren(...inside(JSON.parse(text)));
+  } catch (error) {
+    if (!entry.whole) entry.body.replaceChildren(el("p", { class: "quiet" }, "No answer yet (" + error.message + "), asking again."));
+  }
+  entry.busy = false;
 }
 
 function inside(schedule) {
@@ -165,12 +185,10 @@ function drawSchedules(schedules) {
   for (const schedule of wanted.slice(0, shown)) {
     const key = schedule.namespace + "/" + schedule.name, text = JSON.stringify(schedule);
     let entry = cards.get(key);
-    if (!entry || entry.text !== text) {
-      const open = entry ? entry.node.querySelector("details").open : null, focused = entry && entry.node.contains(document.activeElement);
-      entry = { text, node: card(schedule) };
-      if (open !== null) entry.node.querySelector("details").open = open;
-      entry.focus = focused;
-      cards.set(key, entry);
+    if (!entry) cards.set(key, entry = card(schedule, schedules.length < 3));
+    if (entry.text !== text) {
+      entry.text = text;
+      redraw(entry, schedule);
     }
     kept.add(key);
     nodes.push(entry.node);
@@ -184,8 +202,10 @@ function drawSchedules(schedules) {
     nodes.push(more);
   }
   const same = nodes.length === place.childNodes.length && nodes.every((node, index) => node === place.childNodes[index]);
+  const focused = document.activeElement;
   if (!same) place.replaceChildren(...nodes);
-  for (const entry of cards.values()) if (entry.focus) { entry.focus = false; entry.node.querySelector("summary").focus({ preventScroll: true }); }
+  // What is put elsewhere loses the focus.
+  if (place.contains(focused) && document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
 // Folded, and drawn anew only when it changes: what somebody opened stays open.
@@ -241,13 +261,14 @@ function tick() {
 async function ask() {
   clearTimeout(timer);
   try {
-    const answer = await fetch("status.json", { cache: "no-store", signal: AbortSignal.timeout(10000) });
+    const answer = await fetch("status.json?schedules=brief", { cache: "no-store", signal: AbortSignal.timeout(10000) });
     if (!answer.ok) throw new Error(String(answer.status));
     const date = Date.parse(answer.headers.get("date"));
     // The header has whole seconds; a smaller difference is not one.
     if (!Number.isNaN(date) && Math.abs(date - Date.now()) > 2000) skew = date - Date.now();
     draw(await answer.json());
     lastAnswer = now();
+    await Promise.all([...cards.values()].filter((entry) => entry.fold.open).map(unfold));
   } catch (error) {
     if (!latest) byId("contact").textContent = "No answer yet (" + error.message + "), asking again.";
   }
