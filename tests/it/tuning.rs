@@ -273,7 +273,7 @@ fn every_tick_is_written_and_no_forecast_moves_a_bound() {
 }
 
 /// Ten days of an etcd's counters in OpenMetrics, a sample a minute, up to yesterday.
-fn history() -> String {
+pub fn history() -> String {
     let end = (jiff::Timestamp::now().as_second() / 86_400 - 1) * 86_400;
     let minutes = 10 * 1440;
     let mut puts = String::from("# TYPE etcd_mvcc_put counter\n");
