@@ -104,8 +104,8 @@ fn subject(message: &Message) -> String {
     format!("[{word}] {}", clipped(&message.title, 180))
 }
 
-/// The message as HTML that mail clients show: tables and inline style, no outside resource.
-fn html(message: &Message) -> String {
+/// The message as HTML that mail clients show: tables and inline style, no outside resource. It says what its text says.
+pub(super) fn html(message: &Message) -> String {
     let colour = match (message.stage, message.severity) {
         (Stage::Recovered, _) => "#1a7f37",
         (Stage::Test | Stage::Digest, _) => "#57606a",
@@ -139,7 +139,7 @@ fn html(message: &Message) -> String {
             escaped(error)
         ));
     }
-    if !matches!(message.stage, Stage::Recovered | Stage::Test) {
+    if message.is_trouble() {
         html.push_str(&format!(
             "<p style=\"margin:0;color:#57606a\">Runbook: {}</p>",
             escaped(&message.runbook)

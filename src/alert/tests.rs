@@ -3,6 +3,7 @@
 
 mod quiet;
 mod routes;
+mod same;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -425,4 +425,17 @@ async fn slacks_refusals_have_names_and_are_survived() {
     });
     assert_eq!(sent.count("chat", false), 2);
     alerter.finish(Duration::from_secs(5)).await;
+
+    // So is the Web API's.
+    slack.fault(r#"{"match":"chat.postMessage","status":429,"retry_after":2,"error":"ratelimited","count":1}"#);
+    let channels = vec![bot_channel(&secrets, &slack)];
+    let begun = std::time::Instant::now();
+    let (alerter, _) = Alerter::start(config(channels), sent.clone(), None);
+    alerter.tell(failed("every-6h"));
+    until("the bot's message arrives", || {
+        (slack.messages().len() == 2).then_some(())
+    });
+    assert!(begun.elapsed() >= Duration::from_secs(2), "it was asked to wait");
+    alerter.finish(Duration::from_secs(5)).await;
+    assert_eq!((sent.count("bot", true), sent.count("bot", false)), (1, 1));
 }

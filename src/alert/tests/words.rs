@@ -105,15 +105,9 @@ fn a_signature_is_the_one_that_the_libraries_of_standard_webhooks_make() {
     }
 }
 
-#[test]
-fn the_summary_of_a_week_reads_as_one_and_wakes_nobody() {
-    let facts = Facts {
-        what: "84 backups were taken, none failed.".to_owned(),
-        details: BTreeMap::from([("etcd/main".to_owned(), "84 backups".to_owned())]),
-        ..Facts::default()
-    };
+pub(super) fn digest(facts: Facts) -> Outgoing {
     let subject = Subject::schedule("prod", "", "", &[]);
-    let digest = Outgoing {
+    Outgoing {
         channel: "a".to_owned(),
         stage: Stage::Digest,
         standing: Standing {
@@ -125,7 +119,17 @@ fn the_summary_of_a_week_reads_as_one_and_wakes_nobody() {
             channels: BTreeMap::new(),
         },
         recovery: None,
+    }
+}
+
+#[test]
+fn the_summary_of_a_week_reads_as_one_and_wakes_nobody() {
+    let facts = Facts {
+        what: "84 backups were taken, none failed.".to_owned(),
+        details: BTreeMap::from([("etcd/main".to_owned(), "84 backups".to_owned())]),
+        ..Facts::default()
     };
+    let digest = digest(facts);
     let message = Message::new(&digest, at(0));
     assert_eq!(message.title, "Backups of the last week: prod");
     let text = message.text();
