@@ -49,6 +49,23 @@ impl Newcomer {
         }
     }
 
+    /// What a person sees, without the colours.
+    fn on_a_terminal(&self, verb: &str) -> String {
+        let plain = self.guardian(verb);
+        let shell = format!("{} {verb}", plain.get_program().display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &shell, "/dev/null"]);
+        command.current_dir(self.folder.path());
+        for (name, value) in plain.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        let output = command.stdin(std::process::Stdio::null()).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).replace('\r', "")
+    }
+
     /// The etcd that was restored takes the place of the one that is gone.
     fn boot(&mut self, data: &str) {
         let client = self.etcd.endpoint();
@@ -75,6 +92,11 @@ impl Newcomer {
             });
             assert!(told.contains("does not answer"), "{told}");
             assert!(told.contains("etcdguardian doctor"), "what to type: {told}");
+            // What a terminal shows then is what the README shows, at another time.
+            let blocks = blocks(&repository("README.md"));
+            let mut shown = blocks.iter().filter(|one| one.text.contains("alert ("));
+            let shown = &shown.next().unwrap().text;
+            assert_eq!(timeless(&self.on_a_terminal("status")), timeless(shown));
         } else if line == "etcdguardian --log error run &" {
             let mut command = self.guardian(line.trim_end_matches(" &"));
             let log = self.folder.path().join("run.log");
@@ -103,6 +125,19 @@ impl Newcomer {
             assert!(known.iter().any(|one| line.starts_with(one)), "{line}");
         }
     }
+}
+
+/// The lines of a screen, every length of time in them and the columns' widths left out.
+fn timeless(screen: &str) -> Vec<String> {
+    let is_time = |word: &&str| {
+        let digits = word.trim_end_matches(|unit| "smhd,".contains(unit));
+        digits.len() < word.len() && digits.chars().all(|one| one.is_ascii_digit())
+    };
+    let words = |line: &str| {
+        let words = line.split_whitespace().filter(|word| !is_time(word));
+        words.collect::<Vec<_>>().join(" ")
+    };
+    screen.lines().map(words).filter(|line| !line.is_empty()).collect()
 }
 
 #[test]
