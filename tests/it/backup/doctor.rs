@@ -54,15 +54,29 @@ fn each_trouble_has_its_code_and_its_fix() {
             "prometheus.url",
         ),
         (
-            good,
+            good.clone(),
             "alerts: {channels: [{name: chat, slack: {webhookURLFile: /nowhere/hook}}]}".to_owned(),
             12,
             "/nowhere/hook",
+        ),
+        (
+            good.clone(),
+            "alerts: {channels: [{name: h, webhook: {url: 'https://example.com', signingSecretFile: /nowhere/key}}]}".to_owned(),
+            12,
+            "/nowhere/key",
+        ),
+        (
+            good,
+            "alerts: {heartbeat: {urlFile: /nowhere/beat}}".to_owned(),
+            12,
+            "/nowhere/beat",
         ),
     ];
     for (cluster, extra, code, word) in cases {
         let desk = Desk::new(&cluster, &extra);
         let ran = desk.run(&["doctor"]).code(code);
+        // No number is said that nobody knows.
+        assert!(!ran.stdout.contains("up to 0 B"), "{}", ran.stdout);
         assert!(ran.stdout.contains(word), "{word}: {}", ran.stdout);
         assert!(ran.stdout.contains("FAILED"), "{}", ran.stdout);
         assert!(files(&desk.path("store")).is_empty());

@@ -42,6 +42,16 @@ fn a_terminal_gets_colours_a_pipe_none_and_a_browser_the_page() {
     }
     let listed = on_a_terminal(&format!("backup list --from {}", site.url()));
     assert!(listed.contains("\x1b[32mConsistent\x1b[0m"), "{listed:?}");
+    // Of a backup by hand a terminal shows how far it is, and a pipe nothing until its end.
+    etcd.fill("big/", 200, 30_000);
+    let line = format!("--config {config} --log error backup create --to {}", site.url());
+    let shown = on_a_terminal(&line);
+    for words in ["snapshot", "store", "B/s"] {
+        assert!(shown.contains(words), "{words}: {shown:?}");
+    }
+    let quiet = site.guardian(&["--log", "error", "backup", "create", "--to", &site.url()]);
+    assert_eq!(quiet.stderr, "", "{}", quiet.stdout);
+
     let explained = on_a_terminal(&format!("--config {config} schedule explain main"));
     assert!(
         explained.contains("\x1b[1mdefault/main\x1b[0m"),
