@@ -286,7 +286,7 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
             }
         }
         Kind::Full => pairs.extend([
-            ("compacted", manifest.compact_revision.to_string()),
+            ("compacted", output::compacted(manifest.compact_revision)),
             ("keys", manifest.key_count.to_string()),
         ]),
     }
@@ -302,19 +302,23 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
         pairs.push(("merged", format!("from {base} and {count} increments")));
     }
     if let Some(hash) = &manifest.hash_kv {
-        let at = format!("{} (compacted {})", hash.revision, hash.compact_revision);
+        let at = format!(
+            "{} (compacted: {})",
+            hash.revision,
+            output::compacted(hash.compact_revision)
+        );
         pairs.push(("hashkv", format!("{} at revision {at}", hash.hash)));
     }
     if let Some(schedule) = &manifest.schedule {
         pairs.push(("schedule", schedule.clone()));
     }
-    let mut text = output::fields(&pairs);
-    for check in &manifest.checks {
-        let mark = if check.ok { "ok" } else { "FAILED" };
-        text.push_str(&format!(
-            "check      {mark}: {}: {}\n",
-            check.name, check.message
-        ));
+    if let Some(trace) = &manifest.trace_id {
+        pairs.push(("trace", trace.clone()));
     }
-    text
+    let checks = manifest.checks.iter().map(|check| {
+        let mark = if check.ok { "ok" } else { "FAILED" };
+        ("check", format!("{mark}: {}: {}", check.name, check.message))
+    });
+    pairs.extend(checks);
+    output::fields(&pairs)
 }

@@ -217,6 +217,15 @@ pub fn count(number: usize, one: &str) -> String {
     format!("{number} {one}{more}")
 }
 
+/// The revision up to which history was forgotten, `never` when it was not.
+pub fn compacted(revision: i64) -> String {
+    if revision < 0 {
+        "never".to_owned()
+    } else {
+        revision.to_string()
+    }
+}
+
 /// A length of time as people read it: `42s`, `3m 5s`, `2h 10m`, `4d 3h`.
 pub fn span(duration: SignedDuration) -> String {
     let seconds = duration.as_secs().max(0);

@@ -252,7 +252,7 @@ fn plan_words(plan: &Plan) -> String {
         (
             "revision",
             format!(
-                "{} of {}; starts at {}",
+                "{} (the snapshot ends at {}); etcd goes on from {}",
                 revisions.kept_to, plan.snapshot_revision, revisions.starts_at
             ),
         ),
@@ -301,8 +301,10 @@ fn outcome_words(outcome: &Outcome) -> String {
         (
             "hash",
             format!(
-                "{} (HashKV at revision {}, compacted at {}), read back and equal",
-                outcome.hash, outcome.revision, outcome.compact_revision
+                "{} (HashKV at revision {}, compacted: {}), read back and equal",
+                outcome.hash,
+                outcome.revision,
+                output::compacted(outcome.compact_revision)
             ),
         ),
         (

@@ -233,7 +233,7 @@ fn status_words(told: &Told<'_>) -> String {
     let version = status.storage_version.clone();
     let mut text = output::fields(&[
         ("revision", status.revision.to_string()),
-        ("compacted", status.compact_revision.to_string()),
+        ("compacted", output::compacted(status.compact_revision)),
         ("keys", status.total_keys.to_string()),
         ("rows", status.rows.to_string()),
         ("database", output::bytes(status.db_size)),
@@ -288,13 +288,13 @@ fn check_words(checked: &Checked) -> String {
     let mut text = format!("{verdict}\n");
     if let (Some(status), Some(found)) = (&checked.status, &checked.hash_kv) {
         text.push_str(&format!(
-            "revision {}, {} keys, {} rows, {}; HashKV {} as compacted at {}\n",
+            "revision {}, {} keys, {} rows, {}; HashKV {} (compacted: {})\n",
             status.revision,
             status.total_keys,
             status.rows,
             output::bytes(status.db_size),
             found.hash,
-            found.compact_revision
+            output::compacted(found.compact_revision)
         ));
     }
     if !rows.is_empty() {
@@ -310,6 +310,6 @@ fn hash_words(found: &HashKv) -> String {
     output::fields(&[
         ("hash", found.hash.to_string()),
         ("revision", found.revision.to_string()),
-        ("compacted", found.compact_revision.to_string()),
+        ("compacted", output::compacted(found.compact_revision)),
     ])
 }

@@ -116,6 +116,8 @@ fn the_binary_reads_the_config_and_the_schedules_that_it_renders() {
     .unwrap();
     assert_eq!(config.cluster.as_ref().unwrap().endpoints.len(), 2);
     assert_eq!(config.alerts.channels.len(), 2);
+    let collector = config.tracing.endpoint.as_deref();
+    assert_eq!(collector, Some("http://otel-collector.monitoring:4318"));
     let operator = &config.operator;
     assert_eq!(operator.namespace.as_deref(), Some("backup"));
     assert!(
