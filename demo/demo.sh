@@ -220,12 +220,11 @@ watch() {
   while [ $SECONDS -lt $until ]; do
     kill -0 "${pids[guardian]}" 2>/dev/null || die "etcdguardian ended"
     new=$(guardian schedule explain main -o json 2>>"$scratch/commands.log" |
-      jq -r '[.source + (if .action == "Wait" then ", planned about every \(.intervalSeconds) s" else "" end), .source + .reason] | @tsv' || true)
+      jq -r '[.why + (if .action == "Wait" then "; planned about every \(.intervalSeconds) s" else "" end), .source + .reason] | @tsv' || true)
     # A line when the rule or its reason changes; the numbers move at every sample.
     if [ -n "$new" ] && [ "${new#*$'\t'}" != "$decision" ]; then
       decision=${new#*$'\t'}
-      printf '   %s decided  %s: %s\n' "$(date +%T)" "${new%%$'\t'*}" \
-        "$(guardian schedule explain main -o json 2>>"$scratch/commands.log" | jq -r '.reasons[:2] | join("; ")')"
+      printf '   %s decided by %s\n' "$(date +%T)" "${new%%$'\t'*}"
     fi
     for id in $(backups || true); do
       case " $shown " in *" $id "*) continue ;; esac

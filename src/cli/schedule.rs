@@ -302,6 +302,7 @@ impl Seen {
         let status = serde_json::to_value(decision_status(&decision)).unwrap_or_default();
         if let (Some(shown), Some(status)) = (shown.as_object_mut(), status.as_object()) {
             shown.extend(status.clone());
+            shown.insert("why".to_owned(), explain::why(&decision).into());
         }
         output::print(global.output, &shown, |_| String::new())
     }
