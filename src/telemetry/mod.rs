@@ -49,6 +49,7 @@ pub fn start(logs: Logs, endpoint: Option<&str>) {
     let traces = provider.as_ref().map(|provider| {
         tracing_opentelemetry::layer()
             .with_tracer(provider.tracer(env!("CARGO_PKG_NAME")))
+            .with_context_activation(false)
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)

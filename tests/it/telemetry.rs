@@ -32,7 +32,7 @@ fn a_backup_is_a_trace_of_its_stages_and_log_and_manifest_carry_its_id() {
     let etcd = Etcd::start("3.6");
     etcd.fill("k/", 200, 100);
     let desk = Desk::local(&etcd);
-    desk.add("log: {format: Json, level: info}\n");
+    desk.add("log: {format: Json, level: 'etcdguardian=debug'}\n");
     let collector = Collector::start();
     let environment = [
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str()),
