@@ -77,7 +77,6 @@ async fn record(endpoint: &str, folder: &Path) {
         covered_to: Timestamp::now(),
         epoch: 1,
         auth_revision: None,
-        trace_id: None,
     };
     let recorder = Recorder::start(etcd, origin, folder, 64 << 30, None).unwrap();
     let ended = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));

@@ -317,7 +317,10 @@ pub(super) fn describe(repository: &Repository, manifest: &Manifest) -> String {
     }
     let checks = manifest.checks.iter().map(|check| {
         let mark = if check.ok { "ok" } else { "FAILED" };
-        ("check", format!("{mark}: {}: {}", check.name, check.message))
+        (
+            "check",
+            format!("{mark}: {}: {}", check.name, check.message),
+        )
     });
     pairs.extend(checks);
     output::fields(&pairs)

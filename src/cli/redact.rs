@@ -281,7 +281,11 @@ mod tests {
         std::fs::create_dir_all(at("secrets/s3")).unwrap();
         std::fs::write(at("secrets/s3/secret-access-key"), "of-a-secret\n").unwrap();
         std::fs::write(at("bot"), "of-a-named-file").unwrap();
-        std::fs::write(at("headers"), "X-Key: of-a-header\nAuthorization: Bearer of-a-bearer\n").unwrap();
+        std::fs::write(
+            at("headers"),
+            "X-Key: of-a-header\nAuthorization: Bearer of-a-bearer\n",
+        )
+        .unwrap();
         std::fs::write(at("authority.pem"), "of-no-secret-but-a-certificate").unwrap();
         let config = json!({
             "secretsDir": at("secrets"),
@@ -327,7 +331,11 @@ mod tests {
         .filter(|secret| text.contains(secret))
         .collect();
         assert!(found.is_empty(), "{found:?} in {text}");
-        for kept in ["of-no-secret\"", "of-no-secret-but-a-certificate", "etcd.example.com"] {
+        for kept in [
+            "of-no-secret\"",
+            "of-no-secret-but-a-certificate",
+            "etcd.example.com",
+        ] {
             assert!(text.contains(kept), "{kept}: {text}");
         }
     }

@@ -72,7 +72,10 @@ struct Row {
 
 /// What decided, as people call it.
 fn decider(word: &str) -> &str {
-    Source::of_word(word).map_or(word, Source::name)
+    match Source::of_word(word) {
+        Some(source) => source.name(),
+        None => word,
+    }
 }
 
 /// When the next backup is planned.

@@ -93,7 +93,11 @@ impl Attempt<'_> {
             mut stored,
             done,
             work,
-        } = seal_file(sealer, plain, info_span!(parent: self.stages.span(), "seal"));
+        } = seal_file(
+            sealer,
+            plain,
+            info_span!(parent: self.stages.span(), "seal"),
+        );
         let told = |_: u64| self.stages.bytes(done.load(Ordering::Relaxed), total);
         let (most, what) = (most_sealed(total), plain.display().to_string());
         let sent = repository

@@ -64,9 +64,8 @@ pub(super) fn seal_file(sealer: &Sealer, plain: &Path, span: Span) -> Sealing {
     let done = Arc::new(AtomicU64::new(0));
     let (send, receive) = channel(WAITING);
     let (sealer, from, counted) = (sealer.clone(), plain.to_owned(), Arc::clone(&done));
-    let work = tokio::task::spawn_blocking(move || {
-        span.in_scope(|| seal(&sealer, from, counted, send))
-    });
+    let work =
+        tokio::task::spawn_blocking(move || span.in_scope(|| seal(&sealer, from, counted, send)));
     Sealing {
         stored: StreamReader::new(received(receive)),
         done,

@@ -10,9 +10,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::labels::{
-    BackupLabels, Channel, Cluster, DecisionLabels, Exemplar, Mode, ModelLabels, Operation, OutcomeLabels,
-    Process, RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
-    Version, WindowLabels, outcome,
+    BackupLabels, Channel, Cluster, DecisionLabels, Exemplar, Mode, ModelLabels, Operation,
+    OutcomeLabels, Process, RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels,
+    SourceLabels, StageName, Version, WindowLabels, outcome,
 };
 use super::series::Series;
 

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 
 use super::families::{FAILED, Gauge, Metrics, OUTCOMES, SUCCESS};
 use super::labels::{
-    BackupLabels, Channel, Cluster, DecisionLabels, Exemplar, Mode, ModelLabels, Operation, Process,
-    RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
+    BackupLabels, Channel, Cluster, DecisionLabels, Exemplar, Mode, ModelLabels, Operation,
+    Process, RatioLabels, Reason, ReasonLabels, Reconcile, ScheduleLabels, SourceLabels, StageName,
     WindowLabels, outcome,
 };
 use super::series::Series;

@@ -34,9 +34,7 @@ pub struct Logs {
 /// Starts logging, and tracing when the environment or `endpoint` names a collector. Whatever is wrong with that is logged, and
 /// nothing is traced. A second start in one process keeps the first.
 pub fn start(logs: Logs, endpoint: Option<&str>) {
-    let layer = fmt::layer()
-        .with_writer(std::io::stderr)
-        .with_target(false);
+    let layer = fmt::layer().with_writer(std::io::stderr).with_target(false);
     let layer = if logs.json {
         layer.json().boxed()
     } else {
@@ -54,9 +52,7 @@ pub fn start(logs: Logs, endpoint: Option<&str>) {
             .with_threads(false)
             .with_tracked_inactivity(false)
             .with_target(false)
-            .with_filter(
-                Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO),
-            )
+            .with_filter(Targets::new().with_target(env!("CARGO_CRATE_NAME"), LevelFilter::INFO))
     });
     let started = registry()
         .with(layer.with_filter(logs.filter))

@@ -435,7 +435,10 @@ async fn slacks_refusals_have_names_and_are_survived() {
     until("the bot's message arrives", || {
         (slack.messages().len() == 2).then_some(())
     });
-    assert!(begun.elapsed() >= Duration::from_secs(2), "it was asked to wait");
+    assert!(
+        begun.elapsed() >= Duration::from_secs(2),
+        "it was asked to wait"
+    );
     alerter.finish(Duration::from_secs(5)).await;
     assert_eq!((sent.count("bot", true), sent.count("bot", false)), (1, 1));
 }

@@ -18,7 +18,10 @@ mod site;
 /// Commands of the pages that are not run, and why.
 pub const NOT_RUN: [(&str, &str); 10] = [
     ("docker ", "no container engine"),
-    ("make ", "minutes of building; make itself says what it would do"),
+    (
+        "make ",
+        "minutes of building; make itself says what it would do",
+    ),
     ("ctr ", "no node"),
     ("skopeo ", "no registry"),
     ("crictl ", "no node"),
@@ -202,7 +205,11 @@ fn the_binary_reads_every_document() {
 fn every_page_with_commands_is_walked() {
     let walked = clusters::PAGES.iter().chain(&site::PAGES);
     let mut walked: Vec<&str> = walked.chain(&clusters::SHARED).copied().collect();
-    walked.extend(["README.md", "README.zh-CN.md", "docs/tutorials/first-backup.md"]);
+    walked.extend([
+        "README.md",
+        "README.zh-CN.md",
+        "docs/tutorials/first-backup.md",
+    ]);
     let mut lines = [0, 0];
     for page in pages() {
         let name = page.strip_prefix(repository("")).unwrap();
@@ -245,7 +252,10 @@ fn every_page_with_commands_is_walked() {
             }
         }
     }
-    eprintln!("{} lines of commands are run, {} are not", lines[0], lines[1]);
+    eprintln!(
+        "{} lines of commands are run, {} are not",
+        lines[0], lines[1]
+    );
     assert!(lines[0] > 150 && lines[1] < 25, "{lines:?}");
 }
 

@@ -320,7 +320,10 @@ async fn a_thousand_schedules_are_filtered_and_unfolded() {
         .await;
     let asked = "performance.getEntriesByType('resource').map((one) => new URL(one.name).search)";
     let asked = page.eval(asked).await.to_string();
-    assert!(asked.contains("?schedules=brief") && asked.contains("name=cluster-999"), "{asked}");
+    assert!(
+        asked.contains("?schedules=brief") && asked.contains("name=cluster-999"),
+        "{asked}"
+    );
     assert!(!asked.contains("cluster-001"), "{asked}");
     site.server.stop().await;
 }

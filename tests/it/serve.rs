@@ -183,7 +183,11 @@ async fn a_real_prometheus_scrapes_it() {
     });
     let pointed = prometheus.exemplars("etcdguardian_backup_duration_seconds_bucket");
     let exemplars = pointed[0]["exemplars"].as_array().unwrap();
-    assert_eq!(exemplars.len(), 1, "one backup of two was traced: {pointed}");
+    assert_eq!(
+        exemplars.len(),
+        1,
+        "one backup of two was traced: {pointed}"
+    );
     assert_eq!(exemplars[0]["labels"]["trace_id"], TRACE);
     assert_eq!(exemplars[0]["value"], "60");
     listener.server.stop().await;
@@ -319,7 +323,10 @@ async fn the_status_is_what_was_last_written() {
     // In brief: the same facts, of each schedule those on its card; the whole of one apart.
     let brief = http("GET", listener.port, "/status.json?schedules=brief", "");
     let mut brief = brief.unwrap().json();
-    assert_eq!(brief.as_object_mut().unwrap().remove("verdict"), Some(verdict));
+    assert_eq!(
+        brief.as_object_mut().unwrap().remove("verdict"),
+        Some(verdict)
+    );
     let (whole, cards) = (shown["schedules"].clone(), brief["schedules"].clone());
     let cards = cards.as_array().unwrap();
     assert_eq!(cards.len(), whole.as_array().unwrap().len());
@@ -333,7 +340,10 @@ async fn the_status_is_what_was_last_written() {
                 assert_eq!(*value, whole[field], "{field}");
             }
         }
-        assert!(card["backups"].is_null() && card["rates"].is_null(), "{card}");
+        assert!(
+            card["backups"].is_null() && card["rates"].is_null(),
+            "{card}"
+        );
         let asked = format!(
             "/schedule.json?namespace={}&name={}",
             whole["namespace"].as_str().unwrap(),
@@ -344,7 +354,12 @@ async fn the_status_is_what_was_last_written() {
     }
     shown["schedules"] = brief["schedules"].clone();
     assert_eq!(shown, brief, "nothing else is left out");
-    let none = http("GET", listener.port, "/schedule.json?namespace=a&name=b", "");
+    let none = http(
+        "GET",
+        listener.port,
+        "/schedule.json?namespace=a&name=b",
+        "",
+    );
     assert_eq!(none.unwrap().status, 404);
     let half = http("GET", listener.port, "/schedule.json?name=b", "");
     assert_eq!(half.unwrap().status, 400);

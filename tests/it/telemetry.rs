@@ -8,9 +8,7 @@ use serde_json::Value;
 
 use crate::backup::{Desk, files};
 use crate::run::Site;
-use crate::support::{
-    Collector, Etcd, Pki, Process, Seen, guardian_command, http, until,
-};
+use crate::support::{Collector, Etcd, Pki, Process, Seen, guardian_command, http, until};
 
 /// The stages of a full backup, in order.
 const STAGES: [&str; 6] = ["snapshot", "check", "store", "verify", "commit", "retain"];
@@ -73,7 +71,10 @@ fn a_backup_is_a_trace_of_its_stages_and_log_and_manifest_carry_its_id() {
     for stage in STAGES {
         let span = named[stage];
         assert_eq!(span.parent, root.id, "{stage}");
-        assert!(before <= span.from && span.to <= root.to, "{stage}: {spans:?}");
+        assert!(
+            before <= span.from && span.to <= root.to,
+            "{stage}: {spans:?}"
+        );
         before = span.to;
     }
     for part in ["seal", "upload"] {
@@ -129,16 +130,26 @@ fn a_collector_behind_tls_is_reached_and_one_that_nobody_vouches_for_is_not() {
     let desk = Desk::local(&etcd);
     let pki = Pki::create(&desk.path("pki"));
     let collector = Collector::start_tls(&pki);
-    let url = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{}/v1/traces", collector.url));
+    let url = (
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        format!("{}/v1/traces", collector.url),
+    );
     let url = (url.0, url.1.as_str());
-    let ran = desk.run_as(&[url], &["backup", "create", "unknown"]).code(0);
+    let ran = desk
+        .run_as(&[url], &["backup", "create", "unknown"])
+        .code(0);
     assert!(ran.stderr.contains("traces do not reach"), "{}", ran.stderr);
     let ca = pki.ca.display().to_string();
     let vouched = [url, ("OTEL_EXPORTER_OTLP_CERTIFICATE", ca.as_str())];
-    let ran = desk.run_as(&vouched, &["backup", "create", "known"]).code(0);
+    let ran = desk
+        .run_as(&vouched, &["backup", "create", "known"])
+        .code(0);
     assert!(!ran.stderr.contains("traces"), "{}", ran.stderr);
     let traced = collector.spans();
-    assert_eq!(traced.iter().filter(|span| span.name == "backup").count(), 1);
+    assert_eq!(
+        traced.iter().filter(|span| span.name == "backup").count(),
+        1
+    );
 }
 
 #[test]
@@ -150,22 +161,36 @@ fn no_backup_waits_for_a_collector() {
     let silent = format!("http://{}", silent.local_addr().unwrap());
     let grpc = ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc");
     let cases: [(&[(&str, &str)], &str); 4] = [
-        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")], "traces do not reach"),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")],
+            "traces do not reach",
+        ),
         (&[("OTEL_EXPORTER_OTLP_ENDPOINT", &silent)], ""),
-        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url")], "no traces are sent"),
-        (&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), grpc], "only http/protobuf"),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "not a url")],
+            "no traces are sent",
+        ),
+        (
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"), grpc],
+            "only http/protobuf",
+        ),
     ];
     for (number, (environment, said)) in cases.into_iter().enumerate() {
         let name = format!("alone-{number}");
         let began = Instant::now();
-        let ran = desk.run_as(environment, &["backup", "create", &name]).code(0);
+        let ran = desk
+            .run_as(environment, &["backup", "create", &name])
+            .code(0);
         // Three seconds at the end, and what a backup takes on a busy machine.
         assert!(began.elapsed() < Duration::from_secs(45), "{environment:?}");
         assert!(ran.stdout.contains("Consistent"), "{}", ran.stdout);
         assert!(ran.stderr.contains(said), "{environment:?}: {}", ran.stderr);
     }
     let collector = Collector::start();
-    for off in [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")] {
+    for off in [
+        ("OTEL_SDK_DISABLED", "true"),
+        ("OTEL_TRACES_EXPORTER", "none"),
+    ] {
         let named = ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url.as_str());
         desk.run_as(&[named, off], &["backup", "create"]).code(0);
     }
@@ -216,5 +241,8 @@ fn the_loop_sends_what_it_has_before_it_ends_and_its_metrics_point_at_the_traces
         assert_eq!(root.attributes["owner"], "default/main");
         assert!(root.events.iter().any(|event| event == "backup completed"));
     }
-    assert!(!log.contains("traces do not reach") || log.contains("again"), "{log}");
+    assert!(
+        !log.contains("traces do not reach") || log.contains("again"),
+        "{log}"
+    );
 }

@@ -40,7 +40,12 @@ fn the_text_and_the_html_of_a_mail_say_the_same() {
     for outgoing in messages {
         let message = Message::new(&outgoing, at(30));
         let (text, html) = (message.text(), email::html(&message));
-        assert_eq!(words(&text), words(&shown(&html)), "{:?}\n{text}\n{html}", message.stage);
+        assert_eq!(
+            words(&text),
+            words(&shown(&html)),
+            "{:?}\n{text}\n{html}",
+            message.stage
+        );
         assert!(words(&text).len() > 10, "{text}");
         let longest = text.lines().map(|line| line.chars().count()).max();
         assert!(longest <= Some(100), "it fits a terminal: {text}");

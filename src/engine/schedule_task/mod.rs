@@ -228,10 +228,8 @@ impl ScheduleTask {
         self.publish(&observed, &decision, now).await;
         let gap = self.stand_watch().await.filter(|_| self.may_try(now));
         let asked = asked.or_else(|| self.annotated());
-        let decided = || {
-            (decision.action == Action::Backup)
-                .then(|| Asked::because(explain::why(&decision)))
-        };
+        let decided =
+            || (decision.action == Action::Backup).then(|| Asked::because(explain::why(&decision)));
         let trigger = asked.or(gap.map(Asked::because)).or_else(decided);
         // A run that may have finished elsewhere must be settled before another begins.
         let (Some(asked), None) = (trigger, &self.record.in_flight) else {

@@ -104,7 +104,6 @@ fn origin(base: &str, revision: i64) -> Origin {
         covered_to: Timestamp::UNIX_EPOCH,
         epoch: 9,
         auth_revision: None,
-        trace_id: None,
     }
 }
 

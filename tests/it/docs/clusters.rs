@@ -301,8 +301,14 @@ impl Walk {
             let ran = walk.shell(line);
             assert!(ran.status.success(), "{line}: {}", said(&ran));
         };
-        done(self, "kubectl create configmap settings -n shop --from-literal=colour=blue");
-        done(self, &format!("etcdguardian snapshot save snapshot.db --endpoints {endpoint}"));
+        done(
+            self,
+            "kubectl create configmap settings -n shop --from-literal=colour=blue",
+        );
+        done(
+            self,
+            &format!("etcdguardian snapshot save snapshot.db --endpoints {endpoint}"),
+        );
         let monday = made(self);
         let between = jiff::Timestamp::now();
         done(self, "kubectl delete configmap settings -n shop");
@@ -342,7 +348,8 @@ fn the_pages_on_clusters_are_walked() {
     walk.page("docs/reference/operator.md");
     walk.operator = None;
     walk.page("docs/how-to/upgrade.md");
-    let namespaces = walk.shell("kubectl create namespace shop; kubectl create namespace shop-staging");
+    let namespaces =
+        walk.shell("kubectl create namespace shop; kubectl create namespace shop-staging");
     assert!(namespaces.status.success(), "{}", said(&namespaces));
     walk.page("docs/how-to/let-tenants-back-up.md");
     walk.objects();

@@ -137,7 +137,11 @@ fn timeless(screen: &str) -> Vec<String> {
         let words = line.split_whitespace().filter(|word| !is_time(word));
         words.collect::<Vec<_>>().join(" ")
     };
-    screen.lines().map(words).filter(|line| !line.is_empty()).collect()
+    screen
+        .lines()
+        .map(words)
+        .filter(|line| !line.is_empty())
+        .collect()
 }
 
 #[test]

@@ -9,8 +9,8 @@ use tempfile::TempDir;
 use super::{NOT_RUN, blocks};
 use crate::backup::files;
 use crate::support::{
-    Etcd, GcsFake, KmsFake, OssGate, Process, Prometheus, Ran, SlackFake, Versitygw, guardian_command,
-    repository, tools_dir, until,
+    Etcd, GcsFake, KmsFake, OssGate, Process, Prometheus, Ran, SlackFake, Versitygw,
+    guardian_command, repository, tools_dir, until,
 };
 
 /// The pages, in the order in which they are walked.
@@ -105,7 +105,8 @@ impl Site {
         site.compacted = site.etcd.revision();
         let compacted = site.compacted.to_string();
         site.etcd.ctl(&["compaction", &compacted]);
-        site.etcd.ctl(&["put", "/registry/pods/shop/b", "something"]);
+        site.etcd
+            .ctl(&["put", "/registry/pods/shop/b", "something"]);
         let proxy = site._oss.proxy.clone();
         let account = site.gcs.account();
         for (file, text) in [
@@ -174,7 +175,14 @@ impl Site {
         let key = "/registry/configmaps/default/k1";
         self.etcd.ctl(&["put", key, "changed"]);
         self.create("s3://etcd-backups");
-        let listed = self.guardian(&["backup", "list", "--from", "s3://etcd-backups", "-o", "json"]);
+        let listed = self.guardian(&[
+            "backup",
+            "list",
+            "--from",
+            "s3://etcd-backups",
+            "-o",
+            "json",
+        ]);
         let listed = listed.json();
         let mut ids: Vec<(i64, String)> = listed["items"]
             .as_array()
@@ -237,15 +245,24 @@ impl Site {
             self.gcs.url
         );
         let pairs = [
-            ("/etc/etcdguardian/", format!("{}/", self.folder.path().display())),
-            ("--config guardian.yaml", format!("--config {}", self.at("guardian.yaml").display())),
+            (
+                "/etc/etcdguardian/",
+                format!("{}/", self.folder.path().display()),
+            ),
+            (
+                "--config guardian.yaml",
+                format!("--config {}", self.at("guardian.yaml").display()),
+            ),
             ("/var/lib/etcd", format!("{own}/etcd")),
             ("/tmp/new", format!("{own}/new")),
             ("/var/tmp/", format!("{base}/")),
             ("/tmp/etcdguardian/", format!("{own}/")),
             ("https://10.0.0.1:2379", self.etcd.endpoint()),
             ("http://127.0.0.1:2379", self.etcd.endpoint()),
-            ("http://prometheus.monitoring:9090", self.prometheus.url.clone()),
+            (
+                "http://prometheus.monitoring:9090",
+                self.prometheus.url.clone(),
+            ),
             ("http://prometheus:9090", self.prometheus.url.clone()),
             ("20260101T000000Z-100", self.monday.clone()),
             ("20260102T000000Z-200", self.tuesday.clone()),
@@ -253,13 +270,19 @@ impl Site {
             (" 123456 ", format!(" {} ", self.revision)),
             ("--since 56d", "--since 12d".to_owned()),
             ("--step 5m", "--step 15m".to_owned()),
-            ("oss://etcd-shanghai?region=cn-shanghai", SHANGHAI.to_owned()),
+            (
+                "oss://etcd-shanghai?region=cn-shanghai",
+                SHANGHAI.to_owned(),
+            ),
             (
                 "oss://etcd-hangzhou?region=cn-hangzhou",
                 SHANGHAI.replace("etcd-shanghai", "etcd-hangzhou"),
             ),
             ("gs://etcd-elsewhere", elsewhere),
-            ("arn:aws:kms:us-west-2:123456789012:key/mrk-1234", MULTI_REGION.to_owned()),
+            (
+                "arn:aws:kms:us-west-2:123456789012:key/mrk-1234",
+                MULTI_REGION.to_owned(),
+            ),
             (" NAME", " main".to_owned()),
             ("verify ID", "verify latest".to_owned()),
         ];
@@ -287,7 +310,9 @@ impl Site {
             for line in block.text.replace("\\\n", " ").lines() {
                 let line = line.strip_prefix("$ ").unwrap_or(line);
                 if NOT_RUN.iter().any(|(what, _)| line.contains(what))
-                    || ["kubectl ", "helm "].iter().any(|what| line.starts_with(what))
+                    || ["kubectl ", "helm "]
+                        .iter()
+                        .any(|what| line.starts_with(what))
                 {
                     continue;
                 }
@@ -356,7 +381,9 @@ impl Site {
 
     /// Backups that are sealed for the public key which `keygen` printed, and by the key service, beside what the page then looks at.
     fn seal(&self, folder: &Path, said: &str) {
-        let recipient = said.split_whitespace().find(|word| word.starts_with("age1"));
+        let recipient = said
+            .split_whitespace()
+            .find(|word| word.starts_with("age1"));
         let secret = self.at("secrets/backup-keys");
         std::fs::create_dir_all(&secret).unwrap();
         std::fs::write(secret.join("recipients"), recipient.unwrap()).unwrap();
@@ -377,8 +404,15 @@ impl Site {
         self.dress(&mut command, folder);
         self.kms(&mut command);
         Ran::of(command.env("ETCDGUARDIAN_CONFIG", self.at("kms.yaml"))).ok();
-        self.guardian(&["backup", "create", "--to", &store, "--encryption-secret", "backup-keys"])
-            .ok();
+        self.guardian(&[
+            "backup",
+            "create",
+            "--to",
+            &store,
+            "--encryption-secret",
+            "backup-keys",
+        ])
+        .ok();
     }
 }
 

@@ -53,7 +53,11 @@ fn backups_are_made_proved_and_reported_without_a_human_touch() {
     let told = site.guardian(&["schedule", "explain", "main"]).ok();
     let (_, told) = told.split_once(", decided by ").unwrap();
     let names = Source::ALL.map(Source::name);
-    let decider = |words: &str| names.iter().any(|name| words.starts_with(&format!("{name}: ")));
+    let decider = |words: &str| {
+        names
+            .iter()
+            .any(|name| words.starts_with(&format!("{name}: ")))
+    };
     assert!(decider(told), "{told}");
     let why = until("a wait with a reason", || {
         let status = site.guardian(&["status", "-o", "json"]).json();

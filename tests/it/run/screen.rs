@@ -44,7 +44,10 @@ fn a_terminal_gets_colours_a_pipe_none_and_a_browser_the_page() {
     assert!(listed.contains("\x1b[32mConsistent\x1b[0m"), "{listed:?}");
     // Of a backup by hand a terminal shows how far it is, and a pipe nothing until its end.
     etcd.fill("big/", 200, 30_000);
-    let line = format!("--config {config} --log error backup create --to {}", site.url());
+    let line = format!(
+        "--config {config} --log error backup create --to {}",
+        site.url()
+    );
     let shown = on_a_terminal(&line);
     for words in ["snapshot", "store", "B/s"] {
         assert!(shown.contains(words), "{words}: {shown:?}");
