@@ -3,11 +3,41 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::calibrate::DAYS;
-use super::decide::{Action, Decision};
+use super::decide::{Action, Decision, Source};
 use super::plan::{Mode, Reason};
 use super::policy::Policy;
 use super::state::State;
 use super::timescale::Timescale;
+
+impl Source {
+    /// Every one.
+    pub const ALL: [Self; 5] = [
+        Self::Cron,
+        Self::Fallback,
+        Self::Reactive,
+        Self::Model,
+        Self::Guard,
+    ];
+
+    /// As people call it: on the page, in the terminal, in events and in simulations.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cron => "the cron",
+            Self::Fallback => "the cron, as a fallback",
+            Self::Reactive => "the recent rate",
+            Self::Model => "the model",
+            Self::Guard => "a fixed rule",
+        }
+    }
+
+    /// The one that a status names by its word.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|source| format!("{source:?}") == word)
+    }
+}
 
 /// The reasons of a decision, most important first.
 #[must_use]

@@ -185,7 +185,7 @@ async fn a_thousand_schedules_are_drawn_in_part() {
         .collect();
     let page = drawn(&status, 1200).await;
     assert!(page.contains("1 of 1000 schedules is not protected"));
-    assert_eq!(page.matches("<article class=\"card").count(), 200);
+    assert_eq!(page.matches("<article ").count(), 200);
     assert!(page.contains("Show 800 more"));
     let (bad, good) = (
         page.find("cluster-777").unwrap(),

@@ -345,6 +345,11 @@ fn the_pages_on_clusters_are_walked() {
         .get("etcdbackup", "etcdguardian", "first")
         .unwrap();
     assert_eq!(first["status"]["validationResult"]["level"], "Consistent");
+    // The chart's own schedule, which its pod would make.
+    let schedule = "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackupSchedule\nmetadata: {name: main, namespace: etcdguardian}\nspec:\n  schedule: '@daily'\n  suspend: true\n  backupTemplate: {spec: {backupMode: Full, storageLocation: {provider: S3, bucket: etcd-backups}}}\n";
+    std::fs::write(walk.folder.path().join("main.yaml"), schedule).unwrap();
+    let applied = walk.shell("kubectl apply -f main.yaml");
+    assert!(applied.status.success(), "{}", said(&applied));
     walk.page("docs/reference/operator.md");
     walk.operator = None;
     walk.page("docs/how-to/upgrade.md");

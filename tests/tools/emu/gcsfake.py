@@ -67,7 +67,7 @@ class Handler(Contract):
         if scheme != "Bearer":
             raise Refused(401, "AuthenticationRequired")
         believe(token, self.at)
-        if bucket != BUCKET:
+        if U.unquote(bucket) != BUCKET:
             raise Refused(404, "NoSuchBucket")
         with LOCK:
             self.carry_out(U.unquote(key), query)
