@@ -374,7 +374,7 @@ impl Site {
             let ran = ["model", "export", "--prometheus", &self.prometheus.url];
             let mut words = ran.to_vec();
             let out = file("older.csv");
-            words.extend(["--since", "12d", "--step", "5m", "--out", &out]);
+            words.extend(["--since", "12d", "--step", "15m", "--out", &out]);
             self.guardian(&words).ok();
         }
     }
