@@ -22,7 +22,7 @@ use etcd_client::{Client, Txn, TxnOp};
 use etcdguardian::api::{ClusterConfig, Compression};
 use etcdguardian::export::ApiServer;
 use etcdguardian::export::resources::Selection;
-use etcdguardian::pipeline::{self, Progress, Request, Services, Stage};
+use etcdguardian::pipeline::{self, Part, Progress, Request, Services, Stage};
 use etcdguardian::repository::{Repository, SilentObserver};
 use etcdguardian::seal::{Digest, Seal, Sealer, Unsealer};
 use etcdguardian::secrets::FolderSecrets;
@@ -256,6 +256,7 @@ impl Bench {
             },
             export: Selection::default(),
             makes_velero_pair: false,
+            part: Part::Whole,
             scratch: self.folder.join("scratch"),
             started: Timestamp::now(),
         };

@@ -409,6 +409,9 @@ pub struct EtcdBackupStatus {
     /// The Kubernetes Job that does the work, `namespace/name`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub job: Option<String>,
+    /// What went wrong without failing it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// How far a backup is proved.

@@ -30,7 +30,9 @@ pub use operator_config::*;
 pub use restore::*;
 pub use schedule::*;
 pub use storage::*;
-pub use validate::{FieldError, validate_backup, validate_config, validate_schedule};
+pub use validate::{
+    FieldError, encryption_problem, validate_backup, validate_config, validate_schedule,
+};
 pub use validate_alerts::{parse_time_of_day, parse_zone};
 
 fn default_true() -> bool {

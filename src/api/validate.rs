@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider, RetentionPolicy,
-    StorageLocation, validate_alerts,
+    Encryption, EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider,
+    RetentionPolicy, StorageLocation, validate_alerts,
 };
 
 /// One wrong field: where, and what to write instead.
@@ -90,6 +90,16 @@ pub fn validate_schedule(schedule: &EtcdBackupSchedule) -> Vec<FieldError> {
     found.0
 }
 
+/// What is wrong with the encryption of a spec.
+pub fn encryption_problem(spec: &str, encryption: Option<&Encryption>) -> Option<FieldError> {
+    let encryption = encryption.filter(|encryption| encryption.enabled)?;
+    let wrong = encryption.kms_key_id.is_some() == encryption.encryption_secret.is_some();
+    wrong.then(|| FieldError {
+        path: format!("{spec}.encryption"),
+        message: "enabled needs exactly one of kmsKeyID and encryptionSecret".to_owned(),
+    })
+}
+
 fn backup_spec(found: &mut Findings, path: &str, spec: &EtcdBackupSpec) {
     for (index, endpoint) in spec.etcd_endpoints.iter().enumerate() {
         etcd_endpoint(found, format!("{path}.etcdEndpoints[{index}]"), endpoint);
@@ -99,15 +109,9 @@ fn backup_spec(found: &mut Findings, path: &str, spec: &EtcdBackupSpec) {
         &format!("{path}.storageLocation"),
         &spec.storage_location,
     );
-    if let Some(encryption) = &spec.encryption
-        && encryption.enabled
-        && encryption.kms_key_id.is_some() == encryption.encryption_secret.is_some()
-    {
-        found.push(
-            format!("{path}.encryption"),
-            "enabled needs exactly one of kmsKeyID and encryptionSecret",
-        );
-    }
+    found
+        .0
+        .extend(encryption_problem(path, spec.encryption.as_ref()));
     if let Some(policy) = &spec.retention_policy {
         retention(found, path, policy);
     }

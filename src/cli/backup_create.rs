@@ -20,7 +20,7 @@ use crate::export::ApiServer;
 use crate::export::apply::Server;
 use crate::export::resources::Selection;
 use crate::pipeline::hooks::OnThisHost;
-use crate::pipeline::{self, Request, Services};
+use crate::pipeline::{self, Part, Request, Services};
 use crate::repository::{Repository, SilentObserver};
 use crate::standalone::Desired;
 
@@ -121,6 +121,7 @@ impl Create {
             cluster,
             export: Selection::default(),
             makes_velero_pair: false,
+            part: Part::Whole,
             scratch: self.scratch(context)?,
             started: now,
             spec,

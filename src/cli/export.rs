@@ -21,7 +21,7 @@ use crate::export::ApiServer;
 use crate::export::bundle::About;
 use crate::export::resources::Selection;
 use crate::pipeline::hooks::OnThisHost;
-use crate::pipeline::{self, Request, Services};
+use crate::pipeline::{self, Part, Request, Services};
 use crate::repository::{Repository, SilentObserver};
 
 /// Export a cluster's objects through its API server: for clusters whose etcd is out of reach.
@@ -90,6 +90,7 @@ impl Export {
                 namespaces: self.namespace.clone(),
             },
             makes_velero_pair: false,
+            part: Part::Whole,
             scratch: self.scratch.clone().unwrap_or_else(std::env::temp_dir),
             started: now,
         };

@@ -11,7 +11,7 @@ use super::context::Context;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::engine::ResourceName;
-use crate::operator::{self, Start, Told};
+use crate::operator::{self, Handed, Start, Told};
 use crate::restore::static_pod::StaticPod;
 
 /// Longer than any grace period that a static pod should have.
@@ -104,6 +104,13 @@ struct JobBackup {
     /// Endpoints of the etcd that the operator found.
     #[arg(long)]
     discovered: Vec<String>,
+    /// JSON: which part of the backup, and by which rules of its schedule.
+    #[arg(long, value_parser = handed, default_value = "{}")]
+    handed: Handed,
+}
+
+fn handed(text: &str) -> Result<Handed, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 impl JobVerbs {
@@ -132,6 +139,7 @@ impl JobVerbs {
             run_id: verb.run_id.clone(),
             job: verb.job.clone(),
             discovered: verb.discovered.clone(),
+            handed: verb.handed.clone(),
             config: context.config,
         };
         Ok(match operator::back_up(told).await? {

@@ -13,7 +13,7 @@ use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSpec};
 use crate::cause::with_causes;
 use crate::export::resources::Selection;
-use crate::pipeline::{self, Completed, Progress, Recording, Request, Stage};
+use crate::pipeline::{self, Completed, Part, Progress, Recording, Request, Stage};
 use crate::serve::{BackupLabels, Took};
 use crate::snapshot::Share;
 
@@ -43,6 +43,7 @@ pub struct Failed {
 }
 
 /// What a successful attempt left.
+#[derive(Debug, Clone)]
 pub struct Done {
     /// The backup.
     pub backup: GoodBackup,
@@ -81,6 +82,7 @@ impl Order<'_> {
             cluster: services.cluster_of(self.spec, &self.owner.namespace),
             export: Selection::default(),
             makes_velero_pair: false,
+            part: Part::Whole,
             scratch: services.state.scratch(),
             started: self.run.started,
         };

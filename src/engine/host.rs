@@ -7,6 +7,7 @@ use super::dispatch::{Done, Failed, Order, StageName};
 use super::record::{GoodBackup, ScheduleRecord};
 use super::services::Services;
 use crate::api::EtcdBackupSchedule;
+use crate::pipeline::Recording;
 use crate::schedule::decide::Decision;
 use crate::serve::ScheduleState;
 
@@ -30,6 +31,9 @@ pub trait Host: Send + Sync {
         backups: &[GoodBackup],
         singles: &[GoodBackup],
     );
+
+    /// A schedule's incremental backups are cut from this from now on.
+    fn records(&self, _name: &ResourceName, _recording: &Recording) {}
 
     /// Makes a due backup.
     async fn carry_out(

@@ -28,7 +28,7 @@ pub use dispatch::{Done, Failed, Order, StageName};
 pub use host::Host;
 pub use keeper::Keeper;
 pub use name::ResourceName;
-pub use policy::policy_of;
+pub use policy::{policy_of, records};
 pub use record::{BackupRecord, Failure, GoodBackup, Run, ScheduleRecord};
 pub use report::{decision_file, decision_status};
 pub use schedule_task::{Inbox, Looked, ScheduleTask, TRIGGER_ANNOTATION, Wish};

@@ -74,6 +74,15 @@ impl<S: Status> Draft<S> {
     }
 }
 
+/// That a spec was changed since its status was last written, as an API server without CEL allows it; in words.
+pub fn spec_changed<K>(object: &K, observed: Option<i64>) -> Option<String>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let changed = observed.is_some() && observed != object.meta().generation;
+    changed.then(|| format!("spec: is immutable: create a new {} instead", K::kind(&())))
+}
+
 /// What is to be said of one type of condition.
 pub struct Said<'a> {
     /// As `Succeeded`.

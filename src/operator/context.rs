@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
@@ -12,6 +13,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::conditions::shortened;
@@ -42,7 +44,7 @@ pub struct Context {
     /// Work under way.
     pub runs: Runs,
     /// The standing watches of incremental schedules.
-    pub recordings: Mutex<HashMap<ResourceName, Recording>>,
+    pub recordings: watch::Sender<HashMap<ResourceName, Recording>>,
     /// Work that goes on in this process.
     pub tasks: Mutex<JoinSet<()>>,
 }
@@ -132,22 +134,21 @@ impl Context {
         }
     }
 
-    /// The standing watch of an incremental schedule, when there is one.
-    pub fn recording(&self, schedule: &ResourceName) -> Recording {
-        let recordings = self
-            .recordings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        recordings.get(schedule).cloned().unwrap_or_default()
+    /// What a schedule's incremental backups are cut from, as its own task says; asked again for so long while that has not spoken
+    /// yet.
+    pub async fn recording(&self, schedule: &ResourceName, wait: Duration) -> Option<Recording> {
+        let mut told = self.recordings.subscribe();
+        let known = told.wait_for(|all| all.contains_key(schedule));
+        let known = tokio::time::timeout(wait, known).await.ok()?.ok()?;
+        known.get(schedule).cloned()
     }
 
-    /// Remembers the standing watch of a schedule.
-    pub fn set_recording(&self, schedule: &ResourceName, recording: &Recording) {
-        let mut recordings = self
-            .recordings
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        recordings.insert(schedule.clone(), recording.clone());
+    /// Remembers that; `None` when the schedule is gone.
+    pub fn set_recording(&self, schedule: &ResourceName, recording: Option<&Recording>) {
+        self.recordings.send_modify(|all| match recording {
+            Some(recording) => drop(all.insert(schedule.clone(), recording.clone())),
+            None => drop(all.remove(schedule)),
+        });
     }
 }
 

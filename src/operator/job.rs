@@ -1,6 +1,8 @@
 //! Kubernetes Jobs that do work: what a Job looks like, what its state says of the work, and word from inside it. The Job and
 //! its report live in the operator's namespace, where only the operator may write.
 
+mod state;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::batch::v1::{Job, JobSpec};
@@ -15,10 +17,11 @@ use kube::api::{ListParams, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 
+pub use self::state::{end_of_pod, verdict};
 use super::backup::plan::Work;
 use super::context::Context;
 use super::labels::{MANAGED_BY, OWNER_KIND_LABEL, OWNER_NAME, OWNER_NAMESPACE};
-use super::report::Report;
+use super::work::Handed;
 use crate::api::{EtcdBackup, JobConfig};
 use crate::engine::ResourceName;
 
@@ -48,6 +51,8 @@ pub struct Purpose {
     pub attempt: i64,
     /// Seconds that the work may take.
     pub deadline: i64,
+    /// What else the Job is told.
+    pub handed: Handed,
 }
 
 impl Purpose {
@@ -60,12 +65,18 @@ impl Purpose {
             run_id: run_id.to_owned(),
             attempt,
             deadline: backup.spec.active_deadline_seconds,
+            handed: Handed::default(),
         }
     }
 
     /// The Job's name: the same for the same attempt, whoever asks.
     pub fn job_name(&self) -> String {
         format!("eg-backup-{}-{}", self.uid, self.attempt)
+    }
+
+    /// `namespace/name` of the Job, as the object's status has it.
+    pub fn job_in(&self, namespace: &str) -> String {
+        format!("{namespace}/{}", self.job_name())
     }
 }
 
@@ -81,6 +92,10 @@ pub fn job_of(purpose: &Purpose, config: &JobConfig, discovered: &[String]) -> J
     ];
     args.extend(["--run-id".to_owned(), purpose.run_id.clone()]);
     args.extend(["--job".to_owned(), purpose.job_name()]);
+    if purpose.handed != Handed::default() {
+        let handed = serde_json::to_string(&purpose.handed).unwrap_or_default();
+        args.extend(["--handed".to_owned(), handed]);
+    }
     for endpoint in discovered {
         args.extend(["--discovered".to_owned(), endpoint.clone()]);
     }
@@ -218,78 +233,6 @@ fn mount(name: &str, path: &str) -> VolumeMount {
         read_only: (name == "config").then_some(true),
         ..VolumeMount::default()
     }
-}
-
-/// What a Job's state, its report and its pods say of the work.
-pub fn verdict(job: Option<&Job>, report: Option<Report>, run_id: &str, pods: &[Pod]) -> Work {
-    let report = report.filter(|report| report.run_id == run_id);
-    // The report is the last thing that the work writes: with it the Job's own fate does not matter.
-    if let Some(Report {
-        outcome: Some(outcome),
-        ..
-    }) = report
-    {
-        return Work::Ended(outcome);
-    }
-    let Some(job) = job else {
-        return Work::Lost {
-            reason: "JobGone".to_owned(),
-            message: "the Job that did the work is gone without a report".to_owned(),
-        };
-    };
-    let conditions = job
-        .status
-        .iter()
-        .flat_map(|status| status.conditions.iter().flatten());
-    let ended = conditions
-        .filter(|condition| condition.status == "True")
-        .find(|condition| matches!(condition.type_.as_str(), "Failed" | "Complete"));
-    let Some(ended) = ended else {
-        return Work::Going(report.and_then(|report| report.stage));
-    };
-    let (mut reason, mut message) = (
-        ended
-            .reason
-            .clone()
-            .unwrap_or_else(|| "JobFailed".to_owned()),
-        ended.message.clone().unwrap_or_default(),
-    );
-    if let Some((pod_reason, pod_message)) = pods.iter().find_map(end_of_pod) {
-        // `BackoffLimitExceeded` only says that the one pod failed.
-        if reason == "BackoffLimitExceeded" || reason == "JobFailed" {
-            reason = pod_reason;
-        }
-        message = format!("{message} {pod_message}");
-    }
-    Work::Lost {
-        reason,
-        message: format!(
-            "Job {} died without a report: {}",
-            job.name_any(),
-            message.trim()
-        ),
-    }
-}
-
-/// Why a pod ended, when it did not end well.
-pub fn end_of_pod(pod: &Pod) -> Option<(String, String)> {
-    let status = pod.status.as_ref()?;
-    if let Some(reason) = &status.reason {
-        return Some((reason.clone(), status.message.clone().unwrap_or_default()));
-    }
-    let containers = status.container_statuses.iter().flatten();
-    let ended = containers
-        .filter_map(|container| container.state.as_ref()?.terminated.as_ref())
-        .find(|ended| ended.exit_code != 0)?;
-    let reason = match ended.reason.as_deref() {
-        Some("Error") | None => "JobFailed".to_owned(),
-        Some(reason) => reason.to_owned(),
-    };
-    let said = ended.message.clone().unwrap_or_default();
-    Some((
-        reason,
-        format!("exit code {}: {}", ended.exit_code, said.trim()),
-    ))
 }
 
 /// Creates the Job of an attempt; one that is there already is the same attempt's.

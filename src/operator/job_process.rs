@@ -10,6 +10,7 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
 
+use super::backup::plan::awaits;
 use super::hooks::commands_of;
 use super::job::REPORT_KEY;
 use super::labels::MANAGER;
@@ -17,10 +18,9 @@ use super::report::{Outcome, Report};
 use super::run::{OperatorError, namespace_of, trust_of};
 use super::secrets::{ClusterSecrets, own_cluster};
 use super::tenancy::plan::Account;
-use super::work::{self, Tools};
+use super::work::{self, Handed, Tools};
 use crate::api::{ErrorClass, EtcdBackup, EtcdGuardianConfig};
 use crate::engine::ResourceName;
-use crate::pipeline::Recording;
 use crate::repository::StoreObserver;
 
 /// What the Job was told.
@@ -33,6 +33,8 @@ pub struct Told {
     pub job: String,
     /// Endpoints of the etcd that the operator found.
     pub discovered: Vec<String>,
+    /// Which part of the backup it makes, and by which rules.
+    pub handed: Handed,
     /// The operator's config.
     pub config: EtcdGuardianConfig,
 }
@@ -57,11 +59,7 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
         .await
         .map_err(OperatorError::client)?;
     // A pod that was started a second time, or after its run was given up, must not touch what came of it.
-    let awaited = backup.status.as_ref().is_some_and(|status| {
-        status.run_id.as_deref() == Some(told.run_id.as_str())
-            && matches!(status.phase.as_deref(), Some("Running" | "Verifying"))
-    });
-    if !awaited {
+    if !awaits(&backup, &told.run_id) {
         return Err(OperatorError::Superseded {
             backup: told.backup.to_string(),
         });
@@ -93,7 +91,8 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
             &told.backup.namespace,
         ),
         scratch: std::env::temp_dir().join("etcdguardian"),
-        recording: Recording::default(),
+        recording: told.handed.recording(),
+        part: told.handed.part.clone(),
         client,
         trusted,
     };
@@ -116,7 +115,10 @@ pub async fn back_up(told: Told) -> Result<Result<(), ErrorClass>, OperatorError
         };
         let outcome = work::back_up(tools, &backup, &told.run_id, told_stage).await;
         drop(stage);
-        outcome
+        outcome.unwrap_or_else(|rest| Outcome::Failed {
+            reason: ErrorClass::Usage.reason().to_owned(),
+            message: format!("nobody makes what this Job leaves: {rest:?}"),
+        })
     };
     let (outcome, ()) = tokio::join!(working, telling);
     let class = match &outcome {

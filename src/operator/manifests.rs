@@ -4,7 +4,7 @@
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
-use super::context::Context;
+use super::context::{Context, audit};
 use super::labels::MANIFEST_LABEL;
 use crate::api::EtcdBackupSchedule;
 use crate::cause::with_causes;
@@ -35,11 +35,14 @@ pub async fn apply(context: &Context) {
             .insert(MANIFEST_LABEL.to_owned(), "true".to_owned());
         schedule.status = None;
         let params = PatchParams::apply(APPLIER).force();
-        if let Err(error) = api
+        match api
             .patch(&name.name, &params, &Patch::Apply(&schedule))
             .await
         {
-            tracing::error!(schedule = %name, "cannot be applied: {}", with_causes(&error));
+            Ok(applied) => audit(&applied, "create", &scope(&name.name), "applied"),
+            Err(error) => {
+                tracing::error!(schedule = %name, "cannot be applied: {}", with_causes(&error));
+            }
         }
     }
     // A folder that cannot be understood must not take away what it used to ask for.
@@ -57,13 +60,18 @@ pub async fn apply(context: &Context) {
                 schedule = name,
                 "the manifests no longer name it: it is taken away"
             );
-            if let Err(error) = api.delete(&name, &DeleteParams::default()).await {
-                tracing::error!(
+            match api.delete(&name, &DeleteParams::default()).await {
+                Ok(_) => audit(&schedule, "delete", &scope(&name), "deleted"),
+                Err(error) => tracing::error!(
                     schedule = name,
                     "cannot be taken away: {}",
                     with_causes(&error)
-                );
+                ),
             }
         }
     }
+}
+
+fn scope(schedule: &str) -> String {
+    format!("EtcdBackupSchedule {schedule} of the config's manifests")
 }

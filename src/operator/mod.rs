@@ -28,3 +28,4 @@ mod work;
 pub use job_process::{Told, back_up};
 pub use run::{Ended, OperatorError, Start, namespace_of, run};
 pub use secrets::ClusterSecrets;
+pub use work::Handed;

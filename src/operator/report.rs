@@ -48,6 +48,10 @@ pub struct Finished {
     pub warnings: Vec<String>,
     /// Seconds that each stage took.
     pub stages: Vec<(String, f64)>,
-    /// Backups that retention deleted.
-    pub retired: u64,
+    /// Ids of backups that retention deleted.
+    #[serde(default)]
+    pub retired: Vec<String>,
+    /// What else came of the run.
+    #[serde(default)]
+    pub remark: Option<String>,
 }

@@ -191,7 +191,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
         config: operator_config,
         namespace,
         runs: Runs::default(),
-        recordings: std::sync::Mutex::default(),
+        recordings: watch::Sender::default(),
         tasks: std::sync::Mutex::default(),
     });
     host.set_context(Arc::clone(&context));

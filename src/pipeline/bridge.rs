@@ -16,6 +16,7 @@ use crate::etcd::MemberStatus;
 use crate::recorder::audit::{Agreement, AuditError, audit};
 use crate::recorder::segment::SegmentReader;
 use crate::recorder::spill::Ready as Segment;
+use crate::recorder::watch::Recorder;
 use crate::repository::{Check, LeaseTimes, Manifest, increments_of};
 use crate::snapshot::Snapshot;
 use crate::snapshot::bolt::Database;
@@ -44,11 +45,12 @@ pub(super) struct Bridged {
 }
 
 impl Attempt<'_> {
-    /// Leads the chain before a new full backup up to it, after comparing what both hold.
+    /// Leads the chain before a new full backup up to it, with what `recorder` has of it, after comparing what both hold.
     pub(super) async fn bridge(
         &self,
         tools: &Tools<'_>,
         taken: &Taken<'_>,
+        recorder: Option<&Recorder>,
         promoted: Option<&str>,
     ) -> Bridged {
         let mut bridged = Bridged::default();
@@ -57,7 +59,7 @@ impl Attempt<'_> {
             bridged.warnings.push(why.to_owned());
             return bridged;
         }
-        if let Err(problem) = self.try_bridge(tools, taken, &mut bridged).await {
+        if let Err(problem) = self.try_bridge(tools, taken, recorder, &mut bridged).await {
             bridged.warnings.push(format!(
                 "the chain before this full backup was not led up to it: {problem}"
             ));
@@ -69,6 +71,7 @@ impl Attempt<'_> {
         &self,
         tools: &Tools<'_>,
         taken: &Taken<'_>,
+        recorder: Option<&Recorder>,
         bridged: &mut Bridged,
     ) -> Result<(), String> {
         let cluster_id = format!("{:016x}", taken.member.cluster_id);
@@ -78,7 +81,6 @@ impl Attempt<'_> {
             return Ok(());
         };
         let increments = increments_of(base, &backups);
-        let recorder = self.recording.recorder.as_ref();
         let recorder = recorder.filter(|one| one.is_alive() && one.origin().base == base.id);
         if increments.is_empty() && recorder.is_none() {
             return Ok(());
@@ -124,7 +126,7 @@ impl Attempt<'_> {
             }
             Err(other) => return Err(with_causes(&other)),
         }
-        self.lead_up(tools, taken, base, tip, &waiting).await
+        self.lead_up(tools, taken.member, base, tip, &waiting).await
     }
 
     /// Fetches the published increments that reach beyond a compaction: those whose rows the full backup still holds.
@@ -152,10 +154,10 @@ impl Attempt<'_> {
 
     /// Publishes what waits on disk as the old chain's last increments. It stays on disk, as what is beyond the full backup goes
     /// on standing on that.
-    async fn lead_up(
+    pub(super) async fn lead_up(
         &self,
         tools: &Tools<'_>,
-        taken: &Taken<'_>,
+        member: &MemberStatus,
         base: &Manifest,
         tip: &Manifest,
         waiting: &[Segment],
@@ -172,7 +174,7 @@ impl Attempt<'_> {
         let lease = lease.await.map_err(|error| with_causes(&error))?;
         let mut parent = tip.clone();
         for segment in waiting {
-            let made = self.follow_up(tools, &lease, segment, &parent, taken.member);
+            let made = self.follow_up(tools, &lease, segment, &parent, member);
             match made.await {
                 Ok(manifest) => parent = manifest,
                 Err(error) => {
@@ -186,7 +188,7 @@ impl Attempt<'_> {
         tracing::info!(
             base = base.id,
             to = parent.revision,
-            "the chain was led up to the new full backup"
+            "what was recorded was added to the chain before more is made of it"
         );
         Ok(())
     }

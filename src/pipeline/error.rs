@@ -6,6 +6,7 @@ use crate::api::ErrorClass;
 use crate::etcd::EtcdError;
 use crate::export::ExportError;
 use crate::kms::KmsError;
+use crate::pipeline::Part;
 use crate::recorder::watch::RecordError;
 use crate::repository::RepositoryError;
 use crate::restore::RestoreError;
@@ -90,6 +91,9 @@ pub enum PipelineError {
         #[source]
         source: std::io::Error,
     },
+    /// Only an increment was to be made here, and more is due.
+    #[error("more than an increment is due, which this process leaves to another: {0:?}")]
+    Left(Part),
     /// Work on a thread of its own was given up.
     #[error("{what} was interrupted: start the backup again")]
     Interrupted {
@@ -114,7 +118,7 @@ impl PipelineError {
             Self::Verify(error) => error.class(),
             Self::Snapshot(error) => error.class(),
             Self::NotSound { .. } => ErrorClass::VerificationFailed,
-            Self::Hook { .. } | Self::Scratch { .. } | Self::Interrupted { .. } => {
+            Self::Hook { .. } | Self::Scratch { .. } | Self::Left(_) | Self::Interrupted { .. } => {
                 ErrorClass::Failed
             }
         }

@@ -12,7 +12,7 @@ use super::run::{Attempt, Made, scratch_failed};
 use super::scratch::Scratch;
 use super::seal_file::provable;
 use super::synthetic::Merging;
-use super::{PipelineError, Stage, plan};
+use super::{Part, PipelineError, Stage, plan};
 use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
 use crate::kms::Sealing;
 use crate::recorder::spill::{self, Ready as Segment};
@@ -25,7 +25,7 @@ use crate::seal::{Sealer, Unsealer};
 use crate::verify;
 
 /// Bytes that a recording without a standing watch may take on disk.
-const BUDGET: u64 = 4 << 30;
+pub(super) const BUDGET: u64 = 4 << 30;
 /// How long earlier segments' manifests may take, as the last one's.
 const COMMIT_LIMIT: Duration = Duration::from_secs(120);
 
@@ -38,10 +38,11 @@ pub(super) struct Tools<'a> {
     pub unsealer: Option<&'a Unsealer>,
 }
 
-/// The increment, or why the whole database is backed up instead.
+/// The increment, or why the whole database is backed up instead, or that the chain becomes a full backup, which is not done here.
 pub(super) enum Outcome {
     Made(Box<Made>),
     Promoted(String),
+    Mergeable,
 }
 
 /// The last increment, stored and not yet committed, with what is worth saying and the chain that becomes a full backup; or the backup
@@ -58,17 +59,13 @@ impl Attempt<'_> {
         self.stages.begin(Stage::Snapshot);
         let etcd = Etcd::connect(tools.options).await?;
         etcd.require_leader().await?;
-        let status = etcd.status().await?;
-        let cluster_id = format!("{:016x}", status.cluster_id);
-        let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
         let recorder = self.recording.recorder.as_ref();
         let known = recorder.and_then(|one| one.beside().auth_revision);
-        let cluster = Cluster {
-            revision: status.revision,
-            auth_revision: etcd.auth_revision().await.or(known),
-            version: status.version.clone(),
-        };
-        let tip = match self.next(&catalog.backups, &cluster) {
+        let (cluster_id, backups, cluster) = self.look(tools, &etcd, known).await?;
+        let tip = match self.next(&backups, &cluster) {
+            Next::Merge(..) if self.request.part == Part::Increment => {
+                return Ok(Outcome::Mergeable);
+            }
             Next::Increment(tip) | Next::Merge(tip, _) => tip,
             Next::Full(why) => return Ok(Outcome::Promoted(why)),
         };
@@ -115,6 +112,24 @@ impl Attempt<'_> {
         }
     }
 
+    /// The cluster's id, what the store holds of it, and how it is now.
+    pub(super) async fn look(
+        &self,
+        tools: &Tools<'_>,
+        etcd: &Etcd,
+        known_users: Option<u64>,
+    ) -> Result<(String, Vec<Manifest>, Cluster), PipelineError> {
+        let status = etcd.status().await?;
+        let cluster_id = format!("{:016x}", status.cluster_id);
+        let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
+        let cluster = Cluster {
+            revision: status.revision,
+            auth_revision: etcd.auth_revision().await.or(known_users),
+            version: status.version,
+        };
+        Ok((cluster_id, catalog.backups, cluster))
+    }
+
     /// Cuts what follows the tip of the chain, whose lease is held.
     async fn continued(
         &self,
@@ -136,6 +151,8 @@ impl Attempt<'_> {
         };
         let (tip, merge) = match self.next(&catalog.backups, &cluster) {
             Next::Increment(tip) => (tip, None),
+            // Long enough only now: another process merges it, next time.
+            Next::Merge(tip, _) if self.request.part == Part::Increment => (tip, None),
             Next::Merge(tip, why) => (tip, Some(why)),
             Next::Full(why) => return Ok(Continued::Promoted(why)),
         };
@@ -221,7 +238,7 @@ impl Attempt<'_> {
     }
 
     /// What is to be done with a catalogue, by the schedule's own rules.
-    fn next<'a>(&self, backups: &'a [Manifest], cluster: &Cluster) -> Next<'a> {
+    pub(super) fn next<'a>(&self, backups: &'a [Manifest], cluster: &Cluster) -> Next<'a> {
         let recording = self.recording;
         let policy = (recording.full_every.as_ref(), recording.drilled_pace);
         plan::next(backups, self.request, cluster, policy, self.request.started)

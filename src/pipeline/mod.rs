@@ -10,6 +10,7 @@ pub mod fence;
 pub mod hooks;
 mod increment;
 mod join;
+mod part;
 mod plan;
 mod prove;
 mod replicate;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::api::{ClusterConfig, EtcdBackupSpec, FullEvery};
 use crate::export::ApiServer;
@@ -73,10 +75,27 @@ pub struct Request {
     pub export: Selection,
     /// Whether the caller makes the Velero backup that the spec asks for.
     pub makes_velero_pair: bool,
+    /// Which part of it is made here.
+    pub part: Part,
     /// Folder for bounded scratch files; emptied at the end, however it ends.
     pub scratch: PathBuf,
     /// When the attempt began.
     pub started: Timestamp,
+}
+
+/// Which part of a backup is made by one process: the one with the standing watch leaves what is heavy to another.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Part {
+    /// All of it.
+    #[default]
+    Whole,
+    /// The increment that is due. When more than that is due, what was recorded is published, and [`PipelineError::Left`] says what
+    /// remains.
+    Increment,
+    /// What remained: all of etcd is read, for this reason. The hooks before have run.
+    Full(String),
+    /// What remained: the chain as it stands becomes a full backup. The hooks before have run.
+    Merge,
 }
 
 /// What incremental backups of one schedule are cut from.

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Request;
+use super::{Part, Request};
 use crate::api::{FullEvery, Source, VeleroIntegration};
 use crate::etcd::known_problems;
 use crate::recorder::watch::users_changed;
@@ -315,8 +315,10 @@ pub(super) fn next<'a>(
     }
     match not_merged(base, &increments, request, cluster) {
         Some(why) => Next::Full(format!("{due}; the chain is not merged: {why}")),
-        // What could not be merged again and again is not waited for.
-        None if merged_count(&increments) >= 2 * every.increments.unwrap_or(MOST_INCREMENTS) => {
+        // What could not be merged again and again is not waited for; whoever merges alone was told so.
+        None if request.part != Part::Merge
+            && merged_count(&increments) >= 2 * every.increments.unwrap_or(MOST_INCREMENTS) =>
+        {
             Next::Full(format!(
                 "{due}, and merging it has failed for as long again"
             ))

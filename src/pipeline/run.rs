@@ -16,7 +16,8 @@ use super::seal_file::provable;
 use super::stages::Stages;
 use super::synthetic::Merging;
 use super::{
-    Completed, PipelineError, Progress, Recording, Request, Services, Stage, bridge, plan, trace,
+    Completed, Part, PipelineError, Progress, Recording, Request, Services, Stage, bridge, plan,
+    trace,
 };
 use crate::api::{BackupMode, Hooks};
 use crate::etcd::{ConnectOptions, Drained, Etcd};
@@ -58,10 +59,14 @@ pub async fn run_recorded(
         stored: Mutex::new(None),
     };
     let mut outcome = attempt.make().await;
-    trace::ended(&stages.span(), &outcome);
+    // Whoever makes what is left tells how it ended, and calls the hooks after.
+    let left = matches!(outcome, Err(PipelineError::Left(_)));
+    if !left {
+        trace::ended(&stages.span(), &outcome);
+    }
     let none = Hooks::default();
     let after = &request.spec.hooks.as_ref().unwrap_or(&none).post_backup;
-    if !after.is_empty() {
+    if !after.is_empty() && !left {
         stages.begin(Stage::PostHooks);
         let said = hooks::after(
             after,
@@ -188,7 +193,10 @@ impl Attempt<'_> {
         };
 
         let mut warnings = Vec::new();
-        if let Some(hooks) = spec.hooks.as_ref().filter(|h| !h.pre_backup.is_empty()) {
+        let part = &self.request.part;
+        let begun_elsewhere = matches!(part, Part::Full(_) | Part::Merge);
+        let hooks = spec.hooks.as_ref().filter(|_| !begun_elsewhere);
+        if let Some(hooks) = hooks.filter(|hooks| !hooks.pre_backup.is_empty()) {
             self.stages.begin(Stage::PreHooks);
             let told = Told::of(self.request, "preBackup");
             let commands = self.services.commands.as_ref();
@@ -209,7 +217,10 @@ impl Attempt<'_> {
             return Ok(made);
         }
         let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
-        let mut promoted = None;
+        let mut promoted = match part {
+            Part::Full(why) => Some(why.clone()),
+            _ => None,
+        };
         let tools = Tools {
             repository: &repository,
             options: &options,
@@ -217,15 +228,25 @@ impl Attempt<'_> {
             sealing: &sealing,
             unsealer: unsealer.as_ref(),
         };
-        if spec.backup_mode == BackupMode::Incremental {
-            match self.increment(&tools).await? {
+        if spec.backup_mode == BackupMode::Incremental && promoted.is_none() {
+            let outcome = match part {
+                Part::Merge => self.merge_chain(&tools).await?,
+                _ => self.increment(&tools).await?,
+            };
+            match outcome {
                 Outcome::Made(mut made) => {
                     made.warnings.extend(warnings);
                     return Ok(*made);
                 }
+                Outcome::Mergeable => return Err(self.left(&tools, Part::Merge).await),
+                Outcome::Promoted(why) if *part == Part::Increment => {
+                    return Err(self.left(&tools, Part::Full(why)).await);
+                }
                 Outcome::Promoted(why) => promoted = Some(why),
             }
         }
+        let meanwhile = self.watch_meanwhile(&tools, promoted.as_deref()).await;
+        let recorder = meanwhile.as_ref().or(self.recording.recorder.as_deref());
         let plain = scratch.file("snapshot.db");
         let mut taken = self.take(&options, &plain).await?;
         let version = &taken.drained.member.version;
@@ -238,7 +259,9 @@ impl Attempt<'_> {
                 revision: taken.revision,
                 compact_revision: taken.compact_revision,
             };
-            let bridged = self.bridge(&tools, &full, promoted.as_deref()).await;
+            let bridged = self
+                .bridge(&tools, &full, recorder, promoted.as_deref())
+                .await;
             taken.verdict.checks.extend(bridged.checks);
             warnings.extend(bridged.warnings);
         }

@@ -22,7 +22,7 @@ use crate::snapshot;
 use crate::verify::{self, Live, VerifyError};
 
 /// What a comparison with the live cluster came to.
-enum Compared {
+pub(super) enum Compared {
     /// Base and increments come to the live hash; the merged snapshot lies here.
     Equal { merged: PathBuf, live: LiveHash },
     /// They come to another.
@@ -81,19 +81,10 @@ impl Attempt<'_> {
                     live.hash.hash, live.hash.revision
                 );
                 note(&mut manifest, true, Some(Level::Consistent), words);
-                if let (Some(why), Some(unsealer)) = (merge, tools.unsealer) {
-                    match compact(merged, base, live).await {
-                        Ok(merged) => {
-                            merging = Some(Box::new(Merging {
-                                merged,
-                                live,
-                                base: base.clone(),
-                                increments: increments.len() + 1,
-                                why,
-                                sealing: tools.sealing.clone(),
-                                unsealer: unsealer.clone(),
-                            }));
-                        }
+                if let Some(why) = merge {
+                    let count = increments.len() + 1;
+                    match self.merging(tools, base, count, (merged, live), &why).await {
+                        Ok(made) => merging = made,
                         Err(error) => warnings.push(format!("{why}; it was not merged: {error}")),
                     }
                 } else {
@@ -117,8 +108,31 @@ impl Attempt<'_> {
         Ok(Continued::Made(Box::new(manifest), warnings, merging))
     }
 
+    /// What a chain of so many increments that is the live cluster's becomes a full backup with, for this reason.
+    pub(super) async fn merging(
+        &self,
+        tools: &Tools<'_>,
+        base: &Manifest,
+        increments: usize,
+        (merged, live): (PathBuf, LiveHash),
+        why: &str,
+    ) -> Result<Option<Box<Merging>>, PipelineError> {
+        let Some(unsealer) = tools.unsealer else {
+            return Ok(None);
+        };
+        Ok(Some(Box::new(Merging {
+            merged: compact(merged, base, live).await?,
+            live,
+            base: base.clone(),
+            increments,
+            why: why.to_owned(),
+            sealing: tools.sealing.clone(),
+            unsealer: unsealer.clone(),
+        })))
+    }
+
     /// Merges a chain up to `last`, whose manifest need not be written yet, and holds it to the live cluster.
-    async fn compare(
+    pub(super) async fn compare(
         &self,
         tools: &Tools<'_>,
         etcd: &Etcd,

@@ -372,3 +372,6 @@ fn from_chrono(time: DateTime<Utc>) -> Option<civil::DateTime> {
     let instant = Timestamp::from_second(time.timestamp()).ok()?;
     Some(TimeZone::UTC.to_datetime(instant))
 }
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,6 @@ for batch in 0 1 2 3 4; do
 done
 keys() { etcdctl get --prefix /registry/ | sha256sum; }
 [ "$(etcdctl get --prefix /registry/ --count-only --write-out=fields | awk '/Count/ { print $3 }')" = 500 ] || die "the keys are not there"
-before=$(keys)
 
 say "a schedule backs it up, in Jobs"
 kubectl apply -f "$here/schedule.yaml" >/dev/null
@@ -63,6 +62,19 @@ level=$(field egb "$backup" .status.validationResult.level)
 [ "$level" = Consistent ] || die "$backup is proved to level '$level' only"
 until_ok 60 "the end of its Job" kubectl -n etcdguardian wait --for=condition=Complete --timeout=1s "job/eg-backup-$(field egb "$backup" .metadata.uid)-1"
 [ -n "$(find "$W/store/backups" -name manifest.json)" ] || die "the store holds no manifest"
+
+say "what is written later is recorded by the operator, and published across a compaction"
+until_ok 60 "the standing watch" kubectl -n shop wait --for=condition=Recording --timeout=1s egs/shop
+for i in $(seq 20); do etcdctl put "/registry/shop/0-$i" "changed-$i" >/dev/null; done
+etcdctl compaction "$(etcdctl get /registry/shop/0-20 --write-out=fields | awk '/"Revision"/ { print $3 }')" >/dev/null
+etcdctl put /registry/shop/0-1 "changed once more" >/dev/null
+before=$(keys)
+kubectl -n shop annotate egs shop etcdguardian.io/trigger=now >/dev/null
+increments() { kubectl -n shop get egb -o jsonpath='{.items[?(@.status.kind=="Increment")].metadata.name}'; }
+incremented() { [ -n "$(increments)" ]; }
+until_ok 60 "an increment" incremented
+backup=$(increments)
+[ -z "$(field egb "$backup" .status.job)" ] || die "$backup was made by a Job"
 
 say "the data of all three members is destroyed"
 rm -rf "$W/volumes"/*/*

@@ -19,8 +19,40 @@ pub struct Kubernetes {
     /// Its own etcd.
     pub etcd: Etcd,
     scratch: TempDir,
-    _apiserver: Process,
+    server: Command,
+    apiserver: Process,
     _controllers: Option<Process>,
+}
+
+/// Starts the API server; ready when this returns.
+fn start_server(command: &mut Command, folder: &Path) -> Process {
+    let log = folder.join("apiserver.log");
+    let mut server = Process::start("kube-apiserver", command, &log);
+    let admin = folder.join("admin.kubeconfig");
+    server.wait_ready(|| {
+        kubectl_with(&admin, &["get", "--raw", "/readyz"])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    });
+    server
+}
+
+fn start_controllers(folder: &Path, pki: &Pki) -> Process {
+    let admin = folder.join("admin.kubeconfig");
+    Process::start(
+        "kube-controller-manager",
+        Command::new(tool("kube-controller-manager"))
+            .arg(format!("--kubeconfig={}", admin.display()))
+            .arg(format!(
+                "--service-account-private-key-file={}",
+                pki.server_key.display()
+            ))
+            .arg(format!("--secure-port={}", free_port()))
+            .args(["--leader-elect=false", "--bind-address=127.0.0.1"])
+            .arg(format!("--authentication-kubeconfig={}", admin.display()))
+            .arg(format!("--authorization-kubeconfig={}", admin.display())),
+        &folder.join("controllers.log"),
+    )
 }
 
 impl Kubernetes {
@@ -49,37 +81,34 @@ impl Kubernetes {
         );
         std::fs::write(&tokens, lines).expect("write the tokens");
         let port = free_port();
-        let mut apiserver = Process::start(
-            "kube-apiserver",
-            Command::new(tool("kube-apiserver"))
-                .arg(format!("--etcd-servers={}", etcd.endpoint()))
-                .arg(format!("--secure-port={port}"))
-                .arg(format!("--tls-cert-file={}", pki.server_cert.display()))
-                .arg(format!(
-                    "--tls-private-key-file={}",
-                    pki.server_key.display()
-                ))
-                .arg(format!(
-                    "--service-account-key-file={}",
-                    pki.server_cert.display()
-                ))
-                .arg(format!(
-                    "--service-account-signing-key-file={}",
-                    pki.server_key.display()
-                ))
-                .arg(format!("--token-auth-file={}", tokens.display()))
-                .args([
-                    "--bind-address=127.0.0.1",
-                    "--advertise-address=127.0.0.1",
-                    "--endpoint-reconciler-type=none",
-                    "--service-account-issuer=https://kubernetes.default.svc",
-                    "--service-cluster-ip-range=10.96.0.0/24",
-                    "--authorization-mode=RBAC",
-                    "--allow-privileged=true",
-                ])
-                .args(flags),
-            &scratch.path().join("apiserver.log"),
-        );
+        let mut server = Command::new(tool("kube-apiserver"));
+        server
+            .arg(format!("--etcd-servers={}", etcd.endpoint()))
+            .arg(format!("--secure-port={port}"))
+            .arg(format!("--tls-cert-file={}", pki.server_cert.display()))
+            .arg(format!(
+                "--tls-private-key-file={}",
+                pki.server_key.display()
+            ))
+            .arg(format!(
+                "--service-account-key-file={}",
+                pki.server_cert.display()
+            ))
+            .arg(format!(
+                "--service-account-signing-key-file={}",
+                pki.server_key.display()
+            ))
+            .arg(format!("--token-auth-file={}", tokens.display()))
+            .args([
+                "--bind-address=127.0.0.1",
+                "--advertise-address=127.0.0.1",
+                "--endpoint-reconciler-type=none",
+                "--service-account-issuer=https://kubernetes.default.svc",
+                "--service-cluster-ip-range=10.96.0.0/24",
+                "--authorization-mode=RBAC",
+                "--allow-privileged=true",
+            ])
+            .args(flags);
         let kubeconfig = |token: &str, name: &str| {
             let file = scratch.path().join(name);
             let text = format!(
@@ -87,35 +116,16 @@ impl Kubernetes {
                 pki.ca.display()
             );
             std::fs::write(&file, text).expect("write a kubeconfig");
-            file
         };
-        let admin = kubeconfig(ADMIN, "admin.kubeconfig");
+        kubeconfig(ADMIN, "admin.kubeconfig");
         kubeconfig(OPERATOR, "operator.kubeconfig");
-        apiserver.wait_ready(|| {
-            kubectl_with(&admin, &["get", "--raw", "/readyz"])
-                .output()
-                .is_ok_and(|output| output.status.success())
-        });
-        let controllers = controllers.then(|| {
-            Process::start(
-                "kube-controller-manager",
-                Command::new(tool("kube-controller-manager"))
-                    .arg(format!("--kubeconfig={}", admin.display()))
-                    .arg(format!(
-                        "--service-account-private-key-file={}",
-                        pki.server_key.display()
-                    ))
-                    .arg(format!("--secure-port={}", free_port()))
-                    .args(["--leader-elect=false", "--bind-address=127.0.0.1"])
-                    .arg(format!("--authentication-kubeconfig={}", admin.display()))
-                    .arg(format!("--authorization-kubeconfig={}", admin.display())),
-                &scratch.path().join("controllers.log"),
-            )
-        });
+        let apiserver = start_server(&mut server, scratch.path());
+        let controllers = controllers.then(|| start_controllers(scratch.path(), &pki));
         let cluster = Self {
             etcd,
             scratch,
-            _apiserver: apiserver,
+            server,
+            apiserver,
             _controllers: controllers,
         };
         let crds = repository("crds");
@@ -136,6 +146,18 @@ impl Kubernetes {
             cluster.kubectl(&["create", "namespace", namespace]);
         }
         cluster
+    }
+
+    /// Kills the API server and its etcd, as a kubelet whose manifests are gone.
+    pub fn stop(&mut self) {
+        self.apiserver.kill();
+        self.etcd.process(0).kill();
+    }
+
+    /// Starts both again, etcd on what its data directory holds now.
+    pub fn start_again(&mut self) {
+        self.etcd.restart(0);
+        self.apiserver = start_server(&mut self.server, self.scratch.path());
     }
 
     /// The administrator's kubeconfig.

@@ -88,7 +88,9 @@ impl ScheduleTask {
                 self.store_error = None;
                 self.count_missed(started);
                 self.backup_warnings.clone_from(&done.warnings);
-                if !done.idle {
+                // A host that hears of objects alone does not say that nothing was stored.
+                let known = |one: &GoodBackup| one.id == done.backup.id;
+                if !done.idle && !self.backups.iter().any(known) {
                     self.tell_of_size(&done.backup, now);
                     self.record.measured(&done.backup, self.db_size);
                 }
@@ -152,6 +154,8 @@ impl ScheduleTask {
         {
             tracing::info!(schedule = %self.name, backup = %run.name, "a run that was under way is taken up again");
             *turn = None;
+            // It may be an increment, which is cut from what is recorded here.
+            self.stand_watch().await;
             self.carry(run).await;
             return;
         }

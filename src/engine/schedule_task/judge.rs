@@ -1,17 +1,17 @@
 //! Observe and decide: what etcd and Prometheus say now, and what the core makes of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::ScheduleTask;
-use super::Silent;
 use crate::api::Source;
 use crate::cause::with_causes;
 use crate::engine::observe::Observed;
 use crate::engine::record::GoodBackup;
-use crate::etcd::{Etcd, StatusSource};
+use crate::etcd::{Etcd, EtcdError, MemberStatus, StatusSource};
 use crate::schedule::State;
 use crate::schedule::decide::{self, Decision, Observation};
 use crate::schedule::history::History;
@@ -51,7 +51,7 @@ impl ScheduleTask {
                 self.look_at_certificates(&etcd, now).await;
                 Box::new(etcd)
             }
-            Err(error) => Box::new(Silent(std::sync::Mutex::new(Some(error)))),
+            Err(error) => Box::new(Silent(Mutex::new(Some(error)))),
         };
         let mut observed = self
             .signals
@@ -167,5 +167,18 @@ impl ScheduleTask {
             }
         }
         state
+    }
+}
+
+/// An etcd that could not be connected to; says so once.
+struct Silent(Mutex<Option<EtcdError>>);
+
+#[async_trait]
+impl StatusSource for Silent {
+    async fn status(&self) -> Result<MemberStatus, EtcdError> {
+        let error = self.0.lock().ok().and_then(|mut error| error.take());
+        Err(error.unwrap_or(EtcdError::Unavailable {
+            attempts: "not connected".to_owned(),
+        }))
     }
 }

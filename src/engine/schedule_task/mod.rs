@@ -6,10 +6,9 @@ mod judge;
 mod publish;
 mod standing;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
@@ -24,7 +23,6 @@ use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
 use crate::cause::with_causes;
-use crate::etcd::{EtcdError, MemberStatus, StatusSource};
 use crate::pipeline::Recording;
 use crate::repository::Window;
 use crate::schedule::backtest::Archive;
@@ -82,6 +80,8 @@ pub struct ScheduleTask {
     backup_warnings: Vec<String>,
     model_warning: Option<String>,
     recording: Recording,
+    /// The watch that stands is to be followed by another.
+    renew: bool,
     recording_problem: Option<String>,
     windows: Vec<Window>,
     chains: Vec<ChainState>,
@@ -136,6 +136,7 @@ impl ScheduleTask {
             backup_warnings: Vec::new(),
             model_warning: None,
             recording: Recording::default(),
+            renew: false,
             recording_problem: None,
             windows: Vec::new(),
             chains: Vec::new(),
@@ -271,7 +272,7 @@ impl ScheduleTask {
                         Ok(signals) => {
                             self.signals = signals;
                             // Begun anew with the new counter; what is on disk is continued.
-                            self.recording.recorder = None;
+                            self.renew = true;
                         }
                         Err(error) => tracing::warn!(schedule = %self.name, "{error}"),
                     }
@@ -425,17 +426,4 @@ fn open_signals(
         step_seconds: step_seconds(policy),
     };
     Signals::open(setup).map_err(|error| with_causes(&error))
-}
-
-/// An etcd that could not be connected to; says so once.
-struct Silent(Mutex<Option<EtcdError>>);
-
-#[async_trait]
-impl StatusSource for Silent {
-    async fn status(&self) -> Result<MemberStatus, EtcdError> {
-        let error = self.0.lock().ok().and_then(|mut error| error.take());
-        Err(error.unwrap_or(EtcdError::Unavailable {
-            attempts: "not connected".to_owned(),
-        }))
-    }
 }

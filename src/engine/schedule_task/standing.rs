@@ -24,6 +24,13 @@ impl ScheduleTask {
     /// Sees to it that the changes since the last backup are being recorded, where the schedule wants it; the sentence says why
     /// a backup is due at once.
     pub(super) async fn stand_watch(&mut self) -> Option<String> {
+        let due = self.watch_changes().await;
+        self.services.host.records(&self.name, &self.recording);
+        due
+    }
+
+    async fn watch_changes(&mut self) -> Option<String> {
+        let renew = std::mem::take(&mut self.renew);
         let full_every = &self.schedule.spec.full_every;
         self.recording.full_every.clone_from(full_every);
         self.recording.drilled_pace = self.record.drill.as_ref().and_then(|drill| drill.pace);
@@ -38,6 +45,7 @@ impl ScheduleTask {
         let newest = newest.max_by_key(|backup| (backup.taken, backup.revision));
         if let Some(recorder) = &self.recording.recorder
             && recorder.is_alive()
+            && !renew
             && newest.is_none_or(|full| recorder.origin().base == full.id)
         {
             let gap = recorder.problem();

@@ -1,22 +1,30 @@
 //! Begins an attempt at a backup: waits for a slot, claims the object, and does the work here or hands it to a Job.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::{Api, ResourceExt};
 
-use super::plan::scope;
+use super::plan::{self, scope};
 use super::status::Draft;
-use crate::api::{EtcdBackup, Executor};
+use crate::api::{BackupMode, EtcdBackup, EtcdBackupSchedule};
 use crate::cause::with_causes;
-use crate::engine::ResourceName;
+use crate::engine::{ResourceName, records};
 use crate::operator::context::{Context, audit};
 use crate::operator::hooks::commands_of;
 use crate::operator::job::{self, Purpose};
 use crate::operator::labels::SCHEDULE_ANNOTATION;
+use crate::operator::lease::is_conflict;
 use crate::operator::report::Outcome;
 use crate::operator::tenancy::plan::Account;
-use crate::operator::work::{self, Tools};
+use crate::operator::work::{self, Handed, Tools};
+use crate::pipeline::{Part, Recording};
+
+/// How long an attempt waits for its schedule's task to stand its watch: after a start both begin at once.
+const WATCH_STANDS: Duration = Duration::from_secs(20);
+/// The object's stage is shown while an attempt is handed over: whoever was slower reads it again.
+const TRIES: usize = 10;
 
 /// Carries an attempt to its end, or to the Job that does it. Every way out leaves word in [`Context::runs`].
 pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64) {
@@ -24,32 +32,32 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
     let name = ResourceName::of(backup.as_ref());
     let slot = context.services.slots.acquire(&name.namespace).await;
     let run_id = uuid::Uuid::now_v7().to_string();
-    let by_job = backup.spec.executor == Executor::Job && context.config.jobs.image.is_some();
-    let purpose = Purpose::backup(&backup, &run_id, attempt);
-    let job_name = by_job.then(|| format!("{}/{}", context.namespace, purpose.job_name()));
+    let recording = recording_of(&context, &backup).await;
+    let stands = recording.recorder.as_ref();
+    let stands = stands.is_some_and(|recorder| recorder.is_alive());
+    let has_jobs = context.config.jobs.image.is_some();
+    let here = plan::made_here(&backup.spec, has_jobs, stands);
+    let mut purpose = Purpose::backup(&backup, &run_id, attempt);
+    purpose.handed = Handed::of(Part::Whole, &recording);
+    let job_name = here.is_none().then(|| purpose.job_in(&context.namespace));
     let Some(claimed) = claim(&context, &name, &uid, &run_id, attempt, job_name).await else {
         context.runs.forget(&uid);
         return;
     };
-    tracing::info!(backup = %name, run = %run_id, attempt, job = by_job, "backup begins");
+    tracing::info!(backup = %name, run = %run_id, attempt, job = here.is_none(), "backup begins");
     let note = format!("attempt {attempt}: {}", scope(&claimed.spec));
     context
         .event(&claimed, false, "BackupStarted", "Backup", &note)
         .await;
     audit(&claimed, "backup", &scope(&claimed.spec), "begun");
-    if by_job {
+    let Some(part) = here else {
         match job::create(&context, &purpose).await {
             Ok(()) => context.runs.in_job(&uid, slot),
             Err(error) => context.runs.ended(&uid, not_created(&error)),
         }
         return;
-    }
+    };
     context.runs.here(&uid, None);
-    let schedule = claimed.annotations().get(SCHEDULE_ANNOTATION);
-    let recording = schedule.map(|schedule| ResourceName {
-        namespace: name.namespace.clone(),
-        name: schedule.clone(),
-    });
     let services = &context.services;
     let trusted = services.trust.covers(&name.namespace);
     let account = Account {
@@ -69,16 +77,89 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
             trusted,
             account,
         )),
-        recording: recording
-            .map(|schedule| context.recording(&schedule))
-            .unwrap_or_default(),
+        recording,
+        part,
         client: context.client.clone(),
         trusted,
     };
     let told = |stage: &str| context.runs.here(&uid, Some(stage));
-    let outcome = work::back_up(tools, &claimed, &run_id, told).await;
-    drop(slot);
-    context.runs.ended(&uid, outcome);
+    let rest = match work::back_up(tools, &claimed, &run_id, told).await {
+        Ok(outcome) => {
+            drop(slot);
+            context.runs.ended(&uid, outcome);
+            return;
+        }
+        Err(rest) => rest,
+    };
+    purpose.handed.part = rest;
+    match hand_over(&context, &purpose).await {
+        Ok(true) => context.runs.in_job(&uid, slot),
+        Ok(false) => context.runs.forget(&uid),
+        Err(error) => context.runs.ended(&uid, not_created(&error)),
+    }
+}
+
+/// What an incremental backup of a schedule is cut from, and when the next full one is due.
+async fn recording_of(context: &Context, backup: &EtcdBackup) -> Recording {
+    let schedule = backup.annotations().get(SCHEDULE_ANNOTATION);
+    let (Some(schedule), BackupMode::Incremental) = (schedule, backup.spec.backup_mode) else {
+        return Recording::default();
+    };
+    let schedule = ResourceName {
+        namespace: backup.namespace().unwrap_or_default(),
+        name: schedule.clone(),
+    };
+    if let Some(known) = context.recording(&schedule, Duration::ZERO).await {
+        return known;
+    }
+    let api: Api<EtcdBackupSchedule> = context.api(&schedule.namespace);
+    let Ok(Some(object)) = api.get_opt(&schedule.name).await else {
+        return Recording::default();
+    };
+    let stood = match records(&object.spec) {
+        true => context.recording(&schedule, WATCH_STANDS).await,
+        false => None,
+    };
+    stood.unwrap_or_else(|| Recording {
+        full_every: object.spec.full_every,
+        ..Recording::default()
+    })
+}
+
+/// Has a Job make what is left of an attempt; `false` when the object does not wait for it any more.
+async fn hand_over(context: &Context, purpose: &Purpose) -> Result<bool, kube::Error> {
+    let api: Api<EtcdBackup> = context.api(&purpose.owner.namespace);
+    let why = match &purpose.handed.part {
+        Part::Full(why) => format!("a full backup is due: {why}"),
+        Part::Merge => "the chain is to become a full backup".to_owned(),
+        Part::Whole | Part::Increment => "it is begun anew".to_owned(),
+    };
+    let mut tries = 0;
+    loop {
+        let Some(fresh) = api.get_opt(&purpose.owner.name).await? else {
+            return Ok(false);
+        };
+        let same = fresh.uid().as_deref() == Some(purpose.uid.as_str());
+        let deleted = fresh.metadata.deletion_timestamp.is_some();
+        if !same || deleted || !plan::awaits(&fresh, &purpose.run_id) {
+            return Ok(false);
+        }
+        let draft = Draft::of(&fresh, Timestamp::now());
+        let status = draft.left_to(purpose.job_in(&context.namespace), &why);
+        tries += 1;
+        match context.write_status(&fresh, &status, true).await {
+            Err(error) if is_conflict(&error) && tries < TRIES => {}
+            Err(error) => return Err(error),
+            Ok(told) => {
+                tracing::info!(backup = %purpose.owner, run = %purpose.run_id, "a Job goes on: {why}");
+                context
+                    .event(&told, false, "LeftToJob", "Backup", &why)
+                    .await;
+                job::create(context, purpose).await?;
+                return Ok(true);
+            }
+        }
+    }
 }
 
 /// Writes that the attempt begins, unless another replica has begun one, or the object is gone.

@@ -219,6 +219,12 @@ async fn look(context: &Arc<Context>, backup: Arc<EtcdBackup>) -> Result<Action,
                 .write_status(backup.as_ref(), &draft.retried(&reason, &message, at), true)
                 .await?;
             context.runs.forget(&uid);
+            audit(
+                backup.as_ref(),
+                "backup",
+                &plan::scope(&backup.spec),
+                "failed, another attempt follows",
+            );
             context
                 .event(backup.as_ref(), true, &reason, "Backup", &message)
                 .await;

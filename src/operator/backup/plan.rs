@@ -5,13 +5,15 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::{
-    BackupMode, DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSpec, FieldError, Provider,
-    Source,
+    BackupMode, DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSpec, Executor, FieldError,
+    Provider, Source,
 };
 use crate::engine::plan::retry_pause;
 use crate::export::resources::selector_of;
+use crate::operator::conditions::spec_changed;
 use crate::operator::labels::{CATALOGUE_ANNOTATION, FINALIZER, SCHEDULE_LABEL};
 use crate::operator::report::{Finished, Outcome};
+use crate::pipeline::Part;
 
 /// Attempts at a backup that nobody else makes up for.
 const ATTEMPTS: i64 = 5;
@@ -147,8 +149,10 @@ pub fn decide(seen: &Seen<'_>, now: Timestamp) -> Step {
 
 fn pending(seen: &Seen<'_>, now: Timestamp) -> Step {
     let status = seen.backup.status.clone().unwrap_or_default();
-    if !seen.problems.is_empty() {
-        let problems: Vec<String> = seen.problems.iter().map(ToString::to_string).collect();
+    let changed = spec_changed(seen.backup, status.observed_generation);
+    if !seen.problems.is_empty() || changed.is_some() {
+        let problems = seen.problems.iter().map(ToString::to_string);
+        let problems: Vec<String> = problems.chain(changed).collect();
         return Step::Reject {
             reason: "SpecInvalid",
             message: problems.join("; "),
@@ -243,6 +247,25 @@ fn failed(seen: &Seen<'_>, reason: &str, message: String, lost: bool, now: Times
         reason,
         message,
     }
+}
+
+/// Which part of an attempt is made in the operator's process; `None` when a Job makes all of it. Where a watch stands, it stands in the
+/// operator, which therefore makes the increments itself; what is heavy it leaves to Jobs.
+pub fn made_here(spec: &EtcdBackupSpec, has_jobs: bool, watch_stands: bool) -> Option<Part> {
+    if spec.executor == Executor::InProcess || !has_jobs {
+        return Some(Part::Whole);
+    }
+    let of_etcd = spec.source != Source::Proxy && spec.namespace_selector.is_none();
+    let increment = spec.backup_mode == BackupMode::Incremental && of_etcd;
+    (increment && watch_stands).then_some(Part::Increment)
+}
+
+/// Whether an object still waits for a run.
+pub fn awaits(backup: &EtcdBackup, run_id: &str) -> bool {
+    backup.status.as_ref().is_some_and(|status| {
+        status.run_id.as_deref() == Some(run_id)
+            && matches!(status.phase.as_deref(), Some("Running" | "Verifying"))
+    })
 }
 
 /// What of the operator's own a backup would use.

@@ -50,7 +50,8 @@ pub async fn ask_store(context: &Context, backup: &EtcdBackup) -> Stored {
             manifest: manifest.clone(),
             warnings: Vec::new(),
             stages: Vec::new(),
-            retired: 0,
+            retired: Vec::new(),
+            remark: None,
         })),
     }
 }
@@ -99,7 +100,12 @@ pub async fn completed(
     for (stage, seconds) in &finished.stages {
         metrics.stage_ended(stage, Duration::from_secs_f64(seconds.max(0.0)));
     }
-    metrics.retention_deleted(&labels.namespace, &labels.schedule, finished.retired);
+    let retired = finished.retired.len() as u64;
+    metrics.retention_deleted(&labels.namespace, &labels.schedule, retired);
+    if retired > 0 {
+        let gone = finished.retired.join(", ");
+        audit(backup, "delete", &gone, "retired by retentionPolicy");
+    }
     for warning in &finished.warnings {
         tracing::warn!(backup = %ResourceName::of(backup), "{warning}");
     }

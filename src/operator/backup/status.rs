@@ -4,9 +4,14 @@ use jiff::Timestamp;
 
 use crate::api::{ErrorClass, EtcdBackupStatus, ValidationResult};
 pub use crate::operator::conditions::Draft;
+use crate::operator::conditions::shortened;
 use crate::operator::report::Finished;
 use crate::operator::velero::Half;
 use crate::repository::{Kind, Level};
+
+/// So many warnings are kept, each of so many bytes.
+const WARNINGS: usize = 20;
+const WARNING: usize = 1000;
 
 impl Draft<EtcdBackupStatus> {
     /// An attempt begins.
@@ -28,6 +33,14 @@ impl Draft<EtcdBackupStatus> {
         for kind in ["Succeeded", "SnapshotTaken", "Stored", "Verified"] {
             self.say(kind, None, "Running", &message);
         }
+        self.status
+    }
+
+    /// More than an increment is due: a Job goes on with the attempt.
+    pub fn left_to(mut self, job: String, why: &str) -> EtcdBackupStatus {
+        self.status.phase = Some("Running".to_owned());
+        self.status.message = Some(format!("{why}; Job {job} makes it"));
+        self.status.job = Some(job);
         self.status
     }
 
@@ -78,9 +91,9 @@ impl Draft<EtcdBackupStatus> {
             manifest.revision,
             manifest.level.to_string().to_lowercase()
         );
-        for warning in &finished.warnings {
+        for said in finished.remark.iter().chain(&finished.warnings) {
             message.push_str("; ");
-            message.push_str(warning);
+            message.push_str(said);
         }
         let status = &mut self.status;
         status.phase = Some(
@@ -95,6 +108,8 @@ impl Draft<EtcdBackupStatus> {
         status.start_time.get_or_insert(manifest.created);
         status.next_attempt_time = None;
         status.attempts.get_or_insert(1);
+        let warnings = finished.warnings.iter().take(WARNINGS);
+        status.warnings = warnings.map(|one| shortened(one, WARNING)).collect();
         status.snapshot_size = whole(manifest.stored_size);
         status.raw_size = whole(manifest.raw_size);
         status.snapshot_location = Some(finished.location.clone());
@@ -158,11 +173,11 @@ impl Draft<EtcdBackupStatus> {
     /// Velero's half is so far. The backup itself is there and stays so, whatever becomes of it.
     pub fn paired(mut self, name: &str, half: &Half) -> EtcdBackupStatus {
         self.status.velero_backup_name = Some(name.to_owned());
+        if let Some(uid) = half.uid() {
+            self.status.velero_backup_uid = Some(uid.clone());
+        }
         match half {
-            Half::Waiting { message, uid } => {
-                if uid.is_some() {
-                    self.status.velero_backup_uid.clone_from(uid);
-                }
+            Half::Waiting { message, .. } => {
                 self.status.message = Some(message.clone());
                 self.say("VeleroBackup", None, "Waiting", message);
             }
@@ -171,13 +186,10 @@ impl Draft<EtcdBackupStatus> {
                 reason,
                 message,
                 phase,
-                uid,
                 location,
+                ..
             } => {
                 self.status.phase = Some("Completed".to_owned());
-                if uid.is_some() {
-                    self.status.velero_backup_uid.clone_from(uid);
-                }
                 self.status.velero_backup_phase.clone_from(phase);
                 self.status.velero_backup_location.clone_from(location);
                 let stored = "the backup is in the store";
@@ -249,6 +261,18 @@ impl Draft<EtcdBackupStatus> {
 
 /// What a person does about a failure.
 fn next_step(reason: &str) -> &'static str {
+    match reason {
+        "OOMKilled" => {
+            return "raise jobs.resources.limits.memory in the chart's values, then create the EtcdBackup anew under another name";
+        }
+        "Evicted" => {
+            return "free room on the nodes or raise scratch.sizeLimit in the chart's values, then create the EtcdBackup anew under another name";
+        }
+        "JobNotCreated" => {
+            return "see that the operator's role and the namespace's quota allow Jobs, then create the EtcdBackup anew under another name";
+        }
+        _ => {}
+    }
     match ErrorClass::from_reason(reason) {
         ErrorClass::StoreUnavailable => {
             "see that the store answers, then create the EtcdBackup anew under another name"

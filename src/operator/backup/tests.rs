@@ -3,11 +3,14 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{Seen, Step, Stored, Work, decide};
+use super::plan::{Seen, Step, Stored, Work, awaits, decide, made_here};
 use super::status::Draft;
 use crate::api::{EtcdBackup, validate_backup};
+use crate::operator::job::{Purpose, job_of};
 use crate::operator::report::{Finished, Outcome};
 use crate::operator::secrets::foreign_names;
+use crate::operator::work::Handed;
+use crate::pipeline::Part;
 
 const NOW: &str = "2026-11-20T09:00:00Z";
 
@@ -75,7 +78,8 @@ fn finished() -> Box<Finished> {
         location: "s3://b/k".to_owned(),
         warnings: Vec::new(),
         stages: Vec::new(),
-        retired: 0,
+        retired: Vec::new(),
+        remark: None,
     })
 }
 
@@ -280,4 +284,45 @@ fn the_status_of_a_whole_run_reads_well() {
             .iter()
             .all(|condition| condition.status == "True")
     );
+}
+
+#[test]
+fn increments_are_made_where_the_watch_stands_and_all_else_in_jobs() {
+    let mode = |words: &str| {
+        let mut object = backup(&format!("{words} {OWN}"), "}");
+        object.spec.backup_mode = crate::api::BackupMode::Incremental;
+        object.spec
+    };
+    let increment = mode("");
+    assert_eq!(made_here(&increment, true, true), Some(Part::Increment));
+    assert_eq!(made_here(&increment, true, false), None);
+    assert_eq!(made_here(&increment, false, true), Some(Part::Whole));
+    let here = mode("executor: InProcess,");
+    assert_eq!(made_here(&here, true, true), Some(Part::Whole));
+    for other in ["source: Proxy,", "namespaceSelector: {},"] {
+        assert_eq!(made_here(&mode(other), true, true), None, "{other}");
+    }
+    assert_eq!(made_here(&pending().spec, true, true), None, "a full one");
+    let waits = running(1, "");
+    assert!(awaits(&waits, "r") && !awaits(&waits, "another") && !awaits(&pending(), "r"));
+}
+
+#[test]
+fn a_job_is_told_what_is_left_for_it() {
+    let mut purpose = Purpose::backup(&pending(), "r", 1);
+    let args = |purpose: &Purpose| {
+        let job = job_of(purpose, &crate::api::JobConfig::default(), &[]);
+        let pod = job.spec.unwrap().template.spec.unwrap();
+        pod.containers[0].args.clone().unwrap()
+    };
+    assert!(!args(&purpose).contains(&"--handed".to_owned()));
+    let rules =
+        r#"{"part": {"Full": "it is old"}, "fullEvery": {"increments": 3}, "drilledPace": 1.5}"#;
+    purpose.handed = serde_json::from_str(rules).unwrap();
+    let told = args(&purpose);
+    let at = told.iter().position(|arg| arg == "--handed").unwrap();
+    let read: Handed = serde_json::from_str(&told[at + 1]).unwrap();
+    assert_eq!(read, purpose.handed);
+    assert_eq!(read.part, Part::Full("it is old".to_owned()));
+    assert_eq!(read.recording().full_every.unwrap().increments, Some(3));
 }

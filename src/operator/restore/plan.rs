@@ -8,6 +8,7 @@ use super::members::{Member, Place, compatible, etcd_version, members, static_po
 use super::seen::{Health, JobState, Seen, Source};
 use super::static_pods::{Turn, manifest};
 use crate::api::{EtcdRestore, EtcdRestoreSpec, Hook, RestoreStep};
+use crate::operator::conditions::spec_changed;
 use crate::operator::labels::REPLICAS_ANNOTATION;
 use crate::operator::velero::back;
 
@@ -118,6 +119,16 @@ pub enum Step {
 /// Decides.
 pub fn decide(seen: &Seen<'_>, now: Timestamp) -> Step {
     let status = seen.restore.status.clone().unwrap_or_default();
+    if let Some(message) = spec_changed(seen.restore, status.observed_generation) {
+        let message = match status.phase.as_deref() {
+            None | Some("Pending" | "Planned") => message,
+            _ => with_way_back(seen.restore, &message),
+        };
+        return Step::Fail {
+            reason: "SpecInvalid",
+            message,
+        };
+    }
     match status.phase.as_deref() {
         None | Some("Pending") => pending(seen),
         Some("Planned") if seen.restore.spec.plan || seen.own_etcd => Step::Nothing,

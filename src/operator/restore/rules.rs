@@ -1,6 +1,6 @@
 //! What an EtcdRestore must say to be carried out, and the point that it names. Pure.
 
-use crate::api::{EtcdRestoreSpec, FieldError, RestoreMode};
+use crate::api::{EtcdRestoreSpec, FieldError, RestoreMode, encryption_problem};
 use crate::operator::hooks::without_pod;
 use crate::recorder::merge::Until;
 
@@ -27,6 +27,7 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
             "PointInTime needs exactly one of targetRevision and targetTime",
         );
     }
+    found.extend(encryption_problem("spec", spec.encryption.as_ref()));
     for (hooks, path) in [
         (&spec.pre_restore_hooks, "spec.preRestoreHooks"),
         (&spec.post_restore_hooks, "spec.postRestoreHooks"),

@@ -73,11 +73,11 @@ impl Draft<EtcdRestoreStatus> {
     /// Velero's Restore is so far.
     pub fn paired(&mut self, name: &str, half: &Half) {
         self.status.velero_restore_name = Some(name.to_owned());
+        if let Some(uid) = half.uid() {
+            self.status.velero_restore_uid = Some(uid.clone());
+        }
         match half {
-            Half::Waiting { message, uid } => {
-                if uid.is_some() {
-                    self.status.velero_restore_uid.clone_from(uid);
-                }
+            Half::Waiting { message, .. } => {
                 self.step(VELERO, "Running", message);
                 self.say("VeleroRestore", None, "Waiting", message);
                 self.message(message);
@@ -87,12 +87,8 @@ impl Draft<EtcdRestoreStatus> {
                 reason,
                 message,
                 phase,
-                uid,
                 ..
             } => {
-                if uid.is_some() {
-                    self.status.velero_restore_uid.clone_from(uid);
-                }
                 self.status.velero_restore_phase.clone_from(phase);
                 self.step(VELERO, if *whole { "Done" } else { "Failed" }, message);
                 self.say("VeleroRestore", Some(*whole), reason, message);

@@ -19,6 +19,7 @@ use crate::engine::{
 use crate::operator::context::{Context, audit};
 use crate::operator::labels::{MANAGED_BY, MANAGER, SCHEDULE_LABEL, label_value};
 use crate::operator::lease::is_conflict;
+use crate::pipeline::Recording;
 use crate::schedule::decide::Decision;
 use crate::serve::ScheduleState;
 
@@ -59,6 +60,7 @@ impl ClusterHost {
         let Some(context) = self.context.get() else {
             return;
         };
+        context.set_recording(name, None);
         let api: Api<ConfigMap> = context.api(&context.namespace);
         if let Err(error) = api
             .delete(&record_name(name), &DeleteParams::default())
@@ -80,7 +82,7 @@ impl ClusterHost {
     }
 
     /// Makes the child, or finds it there, and waits for its end.
-    async fn child(&self, order: &Order<'_>) -> Result<GoodBackup, Failed> {
+    async fn child(&self, order: &Order<'_>) -> Result<Done, Failed> {
         let plain = |message: String| Failed {
             class: ErrorClass::Failed,
             message,
@@ -91,7 +93,6 @@ impl ClusterHost {
         let (namespace, schedule) = (&order.owner.namespace, &order.owner.name);
         let schedules: Api<EtcdBackupSchedule> = context.api(namespace);
         let owner = schedules.get(schedule).await.map_err(refused)?;
-        context.set_recording(order.owner, order.recording);
         let api: Api<EtcdBackup> = context.api(namespace);
         let name = &order.run.name;
         let mut found = api.get_opt(name).await.map_err(refused)?;
@@ -350,13 +351,13 @@ impl Host for ClusterHost {
         order: &Order<'_>,
         _stage: &StageName,
     ) -> Result<Done, Failed> {
-        let backup = self.child(order).await?;
-        Ok(Done {
-            backup,
-            warnings: Vec::new(),
-            shares: Vec::new(),
-            idle: false,
-        })
+        self.child(order).await
+    }
+
+    fn records(&self, name: &ResourceName, recording: &Recording) {
+        if let Some(context) = self.context.get() {
+            context.set_recording(name, Some(recording));
+        }
     }
 
     fn goes_on(&self) -> bool {

@@ -10,7 +10,7 @@ use crate::api::{
     DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus,
     EtcdBackupSpec,
 };
-use crate::engine::{Failed, GoodBackup, ResourceName};
+use crate::engine::{Done, Failed, GoodBackup, ResourceName};
 use crate::operator::labels::{
     CATALOGUE_ANNOTATION, REASON_ANNOTATION, SCHEDULE_ANNOTATION, SCHEDULE_LABEL, label_value,
 };
@@ -78,7 +78,7 @@ pub fn is_ours(backup: &EtcdBackup, schedule: &str) -> bool {
 }
 
 /// How a child ended; `None` while it goes on.
-pub fn end(backup: &EtcdBackup, schedule: &str) -> Option<Result<GoodBackup, Failed>> {
+pub fn end(backup: &EtcdBackup, schedule: &str) -> Option<Result<Done, Failed>> {
     if !is_ours(backup, schedule) {
         return Some(Err(Failed {
             class: ErrorClass::Refused,
@@ -90,7 +90,12 @@ pub fn end(backup: &EtcdBackup, schedule: &str) -> Option<Result<GoodBackup, Fai
     }
     let status = backup.status.as_ref()?;
     match status.phase.as_deref()? {
-        "Completed" => Some(Ok(good(backup)?)),
+        "Completed" => Some(Ok(Done {
+            backup: good(backup)?,
+            warnings: status.warnings.clone(),
+            shares: Vec::new(),
+            idle: false,
+        })),
         "Failed" | "Rejected" => {
             let condition = status
                 .conditions

@@ -67,7 +67,7 @@ fn the_end_of_a_child_is_read_from_its_status_and_a_stranger_is_refused() {
         serde_json::json!({"phase": "Completed", "backupID": "i", "etcdRevision": 7,
         "snapshotTime": "2026-11-20T09:00:00Z", "validationResult": {"valid": true, "level": "Consistent"}}),
     );
-    let backup = end(&done, "s").unwrap().unwrap();
+    let backup = end(&done, "s").unwrap().unwrap().backup;
     assert_eq!((backup.revision, backup.level.as_str()), (7, "Consistent"));
     assert_eq!(
         end(&done, "other").unwrap().unwrap_err().class,

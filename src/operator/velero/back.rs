@@ -4,7 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
-use super::plan::{Half, namespace_of};
+use super::half::{Half, There, name_for};
+use super::plan::namespace_of;
 use crate::api::{EtcdBackup, EtcdRestore};
 
 /// On Velero's Restore: the uid of the EtcdRestore that it belongs to.
@@ -23,13 +24,10 @@ pub fn asked(restore: &EtcdRestore) -> bool {
 /// The name of Velero's Restore: that of the spec, else one that no other EtcdRestore has.
 pub fn name_of(restore: &EtcdRestore) -> String {
     let velero = restore.spec.velero_integration.as_ref();
-    if let Some(name) = velero.and_then(|velero| velero.restore_name.clone()) {
-        return name;
-    }
-    let uid = restore.uid().unwrap_or_default();
-    let short: String = uid.chars().take(8).collect();
-    let name: String = restore.name_any().chars().take(200).collect();
-    format!("{name}-{short}")
+    name_for(
+        velero.and_then(|velero| velero.restore_name.clone()),
+        restore,
+    )
 }
 
 /// Velero's Restore as we make it, or why there is nothing to restore from.
@@ -78,7 +76,6 @@ pub fn judge(restore: &EtcdRestore, object: Option<&Value>, now: Timestamp) -> H
     let Some(object) = object else {
         return deleted();
     };
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     if object["metadata"]["labels"][RESTORE_REF].as_str() != restore.uid().as_deref() {
         return Half::failed(
             "VeleroNameTaken",
@@ -87,6 +84,7 @@ pub fn judge(restore: &EtcdRestore, object: Option<&Value>, now: Timestamp) -> H
             ),
         );
     }
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let uid = text("/metadata/uid").map(str::to_owned);
     let known = restore
         .status
@@ -95,66 +93,21 @@ pub fn judge(restore: &EtcdRestore, object: Option<&Value>, now: Timestamp) -> H
     if known.is_some() && known != uid {
         return deleted();
     }
-    let phase = text("/status/phase").unwrap_or_default();
-    let ended = |whole: bool, reason: &str, message: String| Half::Ended {
-        whole,
-        reason: reason.to_owned(),
-        message,
-        phase: Some(phase.to_owned()),
-        uid: uid.clone(),
+    let there = There {
+        kind: "Restore",
+        name: &name,
+        object,
+        uid,
         location: None,
     };
-    let number = |field: &str| object["status"][field].as_i64().unwrap_or_default();
-    match phase {
-        "Completed" => ended(
-            true,
-            "Completed",
-            format!(
-                "Velero's Restore {name} is complete, with {} warnings",
-                number("warnings")
-            ),
-        ),
-        "PartiallyFailed" => ended(
-            false,
-            "VeleroPartiallyFailed",
-            format!(
-                "Velero's Restore {name} has {} errors and {} warnings: see `velero restore logs {name}`",
-                number("errors"),
-                number("warnings")
-            ),
-        ),
-        "Failed" | "FailedValidation" => {
-            let errors = object
-                .pointer("/status/validationErrors")
-                .and_then(Value::as_array);
-            let errors = errors.into_iter().flatten().filter_map(Value::as_str);
-            let said: Vec<&str> = errors.chain(text("/status/failureReason")).collect();
-            let reason = match phase {
-                "Failed" => "VeleroFailed",
-                _ => "VeleroFailedValidation",
-            };
-            ended(
-                false,
-                reason,
-                format!("Velero's Restore {name} failed: {}", said.join("; ")),
-            )
-        }
-        _ => {
-            let made = text("/metadata/creationTimestamp").and_then(|text| text.parse().ok());
-            if now.duration_since(made.unwrap_or(now)) >= LONGEST {
-                return ended(
-                    false,
-                    "VeleroTimeout",
-                    format!("Velero's Restore {name} is not done after a day"),
-                );
-            }
-            let phase = if phase.is_empty() { "not begun" } else { phase };
-            Half::Waiting {
-                message: format!("etcd is back; Velero's Restore {name} is {phase}"),
-                uid,
-            }
-        }
+    if let Some(end) = there.end() {
+        return end;
     }
+    let made = text("/metadata/creationTimestamp").and_then(|text| text.parse().ok());
+    if now.duration_since(made.unwrap_or(now)) >= LONGEST {
+        return there.ended(false, "VeleroTimeout", "is not done after a day");
+    }
+    there.waiting("etcd is back; ", "")
 }
 
 #[cfg(test)]

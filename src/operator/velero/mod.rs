@@ -1,16 +1,20 @@
 //! Velero's half of a pair: a Velero Backup that is made once ours is stored, waited for, and told in our status.
 
 pub mod back;
+mod half;
 mod plan;
 
 use jiff::Timestamp;
 use kube::api::{ApiResource, DynamicObject, ListParams, PostParams};
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
+use serde_json::Value;
 
-pub use plan::{Half, asked, name_of, pair_of};
+pub use half::Half;
 use plan::{Seen, judge, wanted};
+pub use plan::{asked, name_of, pair_of};
 
-use super::context::Context;
+use super::context::{Context, audit};
+use super::lease::is_conflict;
 use crate::api::{EtcdBackup, EtcdRestore};
 use crate::cause::with_causes;
 
@@ -24,34 +28,51 @@ fn resource(kind: &str, plural: &str) -> ApiResource {
     }
 }
 
+/// Velero's object of a name, made as it is wanted when it is not there and was never known; or what became of it.
+async fn found_or_made<K>(
+    api: &Api<DynamicObject>,
+    ours: &K,
+    (kind, name, namespace): (&str, &str, &str),
+    known: bool,
+    wanted: Value,
+) -> Result<Option<DynamicObject>, Box<Half>>
+where
+    K: Resource<DynamicType = ()>,
+{
+    let mut found = api.get_opt(name).await;
+    if let (Ok(None), false) = (&found, known) {
+        let object = serde_json::from_value(wanted)
+            .map_err(|error| Box::new(Half::failed("VeleroTemplateInvalid", &error.to_string())))?;
+        found = match api.create(&PostParams::default(), &object).await {
+            Ok(made) => {
+                let scope = format!("Velero {kind} {namespace}/{name}");
+                audit(ours, "create", &scope, "created");
+                Ok(Some(made))
+            }
+            Err(error) if is_conflict(&error) => api.get_opt(name).await,
+            Err(error) => Err(error),
+        };
+    }
+    found.map_err(|error| {
+        Box::new(match error {
+            kube::Error::Api(status) => plan::refused(status.code, &status.message, namespace),
+            other => Half::later(&with_causes(&other)),
+        })
+    })
+}
+
 /// Makes Velero's half when it is not there, looks at it, and says how far it is.
 pub async fn look(context: &Context, backup: &EtcdBackup, now: Timestamp) -> Half {
     let namespace = plan::namespace_of(backup);
     let (client, kind) = (context.client.clone(), resource("Backup", "backups"));
     let backups: Api<DynamicObject> = Api::namespaced_with(client.clone(), &namespace, &kind);
     let name = name_of(backup);
-    let known = backup
-        .status
-        .as_ref()
-        .and_then(|status| status.velero_backup_uid.clone());
-    let mut found = backups.get_opt(&name).await;
-    if let (Ok(None), None) = (&found, &known) {
-        let object = match serde_json::from_value(wanted(backup)) {
-            Ok(object) => object,
-            Err(error) => return Half::failed("VeleroTemplateInvalid", &error.to_string()),
-        };
-        found = match backups.create(&PostParams::default(), &object).await {
-            Ok(made) => Ok(Some(made)),
-            Err(kube::Error::Api(status)) if status.code == 409 => backups.get_opt(&name).await,
-            Err(error) => Err(error),
-        };
-    }
-    let object = match found {
+    let status = backup.status.as_ref();
+    let known = status.is_some_and(|status| status.velero_backup_uid.is_some());
+    let of = ("Backup", name.as_str(), namespace.as_str());
+    let object = match found_or_made(&backups, backup, of, known, wanted(backup)).await {
         Ok(object) => object,
-        Err(kube::Error::Api(status)) => {
-            return plan::refused(status.code, &status.message, &namespace);
-        }
-        Err(error) => return Half::later(&with_causes(&error)),
+        Err(half) => return *half,
     };
     let locations: Api<DynamicObject> = Api::namespaced_with(
         client,
@@ -87,24 +108,12 @@ pub async fn look_back(
     let name = back::name_of(restore);
     let status = restore.status.as_ref();
     let known = status.is_some_and(|status| status.velero_restore_uid.is_some());
-    let mut found = restores.get_opt(&name).await;
-    if let (Ok(None), false) = (&found, known) {
-        let object = match serde_json::from_value(object) {
-            Ok(object) => object,
-            Err(error) => return Half::failed("VeleroTemplateInvalid", &error.to_string()),
-        };
-        found = match restores.create(&PostParams::default(), &object).await {
-            Ok(made) => Ok(Some(made)),
-            Err(kube::Error::Api(status)) if status.code == 409 => restores.get_opt(&name).await,
-            Err(error) => Err(error),
-        };
-    }
-    match found {
+    let of = ("Restore", name.as_str(), namespace.as_str());
+    match found_or_made(&restores, restore, of, known, object).await {
         Ok(object) => {
             let plain = object.map(|object| serde_json::to_value(object).unwrap_or_default());
             back::judge(restore, plain.as_ref(), now)
         }
-        Err(kube::Error::Api(status)) => plan::refused(status.code, &status.message, &namespace),
-        Err(error) => Half::later(&with_causes(&error)),
+        Err(half) => *half,
     }
 }

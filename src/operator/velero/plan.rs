@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
+use super::half::{Half, There, name_for};
 use crate::api::EtcdBackup;
 
 /// On Velero's Backup: the uid of the EtcdBackup that it belongs to.
@@ -24,55 +25,6 @@ pub struct Seen {
     pub locations: Vec<Value>,
 }
 
-/// How far Velero's half is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Half {
-    /// It works, or is about to.
-    Waiting {
-        /// What is waited for.
-        message: String,
-        /// Its uid, once it is there.
-        uid: Option<String>,
-    },
-    /// It ended.
-    Ended {
-        /// Whether it is whole.
-        whole: bool,
-        /// CamelCase.
-        reason: String,
-        /// What came of it.
-        message: String,
-        /// Velero's own word.
-        phase: Option<String>,
-        /// Its uid.
-        uid: Option<String>,
-        /// Bucket and prefix.
-        location: Option<String>,
-    },
-}
-
-impl Half {
-    /// It is not there yet.
-    pub fn later(message: &str) -> Self {
-        Self::Waiting {
-            message: message.to_owned(),
-            uid: None,
-        }
-    }
-
-    /// It will not come.
-    pub fn failed(reason: &str, message: &str) -> Self {
-        Self::Ended {
-            whole: false,
-            reason: reason.to_owned(),
-            message: message.to_owned(),
-            phase: None,
-            uid: None,
-            location: None,
-        }
-    }
-}
-
 /// Whether a backup wants one.
 pub fn asked(backup: &EtcdBackup) -> bool {
     let velero = backup.spec.velero_integration.as_ref();
@@ -89,13 +41,7 @@ pub fn namespace_of(backup: &EtcdBackup) -> String {
 /// The name of Velero's Backup: that of the spec, else one that no other EtcdBackup has.
 pub fn name_of(backup: &EtcdBackup) -> String {
     let velero = backup.spec.velero_integration.as_ref();
-    if let Some(name) = velero.and_then(|velero| velero.backup_name.clone()) {
-        return name;
-    }
-    let uid = backup.uid().unwrap_or_default();
-    let short: String = uid.chars().take(8).collect();
-    let name: String = backup.name_any().chars().take(200).collect();
-    format!("{name}-{short}")
+    name_for(velero.and_then(|velero| velero.backup_name.clone()), backup)
 }
 
 /// Velero's Backup as we make it.
@@ -144,7 +90,6 @@ pub fn judge(backup: &EtcdBackup, seen: &Seen, now: Timestamp) -> Half {
             &format!("Velero's Backup {name} was deleted before it ended"),
         );
     };
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str);
     let mark = object["metadata"]["labels"][BACKUP_REF].as_str();
     if mark != backup.uid().as_deref() {
         return Half::failed(
@@ -160,87 +105,33 @@ pub fn judge(backup: &EtcdBackup, seen: &Seen, now: Timestamp) -> Half {
             &format!("Velero's Backup {name} was deleted and another has its name"),
         );
     }
-    let phase = text("/status/phase").unwrap_or_default();
-    let ended = |whole: bool, reason: &str, message: String| Half::Ended {
-        whole,
-        reason: reason.to_owned(),
-        message,
-        phase: Some(phase.to_owned()),
+    let there = There {
+        kind: "Backup",
+        name: &name,
+        object,
         uid: seen.uid.clone(),
         location: location_of(object, &seen.locations),
     };
-    let number = |field: &str| object["status"][field].as_i64().unwrap_or_default();
-    match phase {
-        "Completed" => {
-            let place = location_of(object, &seen.locations);
-            let place = place
-                .map(|place| format!(" in {place}"))
-                .unwrap_or_default();
-            ended(
-                true,
-                "Completed",
-                format!("Velero's Backup {name} is complete{place}"),
-            )
-        }
-        "PartiallyFailed" => ended(
-            false,
-            "VeleroPartiallyFailed",
-            format!(
-                "Velero's Backup {name} has {} errors and {} warnings: see `velero backup logs {name}`",
-                number("errors"),
-                number("warnings")
-            ),
-        ),
-        "Failed" | "FailedValidation" => {
-            let errors = object
-                .pointer("/status/validationErrors")
-                .and_then(Value::as_array);
-            let errors = errors.into_iter().flatten().filter_map(Value::as_str);
-            let said: Vec<&str> = errors.chain(text("/status/failureReason")).collect();
-            let reason = if phase == "Failed" {
-                "VeleroFailed"
-            } else {
-                "VeleroFailedValidation"
-            };
-            ended(
-                false,
-                reason,
-                format!("Velero's Backup {name} failed: {}", said.join("; ")),
-            )
-        }
-        "Deleting" => ended(
-            false,
-            "VeleroBackupDeleted",
-            format!("Velero's Backup {name} is being deleted"),
-        ),
-        _ => {
-            let since = status.completion_time.unwrap_or(now);
-            let limit = SignedDuration::from_secs(backup.spec.active_deadline_seconds);
-            let ready = seen.locations.iter().any(is_available);
-            if now.duration_since(since) < limit {
-                let trouble = if ready {
-                    ""
-                } else {
-                    "; no BackupStorageLocation is Available"
-                };
-                let phase = if phase.is_empty() { "not begun" } else { phase };
-                return Half::Waiting {
-                    message: format!("Velero's Backup {name} is {phase}{trouble}"),
-                    uid: seen.uid.clone(),
-                };
-            }
-            let (reason, why) = if ready {
-                ("VeleroTimeout", "it is not done")
-            } else {
-                ("VeleroNotReady", "no BackupStorageLocation is Available")
-            };
-            ended(
-                false,
-                reason,
-                format!("Velero's Backup {name} was waited for until activeDeadlineSeconds: {why}"),
-            )
-        }
+    if let Some(end) = there.end() {
+        return end;
     }
+    if there.phase() == "Deleting" {
+        return there.ended(false, "VeleroBackupDeleted", "is being deleted");
+    }
+    let since = status.completion_time.unwrap_or(now);
+    let limit = SignedDuration::from_secs(backup.spec.active_deadline_seconds);
+    let ready = seen.locations.iter().any(is_available);
+    let none_ready = "no BackupStorageLocation is Available";
+    if now.duration_since(since) < limit {
+        let trouble = format!("; {none_ready}");
+        return there.waiting("", if ready { "" } else { &trouble });
+    }
+    let (reason, why) = match ready {
+        true => ("VeleroTimeout", "it is not done"),
+        false => ("VeleroNotReady", none_ready),
+    };
+    let words = format!("was waited for until activeDeadlineSeconds: {why}");
+    there.ended(false, reason, &words)
 }
 
 fn is_available(location: &Value) -> bool {

@@ -23,6 +23,7 @@ pub fn request() -> Request {
         },
         export: Selection::default(),
         makes_velero_pair: false,
+        part: Part::Whole,
         scratch: "/tmp".into(),
         started: Timestamp::UNIX_EPOCH,
     }
@@ -241,6 +242,20 @@ fn a_chain_goes_on_until_it_is_long_or_old_or_its_users_are_others() {
         Timestamp::UNIX_EPOCH,
     );
     assert!(matches!(is, Next::Full(why) if why.contains("validation is off")));
+    // Who was told to merge does not count what was published before it was told.
+    let told = Request {
+        part: Part::Merge,
+        ..request()
+    };
+    let of = |request: &Request| {
+        let six = chain(6);
+        let now = Timestamp::from_second(420).unwrap();
+        matches!(
+            next(&six, request, &cluster(), policy, now),
+            Next::Merge(..)
+        )
+    };
+    assert_eq!((of(&request()), of(&told)), (false, true));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use etcdguardian::api::{ClusterConfig, ErrorClass};
 use etcdguardian::export::ApiServer;
 use etcdguardian::export::resources::Selection;
-use etcdguardian::pipeline::{self, PipelineError, Progress, Request, Services, Stage};
+use etcdguardian::pipeline::{self, Part, PipelineError, Progress, Request, Services, Stage};
 use etcdguardian::repository::SilentObserver;
 use etcdguardian::secrets::FolderSecrets;
 use jiff::Timestamp;
@@ -77,6 +77,7 @@ async fn back_up(desk: &Desk, endpoint: &str, location: &str, at: &dyn Progress)
         },
         export: Selection::default(),
         makes_velero_pair: false,
+        part: Part::Whole,
         scratch: desk.path("state"),
         started: Timestamp::now(),
     };

@@ -1,11 +1,14 @@
 //! The operator against a real API server, with the rights that the chart gives it and no more.
 
 mod backups;
+mod history;
+mod increments;
 mod jobs;
 mod leaders;
 mod resources;
 mod restores;
 mod rights;
+mod runbook;
 mod schedules;
 mod screens;
 mod secrets;

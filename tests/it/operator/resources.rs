@@ -1,6 +1,9 @@
 //! The resources in the API server: every sample applies, and every rule is refused in words that name the field.
 
-use crate::support::{Kubernetes, repository};
+use serde_json::Value;
+
+use super::{Site, condition};
+use crate::support::{Kubernetes, repository, until};
 
 #[test]
 fn every_sample_of_the_founding_documents_applies_unchanged() {
@@ -94,6 +97,108 @@ fn the_api_server_refuses_what_breaks_a_rule_and_says_which() {
     assert!(
         !ok && said.contains("spec is immutable: create a new EtcdBackup instead"),
         "{said}"
+    );
+}
+
+/// As API servers before 1.25: the rules are not checked.
+fn without_cel(cluster: &Kubernetes) {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Object(fields) => {
+                fields.remove("x-kubernetes-validations");
+                fields.values_mut().for_each(strip);
+            }
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            _ => {}
+        }
+    }
+    let text = cluster.kubectl(&["get", "crd", "-o", "json"]);
+    let mut all: Value = serde_json::from_str(&text).unwrap();
+    strip(&mut all);
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("crds.json");
+    std::fs::write(&file, all.to_string()).unwrap();
+    cluster.kubectl(&["replace", "-f", file.to_str().unwrap()]);
+}
+
+#[test]
+fn the_operator_repeats_every_rule_where_the_api_server_knows_none() {
+    let site = Site::new(Kubernetes::start());
+    let cluster = &site.cluster;
+    without_cel(cluster);
+    let taken = |kind: &str, name: &str, spec: &str| {
+        until("the API server has forgotten the rules", || {
+            cluster.try_apply(&object(kind, name, spec)).0.then_some(())
+        });
+    };
+    let _operator = site.operator("one", "");
+    let store = "storageLocation: {provider: S3, bucket: b, region: r, credentialsSecret: none}";
+    let own = "etcdEndpoints: ['http://127.0.0.1:1']";
+    let encryption = "encryption: {enabled: true}";
+    let full = format!("backupMode: Full, {own}, {store}");
+    let template = format!("backupTemplate: {{spec: {{{full}, {encryption}}}}}");
+    let cluster_of = "etcdCluster: {statefulSet: {name: etcd}}";
+    for (kind, name, spec, named) in [
+        (
+            "EtcdBackup",
+            "sealed",
+            format!("{full}, {encryption}"),
+            "spec.encryption: enabled needs exactly one",
+        ),
+        (
+            "EtcdBackupSchedule",
+            "sealed",
+            format!("schedule: '@daily', {template}"),
+            "spec.backupTemplate.spec.encryption: enabled needs exactly one",
+        ),
+        (
+            "EtcdRestore",
+            "sealed",
+            format!("restoreMode: Full, backupName: b, {cluster_of}, {encryption}"),
+            "spec.encryption: enabled needs exactly one",
+        ),
+        (
+            "EtcdRestore",
+            "sourceless",
+            format!("restoreMode: Full, {cluster_of}"),
+            "exactly one of backupName and snapshotLocation",
+        ),
+        (
+            "EtcdRestore",
+            "pointless",
+            format!("restoreMode: PointInTime, backupName: b, {cluster_of}"),
+            "exactly one of targetRevision and targetTime",
+        ),
+    ] {
+        taken(kind, name, &spec);
+        let refused = cluster.wait_phase(kind, "team-a", name, &["Rejected", "Failed"]);
+        let succeeded = if kind == "EtcdBackupSchedule" {
+            "Ready"
+        } else {
+            "Succeeded"
+        };
+        assert_eq!(condition(&refused, succeeded), "False/SpecInvalid");
+        let message = refused["status"]["message"].as_str().unwrap();
+        assert!(message.contains(named), "{kind} {name}: {message}");
+    }
+    // Between two attempts.
+    taken("EtcdBackup", "changed", &full);
+    until("the first attempt", || {
+        let object = cluster.get("egb", "team-a", "changed")?;
+        object["status"]["nextAttemptTime"]
+            .is_string()
+            .then_some(())
+    });
+    taken(
+        "EtcdBackup",
+        "changed",
+        &full.replace("Full", "Incremental"),
+    );
+    let refused = cluster.wait_phase("egb", "team-a", "changed", &["Rejected"]);
+    let message = refused["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec: is immutable: create a new EtcdBackup"),
+        "{message}"
     );
 }
 

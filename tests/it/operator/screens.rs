@@ -45,6 +45,41 @@ fn described(site: &Site, kind: &str, name: &str) -> String {
     golden(status.split("\nEvents:").next().unwrap())
 }
 
+/// A screen without places in the store, and a `#` for each number, hash or id.
+fn without_numbers(screen: &str) -> String {
+    let mut text = String::new();
+    for word in screen.split_inclusive([' ', '\n']) {
+        if word.contains("s3://") {
+            let end = word.trim_start_matches(|c: char| !c.is_whitespace());
+            text.push_str("LOCATION");
+            text.push_str(end);
+            continue;
+        }
+        // Hashes and ids too.
+        let hex = word.find(|c: char| !c.is_ascii_hexdigit());
+        let hex = hex.unwrap_or(word.len());
+        let (mut last, word) = match hex {
+            8.. => ('#', &word[hex..]),
+            _ => (' ', word),
+        };
+        if last == '#' {
+            text.push('#');
+        }
+        for (at, c) in word.char_indices() {
+            let next = word[at + c.len_utf8()..].chars().next();
+            let point = c == '.' && last == '#' && next.is_some_and(|c| c.is_ascii_digit());
+            if !c.is_ascii_digit() && !point {
+                text.push(c);
+                last = c;
+            } else if last != '#' {
+                text.push('#');
+                last = '#';
+            }
+        }
+    }
+    text
+}
+
 #[test]
 fn a_failed_backup_and_restore_tell_what_to_do_next_and_lists_tell_the_truth() {
     let site = Site::new(Kubernetes::start());
@@ -104,6 +139,10 @@ fn a_failed_backup_and_restore_tell_what_to_do_next_and_lists_tell_the_truth() {
     insta::assert_snapshot!("failed_backup", described(&site, "egb", "dead-store"));
     insta::assert_snapshot!("rejected_backup", described(&site, "egb", "nowhere"));
     insta::assert_snapshot!("failed_restore", described(&site, "egr", "of-nothing"));
+    let good = without_numbers(&described(&site, "egb", "good"));
+    insta::assert_snapshot!("completed_backup", good);
+    let schedule = without_numbers(&described(&site, "egs", "yearly"));
+    insta::assert_snapshot!("suspended_schedule", schedule);
 }
 
 #[test]
