@@ -10,6 +10,7 @@ pub mod calibrate;
 mod core_tests;
 pub mod cron;
 pub mod decide;
+pub mod decision;
 mod design;
 pub mod dp;
 pub mod drift;
