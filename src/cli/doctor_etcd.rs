@@ -97,7 +97,10 @@ fn unreachable(name: String, error: &EtcdError) -> Examined {
         }
         _ => "start the member, or correct the endpoint; look at its log",
     };
-    Examined::failed(name, error.class(), error.to_string(), fix)
+    // Whoever reads this asked doctor already.
+    let message = error.to_string();
+    let message = message.split(": check the endpoints").next();
+    Examined::failed(name, error.class(), message.unwrap_or_default(), fix)
 }
 
 fn member(name: String, status: &MemberStatus, newest: i64) -> Examined {

@@ -239,7 +239,9 @@ pub fn span(duration: SignedDuration) -> String {
 
 /// A moment relative to now: `3m 5s ago`, `in 42s`.
 pub fn relative(moment: Timestamp, now: Timestamp) -> String {
-    if moment <= now {
+    if now.duration_since(moment).abs() < SignedDuration::from_secs(1) {
+        "now".to_owned()
+    } else if moment <= now {
         format!("{} ago", span(now.duration_since(moment)))
     } else {
         format!("in {}", span(moment.duration_since(now)))

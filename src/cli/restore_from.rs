@@ -129,7 +129,13 @@ impl StoredBackups {
                     "base",
                     format!("{} (revision {})", view.base, view.base_revision),
                 ),
-                ("increments", view.increments.join(", ")),
+                (
+                    "increments",
+                    match view.increments[..] {
+                        [] => "none".to_owned(),
+                        _ => view.increments.join(", "),
+                    },
+                ),
                 ("newest", view.newest_revision.to_string()),
                 ("fetches", output::bytes(view.stored_bytes)),
             ]);

@@ -97,7 +97,7 @@ pub fn render(decision: &Decision, policy: &Policy, now: Timestamp) -> Vec<Strin
     lines.extend(further.map(|reason| format!("  - {reason}")));
     if let Some(slot) = decision.would_have {
         lines.push(format!(
-            "  the cron alone ({}) would run next at {}",
+            "  the cron alone, {}, would run next at {}",
             policy.cron.describe(),
             whole_seconds(slot)
         ));

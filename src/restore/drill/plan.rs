@@ -92,7 +92,10 @@ pub fn judge(chain: &Chain<'_>, seen: Seen, took: Duration) -> Drilled {
         check(
             "fetched",
             true,
-            format!("{parts} backups were read from the store, each with its digests"),
+            match parts {
+                1 => "the backup was read from the store, with its digests".to_owned(),
+                _ => format!("{parts} backups were read from the store, each with its digests"),
+            },
         );
     }
     if let Some(live) = seen.held_to {
