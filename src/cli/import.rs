@@ -42,6 +42,9 @@ pub struct Import {
     /// What becomes of objects that are there and differ.
     #[arg(long, value_enum, default_value_t = Policy::Skip)]
     existing: Policy,
+    /// Let services keep their addresses and node ports; the server refuses those that are taken or not of its ranges.
+    #[arg(long)]
+    keep_addresses: bool,
     /// Print what would be done, and do nothing.
     #[arg(long, alias = "dry-run")]
     plan: bool,
@@ -94,9 +97,12 @@ impl Import {
         let file = scratch.path().join("bundle.tar");
         let chain = fetch_export(&repository, &exports, &manifest, &unsealer, &file).await?;
         let indexing = file.clone();
-        let index = tokio::task::spawn_blocking(move || index(&indexing))
+        let mut index = tokio::task::spawn_blocking(move || index(&indexing))
             .await
             .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))??;
+        if self.keep_addresses {
+            index.keep_addresses();
+        }
         let server = self.server.connect().await?;
         let items = import::plan(&server, &file, &index).await?;
         let target = server.target().await?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::CliError;
 use super::args::Global;
@@ -16,9 +16,11 @@ use super::output::{self, Format};
 use crate::api::ErrorClass;
 use crate::export::apply::{Incoming, Server, namespace};
 use crate::export::clean::clean;
+use crate::export::find::Found;
 use crate::export::link;
 use crate::export::plan::{Change, rank};
-use crate::export::stored::Identity;
+use crate::export::stored::{Identity, Stored};
+use crate::export::wire::cleared;
 
 /// What verbs that speak to an API server log: the client logs each failed call, which is then told as the error it is.
 pub const LOG: &str = "warn,kube_client=off";
@@ -57,6 +59,10 @@ pub struct Restore {
     /// Take fields over that somebody else manages.
     #[arg(long)]
     force_conflicts: bool,
+    /// Create built-in objects from the bytes that are stored, without uid, resourceVersion and what else of their metadata a server
+    /// gives: for kinds and fields that are newer than this version.
+    #[arg(long, conflicts_with = "force_conflicts")]
+    stored_form: bool,
     /// Print what would be done, and do nothing.
     #[arg(long, alias = "dry-run")]
     plan: bool,
@@ -111,7 +117,8 @@ impl Restore {
         let mut incoming = Vec::new();
         for (mut one, mut notes, raw) in candidates {
             if self.into_namespace.is_none() {
-                link_owners(&server, &mut one, &mut notes, &raw).await?;
+                let owners = link::references(&server, &raw, &one.identity.namespace).await?;
+                link::set_owners(&mut one.object, &mut notes, owners);
             }
             incoming.push((one, notes));
         }
@@ -159,6 +166,10 @@ impl Restore {
     fn incoming(&self, opened: &super::object_source::Opened) -> Result<Vec<Candidate>, CliError> {
         let mut all = Vec::new();
         for found in &self.selection.find(opened)?.objects {
+            if self.stored_form {
+                all.push(self.as_stored(found)?);
+                continue;
+            }
             let decoded = found.decode()?;
             say_unknown(found, &decoded.unknown);
             let raw = decoded.object;
@@ -181,10 +192,42 @@ impl Restore {
                 identity,
                 object,
                 strict: false,
+                stored: None,
             };
             all.push((incoming, notes, raw));
         }
         Ok(all)
+    }
+
+    /// An object in its stored form.
+    fn as_stored(&self, found: &Found<'_>) -> Result<Candidate, CliError> {
+        let Stored::Protobuf(envelope) = &found.stored else {
+            let words = format!(
+                "{} is not stored in protocol buffers: leave --stored-form out",
+                found.identity
+            );
+            return Err(CliError::new(ErrorClass::Usage, words));
+        };
+        let into = self.into_namespace.as_deref();
+        let stored = cleared(envelope, into).map_err(|problem| {
+            CliError::new(
+                ErrorClass::VerificationFailed,
+                format!("{} is broken: {problem}", found.identity),
+            )
+        })?;
+        let mut identity = found.identity.clone();
+        if let (Some(into), false) = (into, identity.namespace.is_empty()) {
+            into.clone_into(&mut identity.namespace);
+        }
+        let note =
+            "as it is stored: without owners, and with the addresses, ports and nodes that it had";
+        let incoming = Incoming {
+            identity,
+            object: Map::new(),
+            strict: false,
+            stored: Some(stored),
+        };
+        Ok((incoming, vec![note.to_owned()], Map::new()))
     }
 
     async fn plan(
@@ -239,35 +282,7 @@ impl Restore {
 }
 
 /// An object as it is applied, what a person should know, and the object as it was.
-type Candidate = (Incoming, Vec<String>, Map<String, Value>);
-
-/// Gives an object its owners back, as far as they are there; those that are not stay left out.
-async fn link_owners(
-    server: &Server,
-    one: &mut Incoming,
-    notes: &mut Vec<String>,
-    raw: &Map<String, Value>,
-) -> Result<(), CliError> {
-    let references = link::references(server, raw, &one.identity.namespace).await?;
-    for reference in &references {
-        let text = |field: &str| {
-            reference
-                .get(field)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-        };
-        let left_out = format!("its owner {} {} ", text("kind"), text("name"));
-        notes.retain(|note| !note.starts_with(&left_out));
-    }
-    let meta = one
-        .object
-        .get_mut("metadata")
-        .and_then(Value::as_object_mut);
-    if let (Some(meta), false) = (meta, references.is_empty()) {
-        meta.insert("ownerReferences".into(), references.into());
-    }
-    Ok(())
-}
+type Candidate = (Incoming, Vec<String>, Map<String, serde_json::Value>);
 
 fn step(incoming: Incoming, change: Change, notes: Vec<String>) -> Step {
     Step {

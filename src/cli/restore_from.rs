@@ -111,8 +111,12 @@ impl StoredBackups {
         &self,
         global: &Global,
         chain: &Chain<'_>,
-        notes: Vec<String>,
+        mut notes: Vec<String>,
     ) -> Result<(), CliError> {
+        notes.push(format!(
+            "it was taken from etcd {}: start an etcd of that minor version on it, or of the next one, never an older one",
+            chain.base.etcd_version
+        ));
         let all = std::iter::once(&chain.base).chain(&chain.increments);
         let newest = chain.increments.last().unwrap_or(&chain.base);
         let view = ChainView {

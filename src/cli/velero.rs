@@ -139,6 +139,7 @@ impl Install {
                 identity: identity(&manifest),
                 object: manifest.as_object().cloned().unwrap_or_default(),
                 strict: false,
+                stored: None,
             };
             if let Err(reason) = server.apply(&incoming, false).await? {
                 let hint = if incoming.identity.api_version == "velero.io/v1" {

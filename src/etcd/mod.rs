@@ -7,6 +7,7 @@ mod error;
 mod known_bad;
 mod member;
 mod plan;
+mod range;
 mod stream;
 mod tls;
 mod watch;
@@ -17,6 +18,7 @@ pub use connect::ConnectOptions;
 pub use error::{EtcdError, StreamProblem};
 pub use known_bad::known_problems;
 pub use member::{Certificate, Etcd};
+pub use range::Pinned;
 
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

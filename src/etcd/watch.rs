@@ -5,7 +5,7 @@ use etcd_client::{GetOptions, LeaseTimeToLiveOptions, WatchOptions, WatchStream}
 use super::{Etcd, EtcdError};
 
 /// The largest message that is accepted. etcd cuts responses at 2 MiB unless it was told otherwise, but never a single event.
-const LARGEST_MESSAGE: usize = 512 << 20;
+pub(super) const LARGEST_MESSAGE: usize = 512 << 20;
 /// All keys: from the smallest on. One watcher, because several would lose the order within a transaction.
 const ALL_KEYS: [u8; 1] = [0];
 

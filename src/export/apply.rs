@@ -40,6 +40,8 @@ pub struct Incoming {
     pub object: Map<String, Value>,
     /// Whether fields that the server does not know are refused: it was written for another version, which may have others.
     pub strict: bool,
+    /// Its stored form in protocol buffers, which is created instead of applying the object.
+    pub stored: Option<Vec<u8>>,
 }
 
 /// What a server says of a list that has a key twice.
@@ -175,6 +177,17 @@ impl Server {
             Ok(live) => live,
             Err(error) => return refused(error, identity),
         };
+        if let Some(stored) = &incoming.stored {
+            if live.is_some() {
+                let reason = "it is there: a stored form can be created, and not applied";
+                let reason = reason.to_owned();
+                return Ok(Change::Refused { reason });
+            }
+            return match self.create(&api, stored, true).await {
+                Ok(()) => Ok(Change::Create),
+                Err(error) => refused(error, identity),
+            };
+        }
         let plain = |object: &DynamicObject| serde_json::to_value(object).unwrap_or_default();
         if let Some(live) = &live
             && holds(&plain(live), &Value::Object(incoming.object.clone()))
@@ -205,10 +218,37 @@ impl Server {
             Ok(api) => api,
             Err(reason) => return Ok(Err(reason)),
         };
-        match patch(&api, incoming, force, false).await {
-            Ok(_) => Ok(Ok(())),
+        let applied = match &incoming.stored {
+            Some(stored) => self.create(&api, stored, false).await,
+            None => patch(&api, incoming, force, false).await.map(drop),
+        };
+        match applied {
+            Ok(()) => Ok(Ok(())),
             Err(error) => Ok(Err(words_of(error, &incoming.identity)?)),
         }
+    }
+
+    /// Creates an object from its stored form.
+    async fn create(
+        &self,
+        api: &Api<DynamicObject>,
+        stored: &[u8],
+        dry_run: bool,
+    ) -> Result<(), kube::Error> {
+        let dry_run = if dry_run { "&dryRun=All" } else { "" };
+        let url = format!(
+            "{}?fieldManager={FIELD_MANAGER}{dry_run}",
+            api.resource_url()
+        );
+        let request = http::Request::post(url)
+            .header(
+                http::header::CONTENT_TYPE,
+                "application/vnd.kubernetes.protobuf",
+            )
+            .header(http::header::ACCEPT, "application/json")
+            .body(stored.to_vec());
+        let request = request.map_err(kube::Error::HttpError)?;
+        self.client.request::<Value>(request).await.map(drop)
     }
 
     /// Whether the server knows the object's kind.
@@ -344,6 +384,7 @@ pub fn namespace(name: &str) -> Incoming {
         },
         object: object.as_object().cloned().unwrap_or_default(),
         strict: false,
+        stored: None,
     }
 }
 

@@ -214,6 +214,9 @@ pub fn read<R: Read>(
         let mut file = file?;
         let path = String::from_utf8(file.path_bytes().into_owned())
             .map_err(|_| broken("a name in the bundle is not UTF-8".to_owned()))?;
+        if !file.header().entry_type().is_file() {
+            return Err(broken(format!("{path} is a link or no file at all")));
+        }
         if file.size() > LARGEST {
             return Err(broken(format!("{path} is too large for an object")));
         }
@@ -385,5 +388,16 @@ mod tests {
         }
         let other = bundle(&[("configmaps", "shop", "a", config("other", "a"))]);
         assert!(refused(&other).contains("another object"));
+        for kind in [tar::EntryType::Symlink, tar::EntryType::Link] {
+            let mut writer = Writer::new(Vec::new(), About::default()).unwrap();
+            let mut header = tar::Header::new_gnu();
+            header.set_entry_type(kind);
+            header.set_size(0);
+            let place = path_of("configmaps", "shop", "a");
+            let link = writer.tar.append_link(&mut header, place, "/etc/shadow");
+            link.unwrap();
+            let bytes = writer.finish().unwrap().0;
+            assert!(refused(&bytes).contains("is a link"), "{kind:?}");
+        }
     }
 }

@@ -1,10 +1,11 @@
 //! What changed of one kind between two resourceVersions: watched from the first, read up to the second. A server that has forgotten
-//! the first says so; one that does not say when the second is reached is not believed to have told everything.
+//! the first says so; one that does not say when the second is reached is not believed to have told everything. In both cases the kind
+//! is listed anew, and the others are not.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::TryStreamExt;
 use kube::Client;
@@ -14,9 +15,12 @@ use serde_json::{Map, Value};
 
 use super::ExportError;
 use super::list::{Kind, Spool, page};
+use crate::cause::with_causes;
 
-/// How long a watch may last, seconds. A server tells how far a watch is two seconds before its end.
-const WATCHED_SECONDS: u32 = 6;
+/// How long a watch may last. A server tells how far a watch is two seconds before its end.
+const WATCHED: Duration = Duration::from_secs(6);
+/// A connection that breaks looks like an end, and comes earlier.
+const MARGIN: Duration = Duration::from_secs(1);
 /// A server that does not even end the watch is left after this.
 const GIVEN_UP: Duration = Duration::from_secs(30);
 
@@ -24,10 +28,9 @@ const GIVEN_UP: Duration = Duration::from_secs(30);
 pub enum Changed {
     /// These changes, and no others.
     Net(Net),
-    /// The server does not know any more what changed, in its words.
-    Forgotten(String),
-    /// It cannot be told whether these are all changes, or the kind cannot be watched: it must be listed anew.
-    Unknown,
+    /// It cannot be told whether these are all changes, the server has forgotten some, or the kind cannot be watched: it must be
+    /// listed anew. Why, in words.
+    Unknown(String),
 }
 
 /// The last word on each object that changed.
@@ -114,10 +117,9 @@ pub async fn changes(
             &mut net,
         );
         let watched = tokio::time::timeout(GIVEN_UP, watched).await;
-        match watched.unwrap_or(Ok(End::Open))? {
-            End::Reached => {}
-            End::Open => return Ok(Changed::Unknown),
-            End::Forgotten(why) => return Ok(Changed::Forgotten(why)),
+        let given_up = || Ok(End::open("the server did not end the watch"));
+        if let End::Open(why) = watched.unwrap_or_else(|_| given_up())? {
+            return Ok(Changed::Unknown(why));
         }
     }
     Ok(Changed::Net(net))
@@ -127,10 +129,14 @@ pub async fn changes(
 enum End {
     /// All up to the version was told.
     Reached,
-    /// Nobody can say.
-    Open,
-    /// The version that it begins at is gone.
-    Forgotten(String),
+    /// Nobody can say, and why.
+    Open(String),
+}
+
+impl End {
+    fn open(why: &str) -> Self {
+        Self::Open(why.to_owned())
+    }
 }
 
 async fn watch(
@@ -141,7 +147,7 @@ async fn watch(
     net: &mut Net,
 ) -> Result<End, ExportError> {
     let words = format!("watch {}", resource.kind);
-    let mut params = WatchParams::default().timeout(WATCHED_SECONDS);
+    let mut params = WatchParams::default().timeout(WATCHED.as_secs() as u32);
     if let Some(name) = name {
         params = params.fields(&format!("metadata.name={name}"));
     }
@@ -150,6 +156,7 @@ async fn watch(
     let request = request
         .map_err(kube::Error::BuildRequest)
         .map_err(ExportError::server(words.clone()))?;
+    let began = Instant::now();
     let events = match client.request_events::<Map<String, Value>>(request).await {
         Ok(events) => events,
         Err(error) => return ended(error, words),
@@ -160,13 +167,18 @@ async fn watch(
         return ended(error, words);
     }
     let mut events = pin!(events);
+    let mut at_version = false;
     loop {
         let event = match events.try_next().await {
             Ok(Some(event)) => event,
-            Ok(None) => return Ok(End::Open),
+            // The server ended it in its own time, and the last event was of the version itself: no bookmark follows on such a one.
+            Ok(None) if at_version && began.elapsed() >= WATCHED - MARGIN => {
+                return Ok(End::Reached);
+            }
+            Ok(None) => return Ok(End::open("the server did not say how far the watch was")),
             Err(kube::Error::Api(status)) => return ended(kube::Error::Api(status), words),
             // A watch that breaks is a watch that did not tell everything.
-            Err(_) => return Ok(End::Open),
+            Err(error) => return Ok(End::Open(with_causes(&error))),
         };
         let (object, is_there) = match event {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => (object, true),
@@ -182,16 +194,15 @@ async fn watch(
         };
         match version_of(&object) {
             Some(version) if version > to => return Ok(End::Reached),
+            // Others of the same revision may follow: somebody may write several at once into etcd.
             Some(version) => {
+                at_version = version == to;
                 net.note(resource, object, is_there).map_err(|source| {
                     let action = "write";
                     ExportError::Bundle { action, source }
                 })?;
-                if version == to {
-                    return Ok(End::Reached);
-                }
             }
-            None => return Ok(End::Open),
+            None => return Ok(End::open("an object without a resourceVersion")),
         }
     }
 }
@@ -199,11 +210,11 @@ async fn watch(
 /// What a refusal means.
 fn ended(error: kube::Error, words: String) -> Result<End, ExportError> {
     match error {
-        kube::Error::Api(status) if status.code == 410 => Ok(End::Forgotten(status.message)),
-        // Not allowed to watch, not watchable, or half forgotten (500: etcd has compacted what an object was before): what can be
-        // listed is listed.
-        kube::Error::Api(status) if [403, 404, 405, 500, 503, 504].contains(&status.code) => {
-            Ok(End::Open)
+        // Not allowed to watch, not watchable, forgotten (410: a server's cache of a kind holds the last hundreds of its events, and
+        // begins anew when the definition of a custom kind changes) or half forgotten (500: etcd has compacted what an object was
+        // before): what can be listed is listed.
+        kube::Error::Api(status) if [403, 404, 405, 410, 500, 503, 504].contains(&status.code) => {
+            Ok(End::Open(status.message))
         }
         error => Err(ExportError::server(words)(error)),
     }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use super::link::note_of;
+
 /// Fields of `metadata` that a server gives.
 const SERVER_METADATA: [&str; 9] = [
     "uid",
@@ -31,16 +33,19 @@ const SERVICE_ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 
 /// Takes away `status` and all that prevents the object from being applied; says in words what a person may miss.
 pub fn clean(object: &mut Map<String, Value>) -> Vec<String> {
+    clean_but(object, false)
+}
+
+/// The same; services may keep the addresses and node ports that they had.
+pub fn clean_but(object: &mut Map<String, Value>, keep_addresses: bool) -> Vec<String> {
     let mut notes = Vec::new();
     object.remove("status");
     if let Some(Value::Object(meta)) = object.get_mut("metadata") {
         if let Some(Value::Array(owners)) = meta.get("ownerReferences") {
             for owner in owners {
-                let text = |field| owner.get(field).and_then(Value::as_str).unwrap_or("?");
                 notes.push(format!(
-                    "its owner {} {} is left out: it would be deleted with an owner that is gone",
-                    text("kind"),
-                    text("name")
+                    "{}: it would be deleted with an owner that is gone",
+                    note_of(owner)
                 ));
             }
         }
@@ -51,6 +56,7 @@ pub fn clean(object: &mut Map<String, Value>) -> Vec<String> {
     let kind = text(object, "kind");
     let api_version = text(object, "apiVersion");
     match (api_version.as_str(), kind.as_str()) {
+        ("v1", "Service") if keep_addresses => {}
         ("v1", "Service") => service(object, &mut notes),
         ("v1", "Pod") => pod(object, &mut notes),
         ("v1", "Namespace") => {

@@ -1,5 +1,5 @@
 //! An export of what changed since another one: every kind is watched from the resourceVersion where that ended to one that is read now.
-//! What cannot be watched is listed anew, and is whole in the bundle.
+//! A kind that cannot be watched, or whose changes the server has forgotten, is listed anew and is whole in the bundle; the chain goes on.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -31,7 +31,9 @@ pub struct Since {
 pub enum Increment<W> {
     /// The changes.
     Made(W, Box<About>),
-    /// They cannot be told, and why: everything must be exported.
+    /// Of no kind could they be told, and why, so that all are in it as they are now: it builds on nothing.
+    Whole(W, Box<About>, String),
+    /// Nothing was written, and why: everything must be exported.
     Promoted(String),
 }
 
@@ -76,11 +78,14 @@ pub async fn export_changes<W: Write>(
                 // Not a single write since then.
                 true if from == to => Ok(Changed::Net(Net::empty())),
                 true => changes(client, &kind, &selection.namespaces, (from, to), scratch).await,
-                // A kind that came since, or is listed in another version now.
-                false => Ok(Changed::Unknown),
+                false => {
+                    let why = "it came since, or is listed in another version now";
+                    Ok(Changed::Unknown(why.to_owned()))
+                }
             };
             let listed = match &changed {
-                Ok(Changed::Unknown) => {
+                Ok(Changed::Unknown(why)) => {
+                    tracing::info!(resource = name, why, "listed anew");
                     Some(list(client, &kind, &selection.namespaces, pin, scratch).await)
                 }
                 _ => None,
@@ -88,6 +93,8 @@ pub async fn export_changes<W: Write>(
             (name, kind, changed, listed)
         })
         .buffered(AT_ONCE);
+    // Whether the changes of any kind were told, and why not those of the first one that was listed anew.
+    let (mut told, mut untold) = (false, None);
     while let Some((name, kind, changed, listed)) = all.next().await {
         let mut count = KindCount {
             api_version: kind.resource.api_version,
@@ -96,12 +103,8 @@ pub async fn export_changes<W: Write>(
             ..KindCount::default()
         };
         match (changed?, listed.transpose()?) {
-            (Changed::Forgotten(why), _) => {
-                return Ok(Increment::Promoted(format!(
-                    "the server has forgotten what changed of {name} since resourceVersion {from} ({why})"
-                )));
-            }
             (Changed::Net(net), _) => {
+                told = true;
                 let gone: Vec<Gone> = net
                     .gone()
                     .map(|(namespace, name)| Gone {
@@ -117,7 +120,8 @@ pub async fn export_changes<W: Write>(
                     net.show(|namespace, one, json| writer.add(&name, namespace, one, json));
                 progress(&name, shown.map_err(written)?);
             }
-            (Changed::Unknown, Some(Listed::Whole { spool, pinned })) => {
+            (Changed::Unknown(why), Some(Listed::Whole { spool, pinned })) => {
+                untold.get_or_insert_with(|| format!("{name}: {why}"));
                 count.pinned = pinned;
                 count.whole = true;
                 writer.about().kinds.insert(name.clone(), count);
@@ -125,11 +129,29 @@ pub async fn export_changes<W: Write>(
                     spool.show(|namespace, one, json| writer.add(&name, namespace, one, json));
                 progress(&name, shown.map_err(written)?);
             }
-            (Changed::Unknown, Some(Listed::Skipped(reason))) => skip(&mut writer, &name, &reason),
-            (Changed::Unknown, None) => {}
+            (Changed::Unknown(_), Some(Listed::Skipped(reason))) => {
+                skip(&mut writer, &name, &reason);
+            }
+            (Changed::Unknown(_), None) => {}
         }
     }
     drop(all);
+    let untold = untold.filter(|_| !told);
+    if untold.is_some() {
+        let about = writer.about();
+        about.parent = None;
+        about.kinds.values_mut().for_each(|kind| kind.whole = false);
+    }
     let (out, about) = writer.finish().map_err(written)?;
-    Ok(Increment::Made(out, Box::new(about)))
+    let about = Box::new(about);
+    Ok(match untold {
+        None => Increment::Made(out, about),
+        Some(why) => Increment::Whole(
+            out,
+            about,
+            format!(
+                "the server cannot tell what changed of any kind since resourceVersion {from} ({why})"
+            ),
+        ),
+    })
 }

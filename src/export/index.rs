@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::ExportError;
 use super::apply::Incoming;
 use super::bundle::{self, About};
-use super::clean::{clean, unbind};
+use super::clean::{clean_but, unbind};
 use super::findings::Facts;
 use super::left::{self, LeftOut};
 use super::link::owners;
@@ -33,6 +33,8 @@ pub struct Indexed {
     left: Option<&'static str>,
     /// The volume that a claim is bound to.
     volume: Option<String>,
+    /// Whether a service keeps its addresses and node ports.
+    keeps_addresses: bool,
 }
 
 /// What is known of a bundle without its objects.
@@ -80,6 +82,13 @@ pub fn index_of(file: &Path, wanted: impl Fn(&Indexed) -> bool) -> Result<Index,
 }
 
 impl Index {
+    /// Lets services keep the addresses and node ports that they had.
+    pub fn keep_addresses(&mut self) {
+        for one in &mut self.objects {
+            one.keeps_addresses = true;
+        }
+    }
+
     fn ordered(about: About, facts: Facts, objects: Vec<Indexed>) -> Self {
         let there: BTreeSet<Identity> = objects.iter().map(|one| one.identity.clone()).collect();
         let mut index = Self {
@@ -158,13 +167,14 @@ impl Indexed {
             place: entry.place,
             owners,
             controller,
+            keeps_addresses: false,
         }
     }
 
     /// The object as it is applied, with what a person should know.
     pub(super) fn load(&self, file: &Path) -> Result<(Incoming, Vec<String>), ExportError> {
         let mut object = object_at(file, self.place)?;
-        let mut notes = clean(&mut object);
+        let mut notes = clean_but(&mut object, self.keeps_addresses);
         if self.volume.is_some() {
             unbind(&mut object, &mut notes);
         }
@@ -173,6 +183,7 @@ impl Indexed {
                 identity: self.identity.clone(),
                 object,
                 strict: false,
+                stored: None,
             },
             notes,
         ))

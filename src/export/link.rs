@@ -93,29 +93,44 @@ pub(super) async fn link_owners(
         }
         let raw = object_at(file, one.place)?;
         let references = references(server, &raw, &one.identity.namespace).await?;
-        let linked = references.len();
-        if linked > 0 {
+        if !references.is_empty() {
             let (mut incoming, _) = one.load(file)?;
-            if let Some(meta) = incoming
-                .object
-                .get_mut("metadata")
-                .and_then(Value::as_object_mut)
-            {
-                meta.insert("ownerReferences".into(), references.into());
-            }
+            let mut notes = step.notes.clone();
+            set_owners(&mut incoming.object, &mut notes, references);
             if let Err(problem) = apply_patiently(server, &incoming).await? {
                 step.notes
                     .push(format!("its owners cannot be linked: {problem}"));
                 continue;
             }
+            step.notes = notes;
             if !applied {
                 step.notes.push("its owners are linked".to_owned());
             }
         }
-        step.notes
-            .retain(|note| linked < one.owners.len() || !note.starts_with("its owner "));
     }
     Ok(())
+}
+
+/// Sets the owners of an object that are there; that the others are left out stays said.
+pub fn set_owners(
+    object: &mut Map<String, Value>,
+    notes: &mut Vec<String>,
+    references: Vec<Value>,
+) {
+    for owner in &references {
+        let left_out = note_of(owner);
+        notes.retain(|note| !note.starts_with(&left_out));
+    }
+    let meta = object.get_mut("metadata").and_then(Value::as_object_mut);
+    if let (Some(meta), false) = (meta, references.is_empty()) {
+        meta.insert("ownerReferences".into(), references.into());
+    }
+}
+
+/// How a note on an owner begins.
+pub(super) fn note_of(owner: &Value) -> String {
+    let text = |field| owner.get(field).and_then(Value::as_str).unwrap_or("?");
+    format!("its owner {} {} is left out", text("kind"), text("name"))
 }
 
 /// Whether an import made an object and was cut off before it could link it.

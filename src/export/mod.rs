@@ -19,6 +19,7 @@ pub mod link;
 pub mod list;
 pub mod plan;
 pub mod proxy;
+pub mod ranged;
 pub mod resources;
 mod scalar;
 mod schema;
@@ -26,8 +27,10 @@ pub mod stored;
 pub mod survey;
 #[cfg(test)]
 mod tests;
+pub mod wire;
 
 use crate::api::ErrorClass;
+use crate::etcd::EtcdError;
 use crate::snapshot::SnapshotError;
 
 /// Why an object cannot be had or put back.
@@ -36,6 +39,9 @@ pub enum ExportError {
     /// The snapshot cannot be read, or does not reach to the revision.
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
+    /// etcd does not answer, or not as it should.
+    #[error(transparent)]
+    Etcd(#[from] EtcdError),
     /// The value is encrypted by the API server.
     #[error(
         "{key} is encrypted at rest by the API server (provider {provider}, key '{name}'): restore the whole cluster, whose API server has that key"
@@ -58,7 +64,7 @@ pub enum ExportError {
     },
     /// A built-in kind that this version does not know.
     #[error(
-        "{key} holds a {kind} of {api_version}, whose stored form this version of etcdguardian does not know; see its bytes with 'etcdguardian snapshot get'"
+        "{key} holds a {kind} of {api_version}, whose stored form this version of etcdguardian does not know; a server that serves it takes it back by 'etcdguardian object restore --stored-form'"
     )]
     UnknownKind {
         /// The key in etcd.
@@ -124,6 +130,7 @@ impl ExportError {
     pub fn class(&self) -> ErrorClass {
         match self {
             Self::Snapshot(error) => error.class(),
+            Self::Etcd(error) => error.class(),
             Self::Encrypted { .. } => ErrorClass::Credentials,
             Self::Bundle { source, .. } if source.kind() == std::io::ErrorKind::InvalidData => {
                 ErrorClass::VerificationFailed

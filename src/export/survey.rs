@@ -26,6 +26,7 @@ pub fn survey(
     let mut encrypted: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut unstable: BTreeMap<String, usize> = BTreeMap::new();
     let (mut nodes, mut ranges) = (Vec::new(), BTreeSet::new());
+    let (mut pod_ranges, mut kubelets) = (BTreeSet::new(), BTreeSet::new());
     for row in contents.rows() {
         let Ok(key) = std::str::from_utf8(row.key) else {
             continue;
@@ -51,6 +52,9 @@ pub fn survey(
             .and_then(|rest| rest.strip_prefix("minions/"))
         {
             nodes.push(name.to_owned());
+            let (range, kubelet) = of_node(key, &stored);
+            pod_ranges.extend(range);
+            kubelets.extend(kubelet);
         }
         let rest = key.strip_prefix(&below).unwrap_or(key);
         ranges.extend(service_ranges(rest, &stored));
@@ -67,15 +71,22 @@ pub fn survey(
         ));
     }
     if !nodes.is_empty() {
-        let some = nodes
-            .iter()
-            .take(NAMED)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join(", ");
         notes.push(format!(
-            "{} nodes are in it ({some}): delete the objects of those that are gone",
-            nodes.len()
+            "{} nodes are in it ({}): delete the objects of those that are gone",
+            nodes.len(),
+            some(nodes.iter())
+        ));
+    }
+    if !kubelets.is_empty() {
+        notes.push(format!(
+            "their kubelets were of Kubernetes {}: take an API server of that version; one more than three minor versions newer serves such kubelets no more, and an older one may not read what is stored",
+            some(kubelets.iter())
+        ));
+    }
+    if !pod_ranges.is_empty() {
+        notes.push(format!(
+            "pods had addresses of {}: the controller manager's --cluster-cidr and the network plugin must have these",
+            some(pod_ranges.iter())
         ));
     }
     for (kind, count) in unstable {
@@ -84,6 +95,28 @@ pub fn survey(
         ));
     }
     Ok(notes)
+}
+
+fn some<'a>(names: impl ExactSizeIterator<Item = &'a String>) -> String {
+    let count = names.len();
+    let shown: Vec<&str> = names.take(NAMED).map(String::as_str).collect();
+    match count.checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
+    }
+}
+
+/// The range that a node gave its pods, and the version of its kubelet.
+fn of_node(key: &str, stored: &Stored<'_>) -> (Option<String>, Option<String>) {
+    let Ok(decoded) = decode(key, stored) else {
+        return (None, None);
+    };
+    let object = Value::Object(decoded.object);
+    let text = |pointer: &str| Some(object.pointer(pointer)?.as_str()?.to_owned());
+    (
+        text("/spec/podCIDR"),
+        text("/status/nodeInfo/kubeletVersion").filter(|version| !version.is_empty()),
+    )
 }
 
 /// The ranges of services that an object says: of an allocation before Kubernetes 1.33, of a ServiceCIDR since.

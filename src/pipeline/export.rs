@@ -11,21 +11,24 @@ use jiff::Timestamp;
 use kube::core::SelectorExt;
 use ring::digest::{SHA256, digest};
 
+use super::export_changes::Changes;
 use super::plan::How;
-use super::prove::on_map;
 use super::run::{Attempt, Made, remove, scratch_failed};
 use super::scratch::Scratch;
 use super::seal_file::provable;
 use super::{PipelineError, Stage};
 use crate::api::BackupMode;
-use crate::etcd::{ConnectOptions, Etcd};
+use crate::etcd::{ConnectOptions, Etcd, EtcdError};
 use crate::export::bundle::{self, About};
 use crate::export::resources::{Selection, selector_of};
-use crate::export::{ExportError, direct, proxy};
+use crate::export::{ExportError, direct, proxy, ranged};
 use crate::kms::Sealing;
 use crate::repository::{Chain, Check, ExportScope, Kind, Level, Manifest, Repository};
 use crate::seal::{Sealer, Unsealer};
 use crate::verify;
+
+/// How often an export out of etcd begins anew when etcd compacts the revision that it reads.
+const COMPACTED_AGAIN: u32 = 3;
 
 /// What an export is made with.
 pub(super) struct Tools<'a> {
@@ -54,7 +57,7 @@ impl Attempt<'_> {
         let plain = tools.scratch.file("bundle.tar");
         let exported = match how {
             How::Api => self.through_api(tools, &plain).await?,
-            How::Etcd | How::EtcdObjects => self.out_of_etcd(tools.scratch, &plain).await?,
+            How::Etcd | How::EtcdObjects => self.out_of_etcd(&plain).await?,
         };
         let Exported {
             about,
@@ -166,23 +169,25 @@ impl Attempt<'_> {
             .await?;
         let mut promoted = None;
         if self.request.spec.backup_mode == BackupMode::Incremental {
-            match self.changed(tools, &client, &selection, plain).await? {
-                Ok((about, chain)) => {
-                    return Ok(Exported {
-                        about,
-                        selection,
-                        chain: Some(chain),
-                        promoted,
-                    });
-                }
-                Err(why) => promoted = Some(why),
+            let (about, chain, why) = match self.changed(tools, &client, &selection, plain).await? {
+                Changes::Chained(about, chain) => (Some(about), Some(chain), None),
+                Changes::Whole(about, why) => (Some(about), None, Some(why)),
+                Changes::Due(why) => (None, None, Some(why)),
+            };
+            promoted = why;
+            if let Some(about) = about {
+                return Ok(Exported {
+                    about,
+                    selection,
+                    chain,
+                    promoted,
+                });
             }
         }
         let out = BufWriter::with_capacity(1 << 20, create(plain)?);
         let spools = tools.scratch.folder();
         let (out, about) = proxy::export(&client, &selection, out, Some(spools), &told).await?;
-        out.into_inner()
-            .map_err(|error| scratch_failed(plain)(error.into_error()))?;
+        flush(out, plain)?;
         Ok(Exported {
             about,
             selection,
@@ -191,37 +196,24 @@ impl Attempt<'_> {
         })
     }
 
-    async fn out_of_etcd(
-        &self,
-        scratch: &Scratch,
-        plain: &Path,
-    ) -> Result<Exported, PipelineError> {
+    async fn out_of_etcd(&self, plain: &Path) -> Result<Exported, PipelineError> {
         let namespace = self.request.namespace.as_str();
         let secrets = self.services.secrets.as_ref();
         let options = ConnectOptions::resolve(&self.request.cluster, namespace, secrets).await?;
         let etcd = Etcd::connect(&options).await?;
         etcd.require_leader().await?;
-        let created = Timestamp::now();
-        let file = scratch.file("snapshot.db");
-        // etcd's own digest proves the stream; what is taken out of it is counted and compared like every export.
-        let drained = etcd.drain_snapshot(&file, self.stages).await?;
-        let all = on_map(&file, |bytes| direct::namespaces(bytes, direct::PREFIX)).await?;
-        let selection = self.selection(async || all).await?;
-        let (target, version) = (create(plain)?, drained.member.version.clone());
-        let asked = selection.clone();
-        let fallback = format!("{:016x}", drained.member.cluster_id);
-        let made = on_map(&file, move |bytes| {
-            let moment = (created, None, version.as_str());
-            let out = BufWriter::with_capacity(1 << 20, target);
-            direct::export(bytes, direct::PREFIX, &asked, moment, out)
-        });
-        let (out, mut about) = made.await??;
-        out.into_inner()
-            .map_err(|error| scratch_failed(plain)(error.into_error()))?;
-        if about.cluster_uid.is_empty() {
-            about.cluster_uid = fallback;
-        }
-        remove(&file)?;
+        let mut again = 0;
+        let (about, selection) = loop {
+            match self.ranged(&etcd, plain).await {
+                Err(PipelineError::Export(ExportError::Etcd(EtcdError::Compacted { .. })))
+                    if again < COMPACTED_AGAIN =>
+                {
+                    again += 1;
+                    remove(plain)?;
+                }
+                made => break made?,
+            }
+        };
         let whole = "an export out of etcd is whole each time".to_owned();
         Ok(Exported {
             about,
@@ -229,6 +221,23 @@ impl Attempt<'_> {
             chain: None,
             promoted: (self.request.spec.backup_mode == BackupMode::Incremental).then_some(whole),
         })
+    }
+
+    /// The objects of the selected namespaces as of the newest revision, in `plain`.
+    async fn ranged(&self, etcd: &Etcd, plain: &Path) -> Result<(About, Selection), PipelineError> {
+        let created = Timestamp::now();
+        let out = BufWriter::with_capacity(1 << 20, create(plain)?);
+        let below = format!("{}/", direct::PREFIX);
+        let mut pinned = etcd.pin(below.as_bytes()).await?;
+        let all = ranged::namespaces(&mut pinned, direct::PREFIX).await?;
+        let selection = self.selection(async || Ok(all.clone())).await?;
+        let made = ranged::export(&mut pinned, &all, direct::PREFIX, &selection, created, out);
+        let (out, mut about) = made.await?;
+        flush(out, plain)?;
+        if about.cluster_uid.is_empty() {
+            about.cluster_uid = format!("{:016x}", pinned.member.cluster_id);
+        }
+        Ok((about, selection))
     }
 
     /// Reads the stored bundle back, and counts its objects anew.
@@ -313,6 +322,13 @@ pub(super) fn create(file: &Path) -> Result<File, PipelineError> {
         .mode(0o600)
         .open(file)
         .map_err(scratch_failed(file))
+}
+
+/// Writes what is still in memory.
+pub(super) fn flush(out: BufWriter<File>, file: &Path) -> Result<(), PipelineError> {
+    let written = out.into_inner();
+    written.map_err(|error| scratch_failed(file)(error.into_error()))?;
+    Ok(())
 }
 
 fn check(name: &str, message: String) -> Check {

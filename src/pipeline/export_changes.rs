@@ -6,24 +6,34 @@ use std::path::Path;
 use kube::Client;
 
 use super::PipelineError;
-use super::export::{Tools, cluster_id, create, told};
+use super::export::{Tools, cluster_id, create, flush, told};
 use super::plan;
-use super::run::{Attempt, remove, scratch_failed};
+use super::run::{Attempt, remove};
 use crate::export::bundle::{About, Parent};
 use crate::export::increment::{Increment, Since, export_changes};
 use crate::export::proxy;
 use crate::export::resources::Selection;
 use crate::repository::Chain;
 
+/// What came of asking for the changes alone.
+pub(super) enum Changes {
+    /// They are in the file, and this is their place in the chain.
+    Chained(About, Chain),
+    /// Everything is in the file, and why.
+    Whole(About, String),
+    /// There is no file, and everything is due, and why.
+    Due(String),
+}
+
 impl Attempt<'_> {
-    /// What changed, in `plain`, and its place in the chain; or why everything is due, and then there is no such file.
+    /// What changed, in `plain`.
     pub(super) async fn changed(
         &self,
         tools: &Tools<'_>,
         client: &Client,
         selection: &Selection,
         plain: &Path,
-    ) -> Result<Result<(About, Chain), String>, PipelineError> {
+    ) -> Result<Changes, PipelineError> {
         let cluster = cluster_id(&proxy::about(client).await?);
         let catalog = tools.repository.catalog(Some(&cluster)).await?;
         let full_every = self.recording.full_every.as_ref();
@@ -32,7 +42,7 @@ impl Attempt<'_> {
         let tip = plan::export_tip(&catalog.backups, self.request, &asked, full_every, now);
         let parent = match tip {
             Ok(parent) => parent,
-            Err(why) => return Ok(Err(why)),
+            Err(why) => return Ok(Changes::Due(why)),
         };
         let since = Since {
             parent: Parent {
@@ -47,11 +57,14 @@ impl Attempt<'_> {
         match made {
             Increment::Promoted(why) => {
                 remove(plain)?;
-                Ok(Err(why))
+                Ok(Changes::Due(why))
+            }
+            Increment::Whole(out, about, why) => {
+                flush(out, plain)?;
+                Ok(Changes::Whole(*about, why))
             }
             Increment::Made(out, about) => {
-                out.into_inner()
-                    .map_err(|error| scratch_failed(plain)(error.into_error()))?;
+                flush(out, plain)?;
                 let base = parent.chain.as_ref().map(|chain| chain.base.clone());
                 let chain = Chain {
                     base: base.unwrap_or_else(|| parent.id.clone()),
@@ -60,7 +73,7 @@ impl Attempt<'_> {
                     epoch: 0,
                     merged: None,
                 };
-                Ok(Ok((*about, chain)))
+                Ok(Changes::Chained(*about, chain))
             }
         }
     }

@@ -13,8 +13,9 @@ use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
 use super::error::{Attempt, RepositoryError};
-use super::key::{Key, is_cluster_id};
+use super::key::{Key, Role, is_cluster_id};
 use super::pin::PinAt;
+use super::probe::is_trial;
 use super::providers::Uploads;
 use super::{Manifest, StoreObserver, manifest};
 
@@ -40,6 +41,8 @@ pub(super) struct Listed {
     pub size: u64,
     /// When the store finished writing it, in seconds since 1970, by the store's clock.
     pub written: i64,
+    /// Of a manifest: the store's own word for this content.
+    pub tag: Option<String>,
 }
 
 /// What a listing found of ours.
@@ -168,19 +171,37 @@ impl Bucket {
             .list(Some(&path))
             .try_fold(Listing::default(), |mut listing, meta| {
                 let below = self.below(&meta.location).unwrap_or_default();
+                listing.pins.extend(PinAt::of(below, &meta));
                 if let Some(key) = Key::parse(below) {
+                    let tag = meta.e_tag.filter(|_| key.role == Role::Manifest);
                     listing.objects.push(Listed {
                         key,
                         size: meta.size,
                         written: meta.last_modified.timestamp(),
+                        tag,
                     });
                 }
-                listing.pins.extend(PinAt::of(below, &meta));
                 std::future::ready(Ok(listing))
             })
             .await;
         self.observe("list", listing)
             .map_err(|error| self.attempt("list", folder).failed(error))
+    }
+
+    /// Objects that a trial of the store left beside the clusters' folders, and when each was written, in seconds since 1970.
+    pub async fn trials(&self) -> Result<Vec<(Path, i64)>, RepositoryError> {
+        let prefix = (!self.prefix.is_root()).then_some(&self.prefix);
+        let listing = self.store.list_with_delimiter(prefix).await;
+        let found = self
+            .observe("list", listing)
+            .map_err(|error| self.attempt("list", "trials of the store").failed(error))?;
+        let trials = found.objects.into_iter().filter(|meta| {
+            let name = meta.location.filename();
+            name.is_some_and(is_trial)
+        });
+        Ok(trials
+            .map(|meta| (meta.location, meta.last_modified.timestamp()))
+            .collect())
     }
 
     /// The cluster folders below the prefix.

@@ -1,12 +1,21 @@
 //! What a repository holds, from a listing and its manifests alone.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use futures::StreamExt;
 
+use super::bucket::Listed;
 use super::error::RepositoryError;
 use super::key::{Key, Role};
-use super::{CONCURRENT_REQUESTS, Catalog, Kind, Manifest, Repository};
+use super::memo::{self, Memo};
+use super::{Catalog, Kind, MANIFESTS_AT_ONCE, Manifest, Repository};
+
+/// Manifests that need not be read from the store, and the keys of those that must.
+struct Known {
+    found: Vec<Manifest>,
+    unread: Vec<Key>,
+}
 
 /// The order of backups: by revision and epoch, never by a clock of the bucket.
 fn order(manifest: &Manifest) -> impl Ord + use<> {
@@ -40,22 +49,37 @@ impl Repository {
             .filter(|listed| listed.key.role != Role::Manifest)
             .map(|listed| (listed.key.to_string(), listed.size))
             .collect();
-        let manifests = listed
+        let listed: Vec<Listed> = listed
             .into_iter()
-            .filter(|listed| listed.key.role == Role::Manifest);
-        let mut reads = futures::stream::iter(manifests)
-            .map(|listed| async move {
-                let read = self.bucket.manifest(&listed.key).await;
-                (listed.key, read)
-            })
-            .buffer_unordered(CONCURRENT_REQUESTS);
+            .filter(|listed| listed.key.role == Role::Manifest)
+            .collect();
+        let Known { found, unread } = self.recall(&listed).await;
+        let (recalled, mut read_now) = (found.len(), 0);
         let mut catalog = Catalog::default();
+        let take = |catalog: &mut Catalog, manifest: Manifest| match data_problem(&manifest, &sizes)
+        {
+            None => catalog.backups.push(manifest),
+            Some(problem) => {
+                let key = Key::of_manifest(&manifest);
+                let place = key.map(|key| damaged(&key, &problem));
+                catalog.damaged.extend(place);
+            }
+        };
+        for manifest in found {
+            take(&mut catalog, manifest);
+        }
+        let mut reads = futures::stream::iter(unread)
+            .map(|key| async move {
+                let read = self.bucket.manifest(&key).await;
+                (key, read)
+            })
+            .buffer_unordered(MANIFESTS_AT_ONCE);
         while let Some((key, read)) = reads.next().await {
             match read {
-                Ok(Some(manifest)) => match data_problem(&manifest, &sizes) {
-                    None => catalog.backups.push(manifest),
-                    Some(problem) => catalog.damaged.push(damaged(&key, &problem)),
-                },
+                Ok(Some(manifest)) => {
+                    read_now += 1;
+                    take(&mut catalog, manifest);
+                }
                 // Deleted since the listing.
                 Ok(None) => {}
                 Err(RepositoryError::Manifest { source, .. }) => {
@@ -68,10 +92,83 @@ impl Repository {
                 Err(error) => return Err(error),
             }
         }
+        drop(reads);
+        if Memo::is_due(read_now, recalled + read_now) {
+            catalog.backups = self.keep(&listed, catalog.backups).await;
+        }
         catalog.pins = self.read_pins(pins).await;
         catalog.backups.sort_by_cached_key(order);
         catalog.damaged.sort();
         Ok(catalog)
+    }
+
+    /// What is known of the listed manifests on this machine, and which must be read from the store.
+    async fn recall(&self, listed: &[Listed]) -> Known {
+        let all = || listed.iter().map(|listed| listed.key.clone()).collect();
+        let Some(folder) = self.memos.clone() else {
+            return Known {
+                found: Vec::new(),
+                unread: all(),
+            };
+        };
+        let mut clusters: HashMap<String, HashMap<Key, String>> = HashMap::new();
+        let mut unread = Vec::new();
+        for listed in listed {
+            match memo::stamp(listed) {
+                Some(stamp) => {
+                    let cluster = clusters.entry(listed.key.cluster.clone()).or_default();
+                    cluster.insert(listed.key.clone(), stamp);
+                }
+                None => unread.push(listed.key.clone()),
+            }
+        }
+        let location = self.location.clone();
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            for (cluster, mut stamps) in clusters {
+                if let Some(memo) = Memo::new(&folder, &location, &cluster) {
+                    found.extend(memo.recall(&mut stamps));
+                }
+                unread.extend(stamps.into_keys());
+            }
+            Known { found, unread }
+        });
+        reading.await.unwrap_or_else(|_| Known {
+            found: Vec::new(),
+            unread: all(),
+        })
+    }
+
+    /// Keeps what is known now on this machine, and gives it back.
+    async fn keep(&self, listed: &[Listed], backups: Vec<Manifest>) -> Vec<Manifest> {
+        let Some(folder) = self.memos.clone() else {
+            return backups;
+        };
+        let stamps: HashMap<Key, String> = listed
+            .iter()
+            .filter_map(|listed| Some((listed.key.clone(), memo::stamp(listed)?)))
+            .collect();
+        let location = self.location.clone();
+        let backups = Arc::new(backups);
+        let kept = Arc::clone(&backups);
+        let keeping = tokio::task::spawn_blocking(move || {
+            let clusters: BTreeSet<&str> = kept.iter().map(|one| one.cluster_id.as_str()).collect();
+            for cluster in clusters {
+                let Some(memo) = Memo::new(&folder, &location, cluster) else {
+                    continue;
+                };
+                let own = kept.iter().filter(|one| one.cluster_id == cluster);
+                memo.keep(own.filter_map(|one| {
+                    let key = Key::of_manifest(one).ok()?;
+                    Some((one, stamps.get(&key)?.as_str()))
+                }));
+            }
+        });
+        // The catalogue is whole without it.
+        if let Err(error) = keeping.await {
+            tracing::debug!(%error, "known manifests are not kept");
+        }
+        Arc::unwrap_or_clone(backups)
     }
 
     /// One backup by id, name, run id or unique prefix of its id.

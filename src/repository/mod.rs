@@ -9,6 +9,7 @@ mod error;
 pub mod key;
 mod lease;
 pub mod manifest;
+mod memo;
 mod pin;
 mod probe;
 mod process;
@@ -16,6 +17,7 @@ mod providers;
 mod sweep;
 mod upload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -28,12 +30,13 @@ pub use chain::{
 };
 pub use copy::Copied;
 pub use error::RepositoryError;
+use key::Key;
 pub use lease::{Lease, LeaseTimes};
 pub use manifest::{ExportScope, ManifestError};
 pub use pin::{Pin, this_process};
 pub use probe::Probe;
 
-use crate::api::{Compression, StorageLocation};
+use crate::api::{Compression, Provider, StorageLocation};
 use crate::kms::Keyring;
 use crate::seal::Seal;
 use crate::secrets::Secrets;
@@ -54,12 +57,16 @@ impl StoreObserver for SilentObserver {
 
 /// How many requests are made at once where many are needed.
 const CONCURRENT_REQUESTS: usize = 16;
+/// Manifests are small, and a distant store answers each after some time.
+const MANIFESTS_AT_ONCE: usize = 64;
 
 /// A bucket and prefix, opened.
 pub struct Repository {
     bucket: bucket::Bucket,
     location: StorageLocation,
     keyring: Keyring,
+    /// Where manifests that were read are kept on this machine.
+    memos: Option<PathBuf>,
 }
 
 /// What a backup is.
@@ -250,10 +257,14 @@ impl Repository {
             storage_class: location.storage_class.clone(),
             observer,
         };
+        // A directory answers faster than a copy of it is kept.
+        let is_far = location.provider != Provider::Local;
+        let memos = is_far.then(|| memo::folder(|name| std::env::var(name).ok()));
         Ok(Self {
             bucket,
             location: location.clone(),
             keyring: Keyring::of_store(location, secret.as_ref())?,
+            memos: memos.flatten(),
         })
     }
 
@@ -275,6 +286,7 @@ impl Repository {
             bucket,
             location: location.clone(),
             keyring: Keyring::of_environment(),
+            memos: None,
         }
     }
 

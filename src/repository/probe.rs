@@ -16,13 +16,22 @@ pub struct Probe {
     pub clock_ahead: SignedDuration,
 }
 
+/// How the objects of trials are named.
+const TRIAL: &str = "doctor-";
+
+/// Whether an object beside the backups is one that a trial made.
+pub(super) fn is_trial(name: &str) -> bool {
+    let id = name.strip_prefix(TRIAL);
+    id.is_some_and(|id| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
 impl Repository {
     /// Tries the store out with an object of its own beside the backups, which is deleted again.
     ///
     /// # Errors
     /// When it cannot be written, read back or deleted.
     pub async fn probe(&self) -> Result<Probe, RepositoryError> {
-        let key = format!("doctor-{}", uuid::Uuid::new_v4().simple());
+        let key = format!("{TRIAL}{}", uuid::Uuid::new_v4().simple());
         let path = self.bucket.path(&key);
         let store = &self.bucket.store;
         let body = Bytes::from_static(b"written by etcdguardian doctor; it may be deleted\n");

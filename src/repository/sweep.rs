@@ -1,9 +1,10 @@
-//! What killed writers leave, removed a day later: data that never got a manifest, and uploads that were never finished.
+//! What killed processes leave, removed a day later: data that never got a manifest, uploads that were never finished, and the objects
+//! with which a store was tried out.
 
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use object_store::Error;
+use object_store::{Error, ObjectStoreExt};
 
 use super::bucket::Listed;
 use super::error::RepositoryError;
@@ -16,8 +17,8 @@ use crate::cause::with_causes;
 const ORPHAN_AGE_SECONDS: i64 = 24 * 3600;
 
 impl Repository {
-    /// Deletes data that has had no manifest for a day, and aborts uploads that were begun longer ago and never finished; returns
-    /// what went and how many manifests there are.
+    /// Deletes data that has had no manifest for a day and trials as old, and aborts uploads that were begun longer ago and never
+    /// finished; returns what went and how many manifests there are.
     ///
     /// # Errors
     /// When the store does not answer; what could not be deleted stays for the next sweep.
@@ -53,7 +54,24 @@ impl Repository {
             }
         }
         swept.extend(self.sweep_uploads(now).await);
+        swept.extend(self.sweep_trials(now).await?);
         Ok((swept, manifests))
+    }
+
+    /// Deletes what a trial of the store left more than a day ago.
+    async fn sweep_trials(&self, now: Timestamp) -> Result<Vec<String>, RepositoryError> {
+        let mut swept = Vec::new();
+        for (path, written) in self.bucket.trials().await? {
+            if now.as_second() - written <= ORPHAN_AGE_SECONDS {
+                continue;
+            }
+            let deleted = self.bucket.store.delete(&path).await;
+            match self.bucket.observe("delete", deleted) {
+                Ok(()) | Err(Error::NotFound { .. }) => swept.push(format!("{path} (a trial)")),
+                Err(error) => tracing::debug!(%path, %error, "a trial stays"),
+            }
+        }
+        Ok(swept)
     }
 
     /// Aborts what was begun more than a day ago. A store that does not list it, or not to this identity, keeps it: backups are

@@ -1,5 +1,7 @@
 //! `object ls|get|restore`: objects as a real kube-apiserver stored them, out of snapshots and chains, and back into the server.
 
+mod stored;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
@@ -269,28 +271,6 @@ fn a_deleted_object_comes_back_by_one_command_and_conflicts_are_said() {
         .object(&[&elsewhere[..], &["--create-namespace"]].concat())
         .ok();
     assert_eq!(answer("drill"), "43");
-}
-
-#[test]
-fn encryption_at_rest_is_said_with_its_key() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("encryption.yaml");
-    std::fs::write(
-        &file,
-        "apiVersion: apiserver.config.k8s.io/v1\nkind: EncryptionConfiguration\nresources:\n- resources: [secrets]\n  providers:\n  - aescbc: {keys: [{name: key1, secret: c2VjcmV0IGlzIHNlY3VyZQ==}]}\n",
-    )
-    .unwrap();
-    let cluster =
-        Kubernetes::with_flags(&[&format!("--encryption-provider-config={}", file.display())]);
-    shop(&cluster);
-    let taken = Snapshot::of(&cluster.etcd);
-    let listed = taken.object(&["ls", "-n", "shop", "-k", "secret"]).ok();
-    assert!(listed.contains("encrypted: aescbc, key key1"), "{listed}");
-    let refused = taken
-        .object(&["get", "db", "-n", "shop", "-k", "secret"])
-        .code(12);
-    assert!(refused.stderr.contains("key1"), "{}", refused.stderr);
-    assert!(!refused.stderr.contains("hunter2"));
 }
 
 /// An etcd with one object in a form that needs no server, which changes at each call.

@@ -1,12 +1,12 @@
 //! `export` and `import`: the objects of a real kube-apiserver into a store, and into an empty one.
 
+pub mod many;
+
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::backup::memory::private_bytes;
-use crate::support::{Kubernetes, Process, Ran, guardian, guardian_process, until};
+use crate::support::{Kubernetes, Ran, guardian, until};
 
 /// Objects of many kinds: namespaces, rights, configuration, owners, definitions with their objects.
 fn fill(cluster: &Kubernetes) {
@@ -106,6 +106,11 @@ fn what_is_exported_comes_back_in_an_empty_cluster() {
         .iter()
         .map(|(kind, namespace, name)| essence(&old, kind, namespace, name))
         .collect();
+    let address = |cluster: &Kubernetes| {
+        let service = cluster.get("service", "shop", "web").unwrap();
+        service["spec"]["clusterIP"].clone()
+    };
+    let had = address(&old);
     drop(old);
 
     let new = Kubernetes::start();
@@ -166,6 +171,10 @@ fn what_is_exported_comes_back_in_an_empty_cluster() {
     )
     .ok();
     assert_eq!(number(), "7");
+    // Addresses are the cluster's to give, unless they are to be kept.
+    new.kubectl(&["delete", "service", "-n", "shop", "web"]);
+    run(&new, store.path(), &["import", "--yes", "--keep-addresses"]).ok();
+    assert_eq!(address(&new), had);
 }
 
 #[test]
@@ -359,67 +368,4 @@ fn what_is_served_in_another_version_only_is_imported_in_that() {
         new.get("cactus", "shop", "saguaro").unwrap()["spec"]["height"],
         12
     );
-}
-
-/// ConfigMaps as kube-apiserver reads them, put into its etcd behind its back: faster than by its door.
-async fn put_config_maps(cluster: &Kubernetes, count: usize) {
-    let mut client = cluster.etcd.client().await;
-    let names: Vec<usize> = (0..count).collect();
-    for chunk in names.chunks(100) {
-        let puts = chunk.iter().map(|index| {
-            let (name, namespace) = (format!("many-{index:06}"), format!("n{}", index % 50));
-            let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"text": "x".repeat(1000)},
-                "metadata": {"name": name, "namespace": namespace, "uid": format!("u{index}"),
-                    "creationTimestamp": "2026-01-01T00:00:00Z"}});
-            let key = format!("/registry/configmaps/{namespace}/{name}");
-            etcd_client::TxnOp::put(key, object.to_string(), None)
-        });
-        let puts: Vec<etcd_client::TxnOp> = puts.collect();
-        client
-            .txn(etcd_client::Txn::new().and_then(puts))
-            .await
-            .unwrap();
-    }
-}
-
-/// The most private memory of a process until it ends, bytes, and the seconds that it took.
-fn watched(process: &mut Process) -> (u64, u64) {
-    let (mut peak, began) = (0, Instant::now());
-    while let Some(bytes) = private_bytes(process.pid()) {
-        peak = peak.max(bytes);
-        assert!(
-            began.elapsed() < Duration::from_secs(900),
-            "{}",
-            process.log_text()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
-    assert!(process.wait().success(), "{}", process.log_text());
-    (peak, began.elapsed().as_secs())
-}
-
-/// `ETCDGUARDIAN_EXPORT_OBJECTS=100000` measures what the documentation says; see docs/performance.md.
-#[tokio::test(flavor = "multi_thread")]
-async fn many_objects_are_exported_in_bounded_memory() {
-    let count = std::env::var("ETCDGUARDIAN_EXPORT_OBJECTS");
-    let count: usize = count.map_or(10_000, |text| text.parse().unwrap());
-    let (cluster, store) = (Kubernetes::start(), tempfile::tempdir().unwrap());
-    put_config_maps(&cluster, count).await;
-    let (url, kubeconfig) = (
-        format!("file://{}", store.path().display()),
-        cluster.admin().display().to_string(),
-    );
-    let words = ["export", "many", "--to", &url, "--kubeconfig", &kubeconfig];
-    let mut process = guardian_process(&words, &store.path().join("log"));
-    let (peak, seconds) = watched(&mut process);
-    let shown = guardian(&["backup", "show", "many", "--from", &url, "-o", "json"]).json();
-    assert_eq!(shown["level"], "Verified", "{shown}");
-    let log = process.log_text();
-    assert!(
-        log.contains(&format!("{count} ")) || log.contains("configmaps"),
-        "{log}"
-    );
-    eprintln!("{count} objects: {seconds} s, {} MiB", peak >> 20);
-    assert!(peak > 1 << 20, "it was measured");
-    assert!(peak < 128 << 20, "{} MiB for {count} objects", peak >> 20);
 }

@@ -57,14 +57,7 @@ pub(super) async fn open(
     }
     let endpoint = match &location.endpoint {
         Some(endpoint) => endpoint.trim_end_matches('/').to_owned(),
-        None => {
-            let inside = identity
-                .inside_region()
-                .await
-                .is_some_and(|at| at == region);
-            let side = if inside { "-internal" } else { "" };
-            format!("https://oss-{region}{side}.aliyuncs.com")
-        }
+        None => endpoint_of(&region, identity.inside_region().await.as_deref()),
     };
     let hosts = Hosts::of(location, &endpoint)?;
     let identity = Arc::new(identity);
@@ -91,6 +84,15 @@ pub(super) async fn open(
         url: hosts.compatible,
         region,
     })
+}
+
+/// The endpoint of a region: the internal one from a machine or pod that is inside it.
+fn endpoint_of(region: &str, inside: Option<&str>) -> String {
+    let side = match inside == Some(region) {
+        true => "-internal",
+        false => "",
+    };
+    format!("https://oss-{region}{side}.aliyuncs.com")
 }
 
 /// The two hosts of a bucket, as `https://bucket.s3.oss-cn-hangzhou.aliyuncs.com` and the same without `s3.`.
@@ -293,5 +295,19 @@ mod tests {
             assert_eq!(region_in(endpoint).unwrap(), "cn-hangzhou");
         }
         assert_eq!(region_in("https://oss.example.com"), None);
+    }
+
+    #[test]
+    fn only_from_inside_its_region_is_a_bucket_reached_by_the_internal_endpoint() {
+        for (inside, endpoint) in [
+            (
+                Some("cn-hangzhou"),
+                "https://oss-cn-hangzhou-internal.aliyuncs.com",
+            ),
+            (Some("cn-shanghai"), "https://oss-cn-hangzhou.aliyuncs.com"),
+            (None, "https://oss-cn-hangzhou.aliyuncs.com"),
+        ] {
+            assert_eq!(endpoint_of("cn-hangzhou", inside), endpoint);
+        }
     }
 }

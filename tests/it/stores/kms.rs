@@ -195,6 +195,25 @@ fn the_wrong_key_is_named_and_a_replica_is_not_wrong() {
 }
 
 #[test]
+fn alibabas_key_is_named_and_its_replica_in_another_region_opens() {
+    let etcd = Etcd::start("3.6");
+    let kms = KmsFake::start();
+    let desk = desk(&etcd, ALIBABA_KEY);
+    run(&desk, &kms.url, &CREATE).ok();
+    let store = format!("file://{}", desk.path("store").display());
+    let to = desk.path("restored").display().to_string();
+    let with = |key: &'static str| [&restore_words(&store, &to)[..], &["--kms-key", key]].concat();
+    // The service takes the key that wrapped it, whichever is asked for; it may be switched off.
+    kms.tell(r#"{"key":"k1","state":"Disabled"}"#);
+    let off = run(&desk, &kms.url, &restore_words(&store, &to)).code(12);
+    assert!(off.stderr.contains(ALIBABA_KEY), "{}", off.stderr);
+    assert!(!is_restored(&desk.path("restored")));
+    kms.tell(r#"{"key":"k1","state":"Enabled"}"#);
+    run(&desk, &kms.url, &with("acs:kms:cn-other:1:key/mrk-replica")).ok();
+    assert!(is_restored(&desk.path("restored")));
+}
+
+#[test]
 fn doctor_tries_the_keys_of_the_schedules() {
     let etcd = Etcd::start("3.6");
     let kms = KmsFake::start();

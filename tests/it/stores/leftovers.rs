@@ -163,3 +163,28 @@ fn a_directory_forgets_what_was_never_renamed() {
     assert!(!old.parent().unwrap().exists(), "its folder goes with it");
     assert!(young.exists());
 }
+
+#[test]
+fn s3_forgets_the_objects_of_trials_that_were_cut_short() {
+    let place = s3();
+    let server: &Versitygw = place.server();
+    let trial = format!("team/a/doctor-{}", "0a".repeat(16));
+    let others = ["team/a/doctor-notes", "team/a/sub/doctor-notes"];
+    for key in [trial.as_str()].iter().chain(&others) {
+        let file = server.file("backups", key);
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(file, b"x").unwrap();
+    }
+    block_on(async {
+        let repository = place.open().await.unwrap();
+        let now = Timestamp::now();
+        let swept = async |at| repository.sweep(at).await.unwrap().0;
+        assert_eq!(swept(now).await, Vec::<String>::new(), "it may be going on");
+        let later = now + SignedDuration::from_hours(25);
+        assert_eq!(swept(later).await, [format!("{trial} (a trial)")]);
+        assert!(!server.file("backups", &trial).exists());
+        for other in others {
+            assert!(server.file("backups", other).exists(), "{other}");
+        }
+    });
+}

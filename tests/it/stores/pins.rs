@@ -284,3 +284,27 @@ fn a_pin_is_written_anew_while_its_reader_lives() {
         assert!(!folder.exists());
     });
 }
+
+#[test]
+fn what_is_read_is_not_swept_either() {
+    let place = directory();
+    block_on(async {
+        let repository = place.open().await.unwrap();
+        let old = chain(&repository, 10, 0).await;
+        let file = std::path::Path::new(&place.location.bucket).join(&old[0].data_key);
+        let work = async {
+            // Retention has taken the manifest away and was killed; to the sweep the data is an orphan of yesterday.
+            repository.unlist(&old[0]).await.unwrap();
+            let yesterday = std::time::SystemTime::now() - Duration::from_secs(25 * 3600);
+            let handle = std::fs::File::options().write(true).open(&file).unwrap();
+            handle.set_modified(yesterday).unwrap();
+            let (swept, _) = repository.sweep(Timestamp::now()).await.unwrap();
+            assert_eq!(swept, Vec::<String>::new());
+            read_all(&repository, &old).await;
+        };
+        repository.pinned(&[&old[0]], "a test", work).await.unwrap();
+        let (swept, _) = repository.sweep(Timestamp::now()).await.unwrap();
+        assert_eq!(swept.len(), 1, "nobody reads it any more: {swept:?}");
+        assert!(!file.exists());
+    });
+}
