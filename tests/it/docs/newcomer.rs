@@ -131,7 +131,9 @@ impl Newcomer {
 fn timeless(screen: &str) -> Vec<String> {
     let is_time = |word: &&str| {
         let digits = word.trim_end_matches(|unit| "smhd,".contains(unit));
-        digits.len() < word.len() && digits.chars().all(|one| one.is_ascii_digit())
+        // What is less than a second old is `now`.
+        let when = ["ago", "now", "in"].contains(&word.trim_end_matches([')', ':']));
+        when || digits.len() < word.len() && digits.chars().all(|one| one.is_ascii_digit())
     };
     let words = |line: &str| {
         let words = line.split_whitespace().filter(|word| !is_time(word));
