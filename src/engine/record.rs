@@ -96,7 +96,7 @@ pub struct GoodBackup {
     pub cluster_id: String,
     /// Last revision in it.
     pub revision: i64,
-    /// The moment that it holds: when the snapshot was taken.
+    /// The moment that it holds: everything that etcd acknowledged before is in it.
     pub taken: Timestamp,
     /// When it was complete.
     pub completed: Timestamp,
@@ -161,7 +161,7 @@ impl GoodBackup {
             run_id: manifest.run_id.clone(),
             cluster_id: manifest.cluster_id.clone(),
             revision: manifest.revision,
-            taken: manifest.created,
+            taken: manifest.covers(),
             completed: manifest.completed,
             kind: manifest.kind.to_string(),
             base: manifest.chain.as_ref().map(|chain| chain.base.clone()),
@@ -218,8 +218,10 @@ impl ScheduleRecord {
     /// A backup that the store holds but the record does not know: the state folder was lost, or a run was finished
     /// after the process died. Older than what is known changes nothing.
     pub fn found(&mut self, backup: GoodBackup) {
-        let newer =
-            |known: &Option<GoodBackup>| known.as_ref().is_none_or(|k| k.taken < backup.taken);
+        let newer = |known: &Option<GoodBackup>| {
+            let known = known.as_ref().map(|known| (known.taken, known.revision));
+            known < Some((backup.taken, backup.revision))
+        };
         if backup.is_verified() && newer(&self.last_verified) {
             self.last_verified = Some(backup.clone());
         }

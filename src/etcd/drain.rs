@@ -97,6 +97,8 @@ impl Etcd {
             .client_of(self.member(endpoint)?)
             .await?
             .maintenance_client();
+        // A follower may be behind: what was acknowledged before the snapshot was asked for is to be in it.
+        self.acknowledged(endpoint).await?;
         let limit = self.options.stall_timeout;
         let stream = self.limited(endpoint, 0, limit, client.snapshot()).await?;
         let mut chunks = Live {

@@ -47,6 +47,25 @@ impl Etcd {
         Ok(())
     }
 
+    /// A revision that everything lies at or before which any member had acknowledged when this was asked. The member has applied
+    /// it when it answers (a linearizable read: etcd's API guarantees).
+    ///
+    /// # Errors
+    /// When the member does not answer in time, or the cluster has no quorum.
+    pub async fn acknowledged(&self, endpoint: &str) -> Result<i64, EtcdError> {
+        let member = self.member(endpoint)?;
+        let mut client = self.client_of(member).await?;
+        let options = GetOptions::new().with_limit(1).with_count_only();
+        let limit = self.options.call_timeout;
+        let call = client.get(ALL_KEYS, Some(options));
+        let answer = self.limited(endpoint, 0, limit, call).await?;
+        let header = answer.header().ok_or_else(|| EtcdError::Answer {
+            endpoint: endpoint.to_owned(),
+            answer: "a read without a header".to_owned(),
+        })?;
+        Ok(header.revision())
+    }
+
     /// The seconds that a lease was granted for; `None` when it is gone.
     ///
     /// # Errors

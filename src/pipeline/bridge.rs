@@ -32,7 +32,8 @@ pub(super) const DISAGREES: &str = "ChainDisagrees: ";
 pub(super) struct Taken<'a> {
     pub(super) plain: &'a Path,
     pub(super) member: &'a MemberStatus,
-    pub(super) settled: Timestamp,
+    /// What was acknowledged before is in it.
+    pub(super) created: Timestamp,
     pub(super) revision: i64,
     pub(super) compact_revision: i64,
 }
@@ -90,7 +91,7 @@ impl Attempt<'_> {
         let waiting: Vec<Segment> = match recorder {
             None => Vec::new(),
             Some(recorder) => {
-                let cut = recorder.cut(taken.revision, taken.settled).await;
+                let cut = recorder.cut(taken.revision, Some(taken.created)).await;
                 let cut = cut.map_err(|error| with_causes(&error))?;
                 let later =
                     |segment: &Segment| segment.finished.footer.totals.last_revision > tip.revision;

@@ -38,6 +38,7 @@ impl Attempt<'_> {
             run_id: request.run_id.clone(),
             created,
             settled: None,
+            covered_to: None,
             completed: created,
             start_revision: None,
             revision: 0,

@@ -140,8 +140,19 @@ impl Attempt<'_> {
         auth_revision: Option<u64>,
     ) -> Result<Continued, PipelineError> {
         // Another writer may have gone on while the lease was waited for.
-        let known_at = Timestamp::now();
-        let status = etcd.status().await?;
+        let asked = Timestamp::now();
+        let mut status = etcd.status().await?;
+        // Without a quorum nothing says what was acknowledged; what is recorded is worth storing all the more.
+        let known_at = match etcd.acknowledged(&status.endpoint).await {
+            Ok(revision) => {
+                status.revision = status.revision.max(revision);
+                Some(asked)
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, "how far the cluster is was not confirmed");
+                None
+            }
+        };
         let cluster_id = format!("{:016x}", status.cluster_id);
         let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
         let cluster = Cluster {
@@ -202,7 +213,8 @@ impl Attempt<'_> {
         );
         warnings.extend(plan::out_of_reach(tip.base, policy.0, policy.1));
         match (made, gap) {
-            (Some(manifest), None) => {
+            (Some(mut manifest), None) => {
+                manifest.covered_to = known_at.max(manifest.covered_to);
                 let before: Vec<&Manifest> =
                     increments.iter().copied().chain(&earlier_ones).collect();
                 let chain = (tip.base, before.as_slice());
@@ -221,14 +233,16 @@ impl Attempt<'_> {
             (None, Some(gap)) => Ok(Continued::Promoted(gap.to_string())),
             // What the chain holds is what the cluster has: there is nothing to store, and no reason for a full backup.
             (None, None) => {
+                let covered = tip.last.covers().max(known_at.unwrap_or(Timestamp::MIN));
                 let why = format!(
-                    "nothing was written since revision {}: backup {} holds everything up to {known_at}",
+                    "nothing was written since revision {}: backup {} holds everything up to {covered}",
                     tip.last.revision, tip.last.id
                 );
                 let held = Manifest {
                     // Nobody may take it for what this run has stored.
                     run_id: self.request.run_id.clone(),
-                    created: known_at.max(tip.last.created),
+                    created: covered.max(tip.last.created),
+                    covered_to: Some(covered),
                     completed: Timestamp::now(),
                     ..tip.last.clone()
                 };
@@ -251,7 +265,7 @@ impl Attempt<'_> {
         tools: &Tools<'_>,
         tip: &plan::Tip<'_>,
         status: &MemberStatus,
-        known_at: Timestamp,
+        known_at: Option<Timestamp>,
     ) -> Result<Cut, RecordError> {
         if let Some(recorder) = &self.recording.recorder
             && recorder.is_alive()
@@ -345,6 +359,8 @@ impl Attempt<'_> {
             member_id: header.member_id.clone(),
             etcd_version: status.version.clone(),
             start_revision: Some(header.first_revision),
+            // Who knows more says so.
+            covered_to: Some(parent.covers()),
             revision: totals.last_revision,
             chain: Some(Chain {
                 base: header.base.clone(),

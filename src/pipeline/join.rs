@@ -91,6 +91,7 @@ impl Attempt<'_> {
                 last_epoch: last.chain.as_ref().map_or(0, |chain| chain.epoch),
             });
         }
+        manifest.covered_to = Some(last.covers());
         manifest.hash_kv = run.iter().rev().find_map(|one| one.hash_kv);
         self.commit_earlier(tools, lease, manifest).await?;
         Ok(())

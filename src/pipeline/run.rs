@@ -255,7 +255,7 @@ impl Attempt<'_> {
             let full = bridge::Taken {
                 plain: &plain,
                 member: &taken.drained.member,
-                settled: taken.settled,
+                created: taken.created,
                 revision: taken.revision,
                 compact_revision: taken.compact_revision,
             };

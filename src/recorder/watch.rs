@@ -295,12 +295,12 @@ impl Recorder {
         }
     }
 
-    /// Waits until everything up to `reach` is on disk, and finishes a segment there; `known_at` is a moment at which the cluster
-    /// was at `reach`. All finished segments that wait are given, and why no more will come when the recording has a gap.
+    /// Waits until everything up to `reach` is on disk, and finishes a segment there; what was acknowledged before `known_at`, where
+    /// that is known, lies at or before `reach`. All finished segments that wait are given, and why no more will come when the recording has a gap.
     ///
     /// # Errors
     /// When it took too long, or the disk failed.
-    pub async fn cut(&self, reach: i64, known_at: Timestamp) -> Result<Cut, RecordError> {
+    pub async fn cut(&self, reach: i64, known_at: Option<Timestamp>) -> Result<Cut, RecordError> {
         let (answer, answered) = oneshot::channel();
         let wish = Wish::Cut(work::PendingCut::new(reach, known_at, answer));
         self.wishes

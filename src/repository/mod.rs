@@ -150,6 +150,10 @@ pub struct Manifest {
     /// what was written after this moment is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub settled: Option<Timestamp>,
+    /// Of an increment: the moment before which everything that etcd acknowledged is in the chain up to here. `created` is when the
+    /// recorder heard of its last revision, which is later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub covered_to: Option<Timestamp>,
     /// When this manifest was written.
     pub completed: Timestamp,
     /// First revision of an increment.
@@ -207,6 +211,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// What etcd acknowledged before this moment can be restored from it and what it stands on.
+    pub fn covers(&self) -> Timestamp {
+        self.covered_to.unwrap_or(self.created)
+    }
+
     /// When it, or the full backup that it was merged from, was read from etcd.
     pub fn read_at(&self) -> Timestamp {
         let synthetic = self.synthetic.as_ref();

@@ -143,7 +143,7 @@ fn covered_to(end: &Manifest, backups: &[Manifest]) -> Timestamp {
         .filter(|one| one.kind == Kind::Full && one.cluster_id == end.cluster_id)
         .filter(|one| one.revision == end.revision)
         .map(|one| one.created)
-        .fold(end.created, Timestamp::max)
+        .fold(end.created.max(end.covers()), Timestamp::max)
 }
 
 /// The newest hash of the live cluster that the increments of a chain hold and that what was merged can be held to: of a revision

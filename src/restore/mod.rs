@@ -4,6 +4,7 @@
 pub mod bundle;
 pub mod chain;
 pub mod choose;
+mod database;
 pub mod drill;
 pub mod fetch;
 pub mod observe;

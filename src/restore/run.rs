@@ -1,34 +1,25 @@
 //! Carries a plan out: writes beside the target, reads back and proves what was written, and moves it into place last.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde::Serialize;
 
 use super::RestoreError;
+use super::database::{Begun, copy_databases, new_file};
 use super::place::{keep_owner, put_in_place, refuse_running};
 use super::plan::{Plan, PlannedMember, Revisions};
-use super::proof::{Restored, look, prove_written, raised_hash};
+use super::proof::{Restored, prove_written, raised_hash};
 use super::steps::{next_steps, start_command};
 use super::workspace::{Workspace, make_folder, sync_folder};
-use super::writer::SyncingFile;
-use crate::snapshot::bolt::Database;
-use crate::snapshot::datadir::database::{
-    MISSING_LEASE_TTL, Rewrite, RewriteError, Rewritten, rewrite,
-};
+use crate::snapshot::datadir::database::{MISSING_LEASE_TTL, Rewritten};
 use crate::snapshot::datadir::{
     self, DATABASE, LOG, Member, WAL_NAME, WAL_SEGMENT_BYTES, raft_snapshot, raft_snapshot_name,
     restored_problem, write_ahead_log,
 };
-use crate::snapshot::{self, Proof, Severity, Skimmed, Snapshot, SnapshotError};
-use crate::verify::Mapped;
-
-/// Bytes that are written to a database at once. A kernel gives the bytes of one write adjacent memory where it can, and takes up
-/// to four times as long over a megabyte that way as over the same in small pieces.
-const WRITE_AT_ONCE: usize = 32 << 10;
+use crate::snapshot::{self, Proof, Severity};
 
 /// What was restored.
 #[derive(Debug, Clone, Serialize)]
@@ -89,23 +80,23 @@ pub fn restore(
         write_raft_files(plan, folder, planned)?;
     }
     let database = folder_database(&folders)?;
-    // The snapshot is proved on one core while the other writes and reads back; what was written of a damaged one is thrown away.
-    let (source, written) = thread::scope(|scope| {
+    // The snapshot is proved on one core while the other writes; what was written of a damaged one is thrown away.
+    let (source, begun) = thread::scope(|scope| {
         let proving = scope.spawn(|| {
             let source = prove_source(plan, bytes)?;
             let raised = raised_hash(plan, bytes)?;
             Ok((source, raised))
         });
-        let written = write_and_look(plan, bytes, &database, progress);
+        let begun = Begun::write(plan, bytes, &database, progress);
         let proof = proving.join().unwrap_or_else(|_| {
             Err(RestoreError::Unproved {
                 problem: "the check of the snapshot broke off".into(),
             })
         });
-        (proof, written)
+        (proof, begun)
     });
     let (source, raised) = source?;
-    let (written, skimmed) = written?;
+    let (written, skimmed) = begun?.complete(plan, &source, &database)?;
     let result = prove_written(
         plan,
         bytes,
@@ -192,17 +183,6 @@ fn read_head(path: &Path, most: u64) -> Result<Vec<u8>, RestoreError> {
     Ok(bytes)
 }
 
-/// Creates a file that only its owner can read; it must not exist.
-fn new_file(path: &Path) -> Result<File, RestoreError> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(RestoreError::file("create", path))
-}
-
 fn prove_source(plan: &Plan, bytes: &[u8]) -> Result<Proof, RestoreError> {
     let proof = snapshot::prove(bytes);
     let about_digest = |code: &str| code.starts_with("Digest");
@@ -220,100 +200,6 @@ fn prove_source(plan: &Plan, bytes: &[u8]) -> Result<Proof, RestoreError> {
             ),
         }),
     }
-}
-
-/// Writes the database and looks at what it holds, while the disk takes the rest of it.
-fn write_and_look(
-    plan: &Plan,
-    bytes: &[u8],
-    path: &Path,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(Rewritten, Option<Skimmed>), RestoreError> {
-    let (written, file) = write_database(plan, bytes, path, progress)?;
-    thread::scope(|scope| {
-        let syncing = scope.spawn(|| file.finish());
-        let skimmed = look(plan, &written, path);
-        let broke_off = || std::io::Error::other("the syncing broke off");
-        let synced = syncing.join().unwrap_or_else(|_| Err(broke_off()));
-        synced.map_err(RestoreError::file("sync the file", path))?;
-        Ok((written, skimmed?))
-    })
-}
-
-/// Writes the database; what the file still holds back from the disk is synced by whoever gets it.
-fn write_database(
-    plan: &Plan,
-    bytes: &[u8],
-    path: &Path,
-    progress: &(dyn Fn(u64) + Sync),
-) -> Result<(Rewritten, SyncingFile), RestoreError> {
-    let image = Database::open(Snapshot::split(bytes).image).map_err(SnapshotError::from)?;
-    let file = new_file(path)?;
-    let wanted = Rewrite {
-        cluster: &plan.cluster,
-        kept_to: plan.revisions.kept_to,
-        raised_to: plan.bump.map(|_| plan.revisions.starts_at),
-    };
-    let out = BufWriter::with_capacity(WRITE_AT_ONCE, SyncingFile::new(file, path)?);
-    let (out, written) =
-        rewrite(&image, &wanted, out, &|count| progress(count)).map_err(|error| match error {
-            RewriteError::Fault(fault) => RestoreError::Damaged {
-                source_name: plan.source.clone(),
-                problem: fault.to_string(),
-            },
-            RewriteError::Build(error) => RestoreError::Build(error),
-        })?;
-    let out = out
-        .into_inner()
-        .map_err(|error| RestoreError::file("write", path)(error.into_error()))?;
-    Ok((written, out))
-}
-
-/// The other members' databases, which are the first one's byte for byte, side by side.
-fn copy_databases(from: &Path, folders: &[PathBuf]) -> Result<(), RestoreError> {
-    if folders.is_empty() {
-        return Ok(());
-    }
-    let proved = Mapped::open(from).map_err(RestoreError::file("read back", from))?;
-    thread::scope(|scope| {
-        let copies: Vec<_> = folders
-            .iter()
-            .map(|folder| scope.spawn(|| copy_database(from, &folder.join(DATABASE), &proved)))
-            .collect();
-        copies.into_iter().try_for_each(|copy| {
-            copy.join().unwrap_or_else(|_| {
-                Err(RestoreError::Unproved {
-                    problem: "the copying of the database broke off".into(),
-                })
-            })
-        })
-    })
-}
-
-/// A copy, compared while the disk takes it. A file system that can let files share their bytes is asked to first.
-fn copy_database(from: &Path, to: &Path, proved: &Mapped) -> Result<(), RestoreError> {
-    let copying = || RestoreError::file("copy the database to", to);
-    let copy = new_file(to)?;
-    let shared = File::open(from).map_err(copying())?;
-    let mut syncing = SyncingFile::new(copy.try_clone().map_err(copying())?, to)?;
-    if rustix::fs::ioctl_ficlone(&copy, &shared).is_err() {
-        for piece in proved.bytes().chunks(WRITE_AT_ONCE) {
-            syncing.write_all(piece).map_err(copying())?;
-        }
-    }
-    let (synced, same) = thread::scope(|scope| {
-        let syncing = scope.spawn(|| syncing.finish());
-        let same = Mapped::open(to).map(|copy| copy.bytes() == proved.bytes());
-        let broke_off = || std::io::Error::other("the syncing broke off");
-        (syncing.join().unwrap_or_else(|_| Err(broke_off())), same)
-    });
-    synced.map_err(copying())?;
-    if same.map_err(RestoreError::file("read back", to))? {
-        return Ok(());
-    }
-    Err(RestoreError::Unproved {
-        problem: format!("the copy {} is not what was copied", to.display()),
-    })
 }
 
 fn outcome(plan: &Plan, source: Proof, result: &Restored, written: &Rewritten) -> Outcome {

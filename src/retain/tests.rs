@@ -44,6 +44,7 @@ fn full(revision: i64, hours_ago: i64) -> Manifest {
         run_id: format!("run-{revision}"),
         created,
         settled: None,
+        covered_to: None,
         completed: created,
         start_revision: None,
         revision,

@@ -9,6 +9,8 @@ mod prove;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
+
 pub use mvcc::shares::Share;
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +133,12 @@ pub struct Proof {
     pub hash_kv: Option<HashKv>,
     /// CRC-32C of the bucket `key`: its name, and every row as it lies there.
     pub rows_checksum: Option<u32>,
+    /// The bytes that this is of.
+    #[serde(skip)]
+    pub rows_bytes: usize,
+    /// Leases that live keys name and the file does not hold.
+    #[serde(skip)]
+    pub missing_leases: BTreeSet<i64>,
     /// What fills the bucket `key`: the rows of each of Kubernetes' kinds, the largest first, and all others in one.
     pub shares: Vec<Share>,
     /// What was found, the worst first; at most a thousand.

@@ -30,9 +30,14 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
     let rows_checksum = surveyed
         .as_ref()
         .map(|(_, surveyed)| surveyed.rows_checksum);
-    let shares = surveyed
+    let (shares, missing_leases, rows_bytes) = surveyed
         .as_mut()
-        .map(|(_, surveyed)| std::mem::take(&mut surveyed.shares));
+        .map(|(_, surveyed)| {
+            let shares = std::mem::take(&mut surveyed.shares);
+            let leases = std::mem::take(&mut surveyed.missing_leases);
+            (shares, leases, surveyed.rows_bytes)
+        })
+        .unwrap_or_default();
     let status = surveyed.map(|(size, surveyed)| Status {
         revision: surveyed.revision,
         compact_revision: surveyed.compact_revision,
@@ -53,7 +58,9 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
         image_sha256: hex::encode(digest),
         hash_kv,
         rows_checksum,
-        shares: shares.unwrap_or_default(),
+        rows_bytes,
+        missing_leases,
+        shares,
         findings: findings.into_vec(),
     }
 }

@@ -30,6 +30,7 @@ mod recorder;
 mod recording;
 mod reference;
 mod restore_boot;
+mod restore_kept;
 mod restore_safety;
 mod run;
 mod schedule;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use crate::support::{Etcd, free_port, guardian, tool};
 
-const VERSIONS: [&str; 4] = ["3.4", "3.5", "3.6", "3.7"];
+pub const VERSIONS: [&str; 4] = ["3.4", "3.5", "3.6", "3.7"];
 
 /// A snapshot of a real etcd, and what that etcd said of itself.
 pub struct Taken {
@@ -88,7 +88,7 @@ pub fn all_keys(etcd: &Etcd) -> Value {
     answer["kvs"].clone()
 }
 
-fn takes_writes(etcd: &Etcd, revision: i64) {
+pub fn takes_writes(etcd: &Etcd, revision: i64) {
     etcd.ctl(&["put", "written-after", "x"]);
     assert_eq!(etcd.revision(), revision + 1);
     assert!(etcd.ctl(&["get", "written-after"]).contains('x'));

@@ -11,7 +11,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A cut that was asked for.
 pub(super) struct PendingCut {
     reach: i64,
-    known_at: Timestamp,
+    known_at: Option<Timestamp>,
     until: tokio::time::Instant,
     answer: oneshot::Sender<Result<Cut, RecordError>>,
 }
@@ -19,7 +19,7 @@ pub(super) struct PendingCut {
 impl PendingCut {
     pub(super) fn new(
         reach: i64,
-        known_at: Timestamp,
+        known_at: Option<Timestamp>,
         answer: oneshot::Sender<Result<Cut, RecordError>>,
     ) -> Self {
         Self {
@@ -405,9 +405,9 @@ impl Work {
             self.cut = Some(cut);
             return Ok(());
         }
-        // The cluster was at this revision then, so nothing else was written by then.
-        if cut.reach == committed {
-            match self.spill.apply(&[Step::Idle], cut.known_at) {
+        // Nothing else was acknowledged by then.
+        if let Some(known_at) = cut.known_at.filter(|_| cut.reach == committed) {
+            match self.spill.apply(&[Step::Idle], known_at) {
                 Ok(()) => {}
                 Err(SpillError::Gap(gap)) => return Err(gap.into()),
                 Err(SpillError::Segment(error)) => return Err(error.into()),

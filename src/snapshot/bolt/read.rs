@@ -174,6 +174,10 @@ impl<'a> Database<'a> {
 }
 
 impl<'a> Bucket<'a> {
+    pub(super) fn database(&self) -> &Database<'a> {
+        &self.database
+    }
+
     /// The page of its root, unless the bucket lies in its parent's.
     pub(super) fn root_page(&self) -> Option<u64> {
         match self.root {

@@ -6,7 +6,8 @@ use std::io::{Seek, Write};
 
 use super::protobuf::Message;
 use super::{Cluster, TERM};
-use crate::snapshot::bolt::build::{BuildError, ImageBuilder};
+use crate::snapshot::Proof;
+use crate::snapshot::bolt::build::{BuildError, ImageBuilder, Kept};
 use crate::snapshot::bolt::{Database, Fault, Row};
 use crate::snapshot::mvcc::crc::Crc;
 use crate::snapshot::mvcc::{BUCKETS, KEY_BUCKET, KeyValue, LEASE_BUCKET, RowKey};
@@ -53,6 +54,9 @@ pub enum RewriteError {
     Build(#[from] BuildError),
 }
 
+/// Of a database whose pages are kept, so much at least must be in use; the rest stays free space for etcd.
+const IN_USE: (u64, u64) = (3, 4);
+
 /// Writes the restored database of `image` to `out`, front to back. `progress` hears of bytes of rows that were passed on.
 ///
 /// # Errors
@@ -63,59 +67,72 @@ pub fn rewrite<W: Write + Seek>(
     out: W,
     progress: &dyn Fn(u64),
 ) -> Result<(W, Rewritten), RewriteError> {
-    let mut names: BTreeSet<Vec<u8>> = BUCKETS.iter().map(|name| name.to_vec()).collect();
     let mut leases = HashSet::new();
-    for bucket in image.buckets() {
-        names.insert(bucket?.0.to_vec());
-    }
     for row in rows(image, LEASE_BUCKET)? {
         leases.extend(row?.key.first_chunk().map(|id| i64::from_be_bytes(*id)));
     }
-    let mut sink = Sink {
-        builder: ImageBuilder::new(out, image.meta().page_size)?,
-        sum: Crc::new(image.image()),
-        before: Crc::new(image.image()),
-        done: Rewritten::default(),
-        progress,
-        unreported: 0,
+    let builder = ImageBuilder::new(out, image.meta().page_size)?;
+    Sink::new(image, builder, progress).everything(image, wanted, |sink| {
+        sink.bucket(KEY_BUCKET)?;
+        let missing = sink.key_rows(image, wanted, &leases)?;
+        sink.done.rows_checksum = sink.sum.clone().finish();
+        Ok(missing)
+    })
+}
+
+/// The rows of an image that can stay where they are: none is left out, and the pages hold little else.
+///
+/// # Errors
+/// When the image is broken.
+pub fn kept_rows<'a>(
+    image: &Database<'a>,
+    wanted: &Rewrite<'_>,
+) -> Result<Option<Kept<'a>>, Fault> {
+    let Some(bucket) = image.bucket(KEY_BUCKET)? else {
+        return Ok(None);
     };
-    let mut missing = BTreeSet::new();
-    for name in &names {
-        sink.bucket(name)?;
-        match name.as_slice() {
-            b"key" => {
-                missing = sink.key_rows(image, wanted, &leases)?;
-                sink.done.rows_checksum = sink.sum.clone().finish();
-            }
-            b"lease" => {
-                sink.done.added_leases = missing.len() as u64;
-                let added = missing
-                    .iter()
-                    .map(|id| (id.to_be_bytes().to_vec(), Some(lease(*id))));
-                sink.merge(image, name, added.collect())?;
-            }
-            b"meta" => sink.merge(image, name, meta(wanted))?,
-            b"members" => {
-                // In order of the hexadecimal keys, which is not that of the ids when they have leading zeros.
-                let members: BTreeMap<String, String> = wanted
-                    .cluster
-                    .members
-                    .iter()
-                    .map(|member| (member.key(), member.json()))
-                    .collect();
-                for (key, json) in &members {
-                    sink.row(key.as_bytes(), json.as_bytes())?;
-                }
-            }
-            b"alarm" | b"cluster" | b"members_removed" => {}
-            _ => sink.merge(image, name, BTreeMap::new())?,
-        }
+    let last = bucket.last()?.and_then(|row| RowKey::decode(row.key));
+    if last.is_none_or(|last| last.revision.main > wanted.kept_to) {
+        return Ok(None);
     }
-    sink.before.append(&sink.sum);
-    sink.done.checksum = sink.before.finish();
-    let (out, length) = sink.builder.finish()?;
-    sink.done.length = length;
-    Ok((out, sink.done))
+    let in_use = bucket.pages()?.saturating_mul(IN_USE.1);
+    if in_use < image.meta().high_water.saturating_mul(IN_USE.0) {
+        return Ok(None);
+    }
+    bucket.kept()
+}
+
+/// Writes what is not kept behind the pages of `image`, which `out` holds already and at whose end it stands, and then that
+/// these are in force. `proof` is what was proved of the image meanwhile.
+///
+/// # Errors
+/// When the image is broken or the output breaks; `out` is then worthless.
+pub fn complete<W: Write + Seek>(
+    image: &Database<'_>,
+    wanted: &Rewrite<'_>,
+    kept: &Kept<'_>,
+    proof: &Proof,
+    out: W,
+) -> Result<(W, Rewritten), RewriteError> {
+    let builder = ImageBuilder::behind(out, image)?;
+    let silent = |_| {};
+    Sink::new(image, builder, &silent).everything(image, wanted, |sink| {
+        let raised = wanted
+            .raised_to
+            .map(|revision| RowKey::first_of(revision).encode());
+        let row = raised.as_deref().map(|key| (key, &[] as &[u8]));
+        sink.complete_bucket();
+        sink.sum
+            .append_known(proof.rows_checksum.unwrap_or_default(), proof.rows_bytes);
+        if let Some((key, _)) = row {
+            sink.sum.word(key);
+        }
+        sink.done.rows_checksum = sink.sum.clone().finish();
+        sink.done.rows = proof.status.as_ref().map_or(0, |status| status.rows)
+            + u64::from(row.is_some());
+        sink.builder.keep(KEY_BUCKET, kept, row)?;
+        Ok(proof.missing_leases.clone())
+    })
 }
 
 /// What the bucket `meta` says of the new cluster; a key without a value goes.
@@ -157,11 +174,87 @@ struct Sink<'a, W> {
     unreported: u64,
 }
 
-impl<W: Write + Seek> Sink<'_, W> {
-    fn bucket(&mut self, name: &[u8]) -> Result<(), BuildError> {
+impl<'a, W: Write + Seek> Sink<'a, W> {
+    fn new(image: &Database<'a>, builder: ImageBuilder<W>, progress: &'a dyn Fn(u64)) -> Self {
+        Self {
+            builder,
+            sum: Crc::new(image.image()),
+            before: Crc::new(image.image()),
+            done: Rewritten::default(),
+            progress,
+            unreported: 0,
+        }
+    }
+
+    /// All buckets, in the order of their names; `key_bucket` writes that of the rows, and says which leases they lack.
+    fn everything(
+        mut self,
+        image: &Database<'_>,
+        wanted: &Rewrite<'_>,
+        key_bucket: impl FnOnce(&mut Self) -> Result<BTreeSet<i64>, RewriteError>,
+    ) -> Result<(W, Rewritten), RewriteError> {
+        let mut names: BTreeSet<Vec<u8>> = BUCKETS.iter().map(|name| name.to_vec()).collect();
+        for bucket in image.buckets() {
+            names.insert(bucket?.0.to_vec());
+        }
+        let later = names.split_off(KEY_BUCKET);
+        for name in &names {
+            self.small_bucket(image, wanted, name, &BTreeSet::new())?;
+        }
+        let missing = key_bucket(&mut self)?;
+        self.done.added_leases = missing.len() as u64;
+        for name in later.iter().filter(|name| *name != KEY_BUCKET) {
+            self.small_bucket(image, wanted, name, &missing)?;
+        }
+        self.complete_bucket();
+        self.done.checksum = self.before.finish();
+        let (out, length) = self.builder.finish()?;
+        self.done.length = length;
+        Ok((out, self.done))
+    }
+
+    fn small_bucket(
+        &mut self,
+        image: &Database<'_>,
+        wanted: &Rewrite<'_>,
+        name: &[u8],
+        missing: &BTreeSet<i64>,
+    ) -> Result<(), RewriteError> {
+        self.bucket(name)?;
+        match name {
+            b"lease" => {
+                let added = missing
+                    .iter()
+                    .map(|id| (id.to_be_bytes().to_vec(), Some(lease(*id))));
+                self.merge(image, name, added.collect())
+            }
+            b"meta" => self.merge(image, name, meta(wanted)),
+            b"members" => {
+                // In order of the hexadecimal keys, which is not that of the ids when they have leading zeros.
+                let members: BTreeMap<String, String> = wanted
+                    .cluster
+                    .members
+                    .iter()
+                    .map(|member| (member.key(), member.json()))
+                    .collect();
+                for (key, json) in &members {
+                    self.row(key.as_bytes(), json.as_bytes())?;
+                }
+                Ok(())
+            }
+            b"alarm" | b"cluster" | b"members_removed" => Ok(()),
+            _ => self.merge(image, name, BTreeMap::new()),
+        }
+    }
+
+    fn complete_bucket(&mut self) {
         let fresh = self.sum.fresh();
         let complete = std::mem::replace(&mut self.sum, fresh);
         self.before.append(&complete);
+    }
+
+    fn bucket(&mut self, name: &[u8]) -> Result<(), BuildError> {
+        self.complete_bucket();
         self.sum.word(name);
         self.builder.bucket(name)
     }

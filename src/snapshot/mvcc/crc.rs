@@ -49,8 +49,19 @@ impl<'a> Crc<'a> {
         self.flush();
         let mut other = other.clone();
         other.flush();
-        self.sum = crc32c::crc32c_combine(self.sum, other.sum, other.length);
-        self.length += other.length;
+        self.append_known(other.sum, other.length);
+    }
+
+    /// Reads `length` bytes of which only the checksum is known.
+    pub fn append_known(&mut self, sum: u32, length: usize) {
+        self.flush();
+        self.sum = crc32c::crc32c_combine(self.sum, sum, length);
+        self.length += length;
+    }
+
+    /// How many bytes were read.
+    pub fn length(&self) -> usize {
+        self.length + self.pending.len()
     }
 
     /// The checksum of what was read.

@@ -1,6 +1,8 @@
 //! The one pass over all rows: checks each row and the history that they make (etcd-format.md §7 L2b, L2c), hashes them,
 //! and keeps the live keys.
 
+use std::collections::BTreeSet;
+
 use super::KEY_BUCKET;
 use super::compaction::Compaction;
 use super::crc::Crc;
@@ -69,6 +71,10 @@ pub struct Surveyed {
     pub hash_kv: Option<HashKv>,
     /// CRC-32C of the bucket `key`: its name and every row.
     pub rows_checksum: u32,
+    /// The bytes that this is of.
+    pub rows_bytes: usize,
+    /// Leases that live keys name and the file does not hold.
+    pub missing_leases: BTreeSet<i64>,
     /// What fills the bucket `key`.
     pub shares: Vec<Share>,
     /// What the small buckets say.
@@ -102,7 +108,7 @@ impl<'a> Survey<'a> {
     pub fn finish(mut self, findings: &mut Findings) -> Surveyed {
         self.settle(findings);
         self.leave_rows();
-        self.report_orphans(findings);
+        let missing_leases = self.report_orphans(findings);
         let compact_revision = self.compaction.revision();
         let last = self.last.map_or(1, |last| last.main);
         let revision = last.max(compact_revision);
@@ -110,6 +116,8 @@ impl<'a> Survey<'a> {
         let hash_kv = hash_kv.map_err(|error| {
             findings.error("HashUnknown", "bucket key", error);
         });
+        let mut rows = self.compacted_crc;
+        rows.append(&self.recent_crc);
         Surveyed {
             revision,
             compact_revision,
@@ -117,11 +125,9 @@ impl<'a> Survey<'a> {
             rows: self.rows,
             status_hash: self.status_crc.finish(),
             hash_kv: hash_kv.ok(),
-            rows_checksum: {
-                let mut rows = self.compacted_crc;
-                rows.append(&self.recent_crc);
-                rows.finish()
-            },
+            rows_bytes: rows.length(),
+            rows_checksum: rows.finish(),
+            missing_leases,
             shares: self.tally.finish(),
             about: self.schema.finish(findings),
         }
@@ -166,14 +172,18 @@ impl<'a> Survey<'a> {
         }
     }
 
-    fn report_orphans(&self, findings: &mut Findings) {
-        let mut count = 0_usize;
+    fn report_orphans(&self, findings: &mut Findings) -> BTreeSet<i64> {
+        let (mut count, mut missing) = (0_usize, BTreeSet::new());
         for element in self.ledger.marked() {
             count += 1;
             let Some((_, value)) = row_at(self.database.image(), element) else {
                 continue;
             };
-            if let (Ok(kv), true) = (KeyValue::decode(value), count <= NAMED_KEYS) {
+            let Ok(kv) = KeyValue::decode(value) else {
+                continue;
+            };
+            missing.insert(kv.lease);
+            if count <= NAMED_KEYS {
                 findings.warning(
                     "LeaseMissing",
                     format_args!("key {}", kv.key.escape_ascii()),
@@ -192,6 +202,7 @@ impl<'a> Survey<'a> {
                 format_args!("{more} more keys live by leases that are not in the file"),
             );
         }
+        missing
     }
 
     fn history_row(&mut self, row: &Row<'a>, findings: &mut Findings) {

@@ -26,6 +26,8 @@ fn proof() -> Proof {
     Proof {
         status: Some(status()),
         rows_checksum: None,
+        rows_bytes: 0,
+        missing_leases: Default::default(),
         shares: Vec::new(),
         image_sha256: "ab".repeat(32),
         hash_kv: None,
