@@ -69,14 +69,6 @@ impl<W: Write + Seek> ImageBuilder<W> {
         }
     }
 
-    fn pages(&mut self) -> Pages<'_, W> {
-        Pages {
-            out: &mut self.out,
-            size: self.page_size,
-            next: &mut self.next_page,
-        }
-    }
-
     /// Begins a bucket; the one before it is complete.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::snapshot::bolt::Database;
+use crate::snapshot::bolt::page::{FLAG_BRANCH, PageHeader};
 
 type Rows = BTreeMap<Vec<u8>, Vec<u8>>;
 
@@ -49,17 +50,22 @@ fn keep(image: &[u8], row: Option<(&[u8], &[u8])>, others: &BTreeMap<Vec<u8>, Ro
     let bucket = database.bucket(b"key").unwrap().unwrap();
     let kept = bucket.kept().unwrap().unwrap();
     let mut builder = ImageBuilder::behind(out, &database).unwrap();
-    let (before, behind): (Vec<_>, Vec<_>) =
-        others.iter().partition(|(name, _)| name.as_slice() < b"key");
-    let mut write = |builder: &mut ImageBuilder<Cursor<Vec<u8>>>, name: &[u8], rows: &Rows| {
+    let (before, behind): (Vec<_>, Vec<_>) = others
+        .iter()
+        .partition(|(name, _)| name.as_slice() < b"key".as_slice());
+    let write = |builder: &mut ImageBuilder<Cursor<Vec<u8>>>, name: &[u8], rows: &Rows| {
         builder.bucket(name).unwrap();
         for (key, value) in rows {
             builder.row(key, value).unwrap();
         }
     };
-    before.iter().for_each(|(name, rows)| write(&mut builder, name, rows));
+    before
+        .iter()
+        .for_each(|(name, rows)| write(&mut builder, name, rows));
     builder.keep(b"key", &kept, row).unwrap();
-    behind.iter().for_each(|(name, rows)| write(&mut builder, name, rows));
+    behind
+        .iter()
+        .for_each(|(name, rows)| write(&mut builder, name, rows));
     let (out, length) = builder.finish().unwrap();
     let image = out.into_inner();
     assert_eq!(image.len() as u64, length);
@@ -140,10 +146,17 @@ fn a_kept_bucket_has_its_rows_and_one_more_beside_buckets_that_are_new() {
     for size in [1024, 4096] {
         let image = build(&old, size);
         let key = 9_000_u32.to_be_bytes();
-        for row in [None, Some((&key[..], &[3; 700][..])), Some((&key[..], &[][..]))] {
+        for row in [
+            None,
+            Some((&key[..], &[3; 700][..])),
+            Some((&key[..], &[][..])),
+        ] {
             let kept = keep(&image, row, &others);
             let metas = 2 * size as usize;
-            assert!(kept[metas..image.len()] == image[metas..], "pages stay as they were");
+            assert!(
+                kept[metas..image.len()] == image[metas..],
+                "pages stay as they were"
+            );
             is_sound(&kept);
             let mut expected = others.clone();
             let mut all = rows.clone();
@@ -156,7 +169,9 @@ fn a_kept_bucket_has_its_rows_and_one_more_beside_buckets_that_are_new() {
 
 #[test]
 fn only_a_row_behind_the_last_can_be_added_to_a_kept_bucket() {
-    let rows: Rows = (0..500_u32).map(|n| (n.to_be_bytes().to_vec(), vec![7; 60])).collect();
+    let rows: Rows = (0..500_u32)
+        .map(|n| (n.to_be_bytes().to_vec(), vec![7; 60]))
+        .collect();
     let image = build(&BTreeMap::from([(b"key".to_vec(), rows)]), 1024);
     let database = Database::open(&image).unwrap();
     let bucket = database.bucket(b"key").unwrap().unwrap();

@@ -128,8 +128,8 @@ pub fn complete<W: Write + Seek>(
             sink.sum.word(key);
         }
         sink.done.rows_checksum = sink.sum.clone().finish();
-        sink.done.rows = proof.status.as_ref().map_or(0, |status| status.rows)
-            + u64::from(row.is_some());
+        sink.done.rows =
+            proof.status.as_ref().map_or(0, |status| status.rows) + u64::from(row.is_some());
         sink.builder.keep(KEY_BUCKET, kept, row)?;
         Ok(proof.missing_leases.clone())
     })

@@ -116,12 +116,13 @@ impl<'a> Survey<'a> {
         let hash_kv = hash_kv.map_err(|error| {
             findings.error("HashUnknown", "bucket key", error);
         });
+        let live_keys = self.ledger.len() - u64::from(self.bump_rows > 0 && self.has_bump_key());
         let mut rows = self.compacted_crc;
         rows.append(&self.recent_crc);
         Surveyed {
             revision,
             compact_revision,
-            live_keys: self.ledger.len() - u64::from(self.bump_rows > 0 && self.has_bump_key()),
+            live_keys,
             rows: self.rows,
             status_hash: self.status_crc.finish(),
             hash_kv: hash_kv.ok(),

@@ -105,7 +105,11 @@ impl<W: Write + Seek> ImageBuilder<W> {
         row: Option<(&[u8], &[u8])>,
     ) -> Result<(), BuildError> {
         self.close_bucket()?;
-        let mut pages = self.pages();
+        let mut pages = Pages {
+            out: &mut self.out,
+            size: self.page_size,
+            next: &mut self.next_page,
+        };
         let mut root = kept.root;
         if let Some(row) = row {
             let last = kept.leaf.last().map(|(key, _)| *key);

@@ -264,7 +264,13 @@ impl Node {
         self.data.get(..length).unwrap_or_default()
     }
 
-    pub(super) fn write_to(&self, out: &mut impl Write, id: u64, flags: u16, overflow: u32) -> io::Result<()> {
+    pub(super) fn write_to(
+        &self,
+        out: &mut impl Write,
+        id: u64,
+        flags: u16,
+        overflow: u32,
+    ) -> io::Result<()> {
         out.write_all(&page_header(id, flags, self.elements.len(), overflow))?;
         // Positions count from the element itself.
         let mut position = ELEMENT * self.elements.len();
