@@ -13,7 +13,7 @@ use super::slots::Slots;
 use super::state::StateDir;
 use crate::alert::{Alerter, Event, Facts, Kind, Subject};
 use crate::api::{ClusterConfig, EtcdBackupSpec, EtcdGuardianConfig};
-use crate::etcd::ConnectOptions;
+use crate::etcd::{ConnectOptions, SharedClusters};
 use crate::export::ApiServer;
 use crate::pipeline::Services as PipelineServices;
 use crate::pipeline::hooks::OnThisHost;
@@ -29,6 +29,8 @@ pub struct Services {
     pub config_file: Option<PathBuf>,
     /// Where credentials come from.
     pub secrets: Arc<dyn Secrets>,
+    /// Connections to etcd that schedules look through.
+    pub clusters: SharedClusters,
     /// The metrics that `/metrics` serves.
     pub metrics: Arc<Metrics>,
     /// Tells people.

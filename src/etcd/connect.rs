@@ -88,6 +88,27 @@ impl ConnectOptions {
         })
     }
 
+    /// The same for options that lead to the same members with the same credentials.
+    pub(super) fn fingerprint(&self) -> [u8; 32] {
+        let mut context = ring::digest::Context::new(&ring::digest::SHA256);
+        let mut part = |bytes: &[u8]| {
+            context.update(&(bytes.len() as u64).to_le_bytes());
+            context.update(bytes);
+        };
+        for endpoint in &self.endpoints {
+            part(endpoint.as_bytes());
+        }
+        part(self.tls.as_ref().map_or(&[], |tls| &tls.digest));
+        if let Some((name, password)) = &self.user {
+            part(name.as_bytes());
+            part(password.expose_secret().as_bytes());
+        }
+        let digest = context.finish();
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(digest.as_ref());
+        bytes
+    }
+
     /// One endpoint without TLS and without a user.
     pub fn plain(endpoint: String) -> Self {
         Self {

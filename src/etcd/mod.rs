@@ -8,6 +8,7 @@ mod known_bad;
 mod member;
 mod plan;
 mod range;
+mod shared;
 mod stream;
 mod tls;
 mod watch;
@@ -19,6 +20,7 @@ pub use error::{EtcdError, StreamProblem};
 pub use known_bad::known_problems;
 pub use member::{Certificate, Etcd};
 pub use range::Pinned;
+pub use shared::SharedClusters;
 
 /// What a member says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

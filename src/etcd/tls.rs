@@ -19,6 +19,8 @@ use super::EtcdError;
 pub(super) struct Material {
     roots: Arc<RootCertStore>,
     identity: Option<ClientIdentity>,
+    /// SHA-256 of what it was read from.
+    pub(super) digest: Vec<u8>,
 }
 
 #[derive(Clone)]
@@ -73,9 +75,17 @@ impl Material {
                 })
             }
         };
+        let mut digest = ring::digest::Context::new(&ring::digest::SHA256);
+        let (shown, key) = certificate.unzip();
+        for pem in [ca, shown, key] {
+            let bytes = pem.map_or(&[] as &[u8], |pem| &pem.bytes);
+            digest.update(&(bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        }
         let material = Self {
             roots: Arc::new(roots),
             identity,
+            digest: digest.finish().as_ref().to_vec(),
         };
         // A key that does not belong to the certificate is found here, not at the first connection.
         if let Some((certificate, _)) = certificate {

@@ -126,6 +126,7 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
         config: start.config,
         config_file: start.config_file,
         secrets: start.secrets,
+        clusters: crate::etcd::SharedClusters::default(),
         metrics,
         alerter,
         state,

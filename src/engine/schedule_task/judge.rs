@@ -32,31 +32,35 @@ impl ScheduleTask {
             Source::Auto => cluster.endpoints.is_empty(),
             Source::Direct => false,
         };
-        let etcd = match self
+        let options = self
             .services
             .connect_options(spec, &self.name.namespace)
-            .await
-        {
-            Ok(options) => Etcd::connect(&options).await,
-            Err(error) => Err(error),
-        };
+            .await;
         let point = self
             .record
             .last_successful
             .as_ref()
             .and_then(GoodBackup::point);
         let secrets = Arc::clone(&self.services.secrets);
-        let source: Box<dyn StatusSource> = match etcd {
-            Ok(etcd) => {
-                self.look_at_certificates(&etcd, now).await;
-                Box::new(etcd)
+        let mut observed = match options {
+            Ok(options) => {
+                let etcd = self.services.clusters.of(&options);
+                let seen = self
+                    .signals
+                    .observe(etcd.as_ref(), secrets.as_ref(), point, now);
+                let seen = seen.await;
+                match &seen.etcd_error {
+                    Some(_) => self.services.clusters.forget(&options),
+                    None => self.look_at_certificates(&etcd, now).await,
+                }
+                seen
             }
-            Err(error) => Box::new(Silent(Mutex::new(Some(error)))),
+            Err(error) => {
+                let silent = Silent(Mutex::new(Some(error)));
+                let seen = self.signals.observe(&silent, secrets.as_ref(), point, now);
+                seen.await
+            }
         };
-        let mut observed = self
-            .signals
-            .observe(source.as_ref(), secrets.as_ref(), point, now)
-            .await;
         // An export has no use for etcd, so nobody misses it.
         if by_api {
             observed.etcd_error = None;
