@@ -2,7 +2,9 @@
 
 use etcd_client::{GetOptions, LeaseTimeToLiveOptions, WatchOptions, WatchStream};
 
-use super::{Etcd, EtcdError};
+use jiff::Timestamp;
+
+use super::{Etcd, EtcdError, MemberStatus, StatusSource};
 
 /// The largest message that is accepted. etcd cuts responses at 2 MiB unless it was told otherwise, but never a single event.
 pub(super) const LARGEST_MESSAGE: usize = 512 << 20;
@@ -47,12 +49,32 @@ impl Etcd {
         Ok(())
     }
 
+    /// The furthest member, its revision raised to what the cluster has acknowledged, and the moment before which all of that was;
+    /// no moment without a quorum, for then nobody can say.
+    ///
+    /// # Errors
+    /// When no member answers.
+    pub async fn reach(&self) -> Result<(MemberStatus, Option<Timestamp>), EtcdError> {
+        let asked = Timestamp::now();
+        let mut furthest = self.status().await?;
+        match self.acknowledged(&furthest.endpoint).await {
+            Ok(revision) => {
+                furthest.revision = furthest.revision.max(revision);
+                Ok((furthest, Some(asked)))
+            }
+            Err(problem) => {
+                tracing::warn!(%problem, "how far the cluster is was not confirmed");
+                Ok((furthest, None))
+            }
+        }
+    }
+
     /// A revision that everything lies at or before which any member had acknowledged when this was asked. The member has applied
     /// it when it answers (a linearizable read: etcd's API guarantees).
     ///
     /// # Errors
     /// When the member does not answer in time, or the cluster has no quorum.
-    pub async fn acknowledged(&self, endpoint: &str) -> Result<i64, EtcdError> {
+    pub(super) async fn acknowledged(&self, endpoint: &str) -> Result<i64, EtcdError> {
         let member = self.member(endpoint)?;
         let mut client = self.client_of(member).await?;
         let options = GetOptions::new().with_limit(1).with_count_only();

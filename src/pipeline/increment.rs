@@ -140,19 +140,8 @@ impl Attempt<'_> {
         auth_revision: Option<u64>,
     ) -> Result<Continued, PipelineError> {
         // Another writer may have gone on while the lease was waited for.
-        let asked = Timestamp::now();
-        let mut status = etcd.status().await?;
-        // Without a quorum nothing says what was acknowledged; what is recorded is worth storing all the more.
-        let known_at = match etcd.acknowledged(&status.endpoint).await {
-            Ok(revision) => {
-                status.revision = status.revision.max(revision);
-                Some(asked)
-            }
-            Err(problem) => {
-                tracing::warn!(%problem, "how far the cluster is was not confirmed");
-                None
-            }
-        };
+        // Without a quorum what is recorded is worth storing all the more.
+        let (status, known_at) = etcd.reach().await?;
         let cluster_id = format!("{:016x}", status.cluster_id);
         let catalog = tools.repository.catalog(Some(&cluster_id)).await?;
         let cluster = Cluster {

@@ -12,7 +12,7 @@ use super::run::{Attempt, Made};
 use super::synthetic::Compared;
 use super::{Part, PipelineError, Stage, origin_after, plan};
 use crate::cause::with_causes;
-use crate::etcd::{Etcd, StatusSource};
+use crate::etcd::Etcd;
 use crate::recorder::spill::Ready as Segment;
 use crate::recorder::watch::{RecordError, Recorder};
 use crate::repository::{Manifest, increments_of};
@@ -36,8 +36,8 @@ impl Attempt<'_> {
         let words = |error: &dyn std::error::Error| with_causes(error);
         let etcd = Etcd::connect(tools.options).await;
         let etcd = etcd.map_err(|error| words(&error))?;
-        let known_at = Timestamp::now();
-        let member = etcd.status().await.map_err(|error| words(&error))?;
+        let reach = etcd.reach().await;
+        let (member, known_at) = reach.map_err(|error| words(&error))?;
         let chain = self.newest_chain(tools, member.cluster_id).await;
         let Some((base, tip)) = chain.map_err(|error| words(&error))? else {
             return Ok(());
