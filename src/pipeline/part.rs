@@ -12,7 +12,7 @@ use super::run::{Attempt, Made};
 use super::synthetic::Compared;
 use super::{Part, PipelineError, Stage, origin_after, plan};
 use crate::cause::with_causes;
-use crate::etcd::Etcd;
+use crate::etcd::{Etcd, StatusSource};
 use crate::recorder::spill::Ready as Segment;
 use crate::recorder::watch::{RecordError, Recorder};
 use crate::repository::{Manifest, increments_of};
