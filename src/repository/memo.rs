@@ -25,7 +25,7 @@ const GIVEN_UP: Duration = Duration::from_secs(3600);
 /// A file that was not written for so long is of a location that has gone, or that hardly changes and is soon read.
 const FORGOTTEN: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Another version may know other fields.
-const HEAD: &str = concat!("etcdguardian ", env!("CARGO_PKG_VERSION"), " catalogue 1\n");
+const HEAD: &str = concat!("etcdguardian ", env!("CARGO_PKG_VERSION"), " catalogue 2\n");
 
 /// The file of one cluster in one location.
 #[derive(Debug, Clone)]
@@ -92,16 +92,19 @@ impl Memo {
             return Ok(());
         }
         while next(&mut line)? > 0 {
-            let mut words = line.splitn(3, |byte| *byte == b'\t');
+            let mut words = line.splitn(4, |byte| *byte == b'\t');
             let mut text = || std::str::from_utf8(words.next()?).ok();
-            let (Some(key), Some(stamp)) = (text().and_then(Key::parse), text()) else {
+            let (Some(key), Some(stamp), Some(sum)) = (text().and_then(Key::parse), text(), text())
+            else {
                 continue;
             };
             if listed.get(&key).is_none_or(|is| is != stamp) {
                 continue;
             }
             // Held to the same rules as one that comes from the store.
-            let decoded = words.next().map(|json| manifest::decode(&key, json));
+            let json = words.next().and_then(|json| json.strip_suffix(b"\n"));
+            let whole = json.filter(|json| sum_of(json) == sum);
+            let decoded = whole.map(|json| manifest::decode(&key, json));
             if let Some(Ok(manifest)) = decoded {
                 listed.remove(&key);
                 found.push(manifest);
@@ -153,6 +156,11 @@ impl Memo {
     }
 }
 
+/// What shows that a line is as it was written: the file's own checksum stands at its end, and is read too late.
+fn sum_of(json: &[u8]) -> String {
+    hex::encode(digest(&SHA256, json))
+}
+
 /// Removes the files of locations that nobody has read for long.
 fn forget(folder: &Path) -> io::Result<()> {
     for file in std::fs::read_dir(folder)? {
@@ -179,8 +187,9 @@ fn fill<'a>(
     out.write_all(HEAD.as_bytes())?;
     for (manifest, stamp) in manifests {
         let key = Key::of_manifest(manifest).map_err(io::Error::other)?;
-        write!(out, "{key}\t{stamp}\t")?;
-        serde_json::to_writer(&mut out, manifest)?;
+        let json = serde_json::to_vec(manifest)?;
+        write!(out, "{key}\t{stamp}\t{}\t", sum_of(&json))?;
+        out.write_all(&json)?;
         out.write_all(b"\n")?;
     }
     out.finish()?.flush()
