@@ -30,7 +30,7 @@ pictures: ## the screenshots of the documentation, docs/images, from a run of th
 	$(TOOLS)/notebooks/bin/python demo/shrink.py docs/images/*.png
 
 test: tools ## every test, against real servers
-	cargo test --locked
+	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 build: ## the optimised binary, target/release/etcdguardian
 	cargo build --locked --release
