@@ -1,6 +1,8 @@
 //! The snapshot file: its pages, its rows and the data directories made of it. Pure: over slices, `Read` and `Write`.
 
 pub mod bolt;
+#[cfg(test)]
+mod built;
 pub mod contents;
 pub mod datadir;
 mod findings;

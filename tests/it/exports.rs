@@ -59,9 +59,10 @@ impl Taken {
         format!("file://{}", self.store.path().display())
     }
 
-    fn create(&self, name: &str, mode: &str) -> (Value, String) {
+    /// The command that takes an export of the cluster.
+    fn words(&self, name: &str, mode: &str) -> Vec<String> {
         let (url, kubeconfig) = (self.url(), self.cluster.admin().display().to_string());
-        let words = [
+        [
             "backup",
             "create",
             name,
@@ -73,10 +74,15 @@ impl Taken {
             &url,
             "--kubeconfig",
             &kubeconfig,
-            "-o",
-            "json",
-        ];
-        let ran = guardian(&words).code(0);
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    }
+
+    fn create(&self, name: &str, mode: &str) -> (Value, String) {
+        let words = self.words(name, mode);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let ran = guardian(&[words.as_slice(), &["-o", "json"]].concat()).code(0);
         let said = ran.stderr.clone();
         (ran.json(), said)
     }

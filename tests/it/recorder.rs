@@ -41,8 +41,7 @@ pub fn write(etcd: &Etcd, round: usize) {
         "--prefix",
         &format!("/registry/pods/{round}/0000001"),
     ]);
-    let granted = etcd.ctl(&["lease", "grant", "3600"]);
-    let lease = granted.split_whitespace().nth(1).unwrap().to_owned();
+    let lease = etcd.lease(3600);
     etcd.ctl(&[
         "put",
         &format!("/leases/{round}"),

@@ -30,8 +30,7 @@ impl Taken {
         etcd.fill(prefix, 300, 100);
         etcd.fill(prefix, 120, 90);
         etcd.fill(&format!("{prefix}large/"), 2, 300_000);
-        let granted = etcd.ctl(&["lease", "grant", "3600"]);
-        let lease = granted.split_whitespace().nth(1).unwrap().to_owned();
+        let lease = etcd.lease(3600);
         etcd.ctl(&[
             "put",
             &format!("{prefix}leased"),

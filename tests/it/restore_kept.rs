@@ -34,8 +34,7 @@ fn restores(from: &str, prefix: &str, bump: i64) {
     let scratch = tempfile::tempdir().unwrap();
     let etcd = Etcd::start(from);
     etcd.fill(prefix, 3000, 400);
-    let granted = etcd.ctl(&["lease", "grant", "3600"]);
-    let lease = granted.split_whitespace().nth(1).unwrap();
+    let lease = etcd.lease(3600);
     etcd.ctl(&[
         "put",
         &format!("{prefix}leased"),

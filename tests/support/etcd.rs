@@ -315,6 +315,13 @@ impl Etcd {
             .expect("connect to etcd")
     }
 
+    /// Grants a lease for so many seconds; its id, hexadecimal.
+    pub fn lease(&self, seconds: u32) -> String {
+        let granted = self.ctl(&["lease", "grant", &seconds.to_string()]);
+        let id = granted.split_whitespace().nth(1);
+        id.expect("a lease that was granted").to_owned()
+    }
+
     /// Puts `count` keys `<prefix>00000000`… of `bytes` bytes each, up to 100 to a transaction. Not to be called inside a runtime.
     pub fn fill(&self, prefix: &str, count: usize, bytes: usize) {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -373,3 +373,7 @@ pub fn holds_kubernetes(image: &Database<'_>) -> Result<bool, Fault> {
     }
     Ok(false)
 }
+
+#[cfg(test)]
+#[path = "database_tests.rs"]
+mod tests;

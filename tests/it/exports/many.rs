@@ -77,21 +77,9 @@ async fn thousands_of_changes_among_many_objects_are_exported_alone() {
     let taken = Taken::of(Kubernetes::start());
     put_config_maps(&taken.cluster, count).await;
     let url = taken.url();
-    let kubeconfig = taken.cluster.admin().display().to_string();
     let take = |name: &str, mode: &str| {
-        let words = [
-            "backup",
-            "create",
-            name,
-            "--source",
-            "proxy",
-            "--mode",
-            mode,
-            "--to",
-            &url,
-            "--kubeconfig",
-            &kubeconfig,
-        ];
+        let words = taken.words(name, mode);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let log = taken.store.path().join(format!("{name}.log"));
         let mut process = guardian_process(&words, &log);
         let (peak, seconds) = watched(&mut process);
