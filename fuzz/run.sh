@@ -8,7 +8,9 @@ seconds=${1:-4}
 targets=(snapshot bolt rows log raft_snapshot manifest segment)
 if [ $# -gt 1 ]; then targets=("$2"); fi
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target} CARGO_INCREMENTAL=0
-RUSTC_WRAPPER=$PWD/rustc.sh cargo build --locked --quiet
+# The versions that the crate is tested with; beside them only libFuzzer's own is chosen, by Cargo.toml.
+cp ../Cargo.lock Cargo.lock
+RUSTC_WRAPPER=$PWD/rustc.sh cargo build --quiet
 for target in "${targets[@]}"; do
   printf '%s:\n' "$target"
   mkdir -p "corpus/$target" "artifacts/$target"

@@ -42,6 +42,11 @@ pub fn snapshot(bytes: &[u8]) {
         let source = observe::source(bytes).expect("a proved file can be restored");
         assert_eq!(source.revision, status.revision);
         assert_eq!(source.compact_revision, status.compact_revision);
+        // What a raised revision asks for is the same by the shorter way.
+        if let Some(known) = snapshot::prove_compacting(bytes).compacted_hash {
+            let newest = Some(status.revision);
+            assert_eq!(snapshot::hash_kv(bytes, newest, newest).ok(), Some(known));
+        }
     }
     let _ = contents::get(bytes, b"k/1", Some(13));
     let _ = snapshot::hash_kv(bytes, Some(13), Some(12));

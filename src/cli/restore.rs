@@ -7,18 +7,18 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::CliError;
 use super::args::Global;
 use super::backup::RepositoryFlags;
 use super::context::Context;
 use super::output;
+use super::restore_fit::{Asked, Fit, TargetFlags};
 use super::restore_from::StoredBackups;
 use super::seal_flags::UnsealFlags;
 use super::snapshot_file::map;
 use crate::api::{ErrorClass, RevisionPolicy};
-use crate::export::direct::PREFIX;
-use crate::export::survey::survey;
 use crate::recorder::merge::Until;
 use crate::restore::chain::Chain;
 use crate::restore::plan::{Plan, Request};
@@ -26,6 +26,7 @@ use crate::restore::run::Outcome;
 use crate::restore::steps::next_steps;
 use crate::restore::workspace::Workspace;
 use crate::restore::{observe, plan, run};
+use crate::snapshot;
 
 /// Make data directories of a backup: written beside the target, proved, then moved into place.
 #[derive(Debug, Args)]
@@ -39,6 +40,9 @@ pub struct Restore {
     /// and gets to the target.
     #[arg(long, value_name = "ID")]
     backup: Option<String>,
+    /// Only backups that objects of this namespace made.
+    #[arg(long, value_name = "N", conflicts_with = "snapshot")]
+    namespace: Option<String>,
     #[command(flatten)]
     unseal: UnsealFlags,
     /// Directory to create; with --all-members the folder of a directory each.
@@ -80,15 +84,27 @@ pub struct Restore {
     /// Print what would be done, and do nothing.
     #[arg(long)]
     plan: bool,
+    #[command(flatten)]
+    target: TargetFlags,
     /// Do not ask before replacing.
     #[arg(long, short)]
     yes: bool,
+}
+
+/// A plan, and what to know of what it restores.
+#[derive(Serialize)]
+struct Planned {
+    #[serde(flatten)]
+    plan: Plan,
+    #[serde(flatten)]
+    fit: Fit,
 }
 
 impl Restore {
     pub(super) async fn run(self, global: &Global) -> Result<ExitCode, CliError> {
         let context = Context::load(global, "warn")?;
         let mut verb = self;
+        let asked = verb.target.ask().await?;
         let (file, name, workspace) = match &verb.snapshot {
             Some(file) => (file.clone(), file.display().to_string(), None),
             None => {
@@ -97,12 +113,15 @@ impl Restore {
                     (None, Some(time)) => Until::Time(time),
                     (None, None) => Until::End,
                 };
-                let from =
+                let mut from =
                     StoredBackups::open(&verb.repository, verb.backup.as_deref(), &context).await?;
+                if let Some(namespace) = &verb.namespace {
+                    from = from.of_namespace(namespace)?;
+                }
                 let chain = from.chain(until)?;
                 if verb.plan {
-                    let notes = verb.survey(&from, &chain, &context).await?;
-                    from.show(global, &chain, notes)?;
+                    let (notes, fit) = verb.survey(&from, &chain, &context, asked).await?;
+                    from.show(global, &chain, notes, fit)?;
                     return Ok(ExitCode::SUCCESS);
                 }
                 let unsealer = verb.unseal.unsealer(&context).await?;
@@ -117,7 +136,7 @@ impl Restore {
         };
         let global = global.clone();
         // Signals must be heard while files are written.
-        tokio::task::spawn_blocking(move || verb.restore(&global, &file, &name, workspace))
+        tokio::task::spawn_blocking(move || verb.restore(&global, &file, &name, workspace, asked))
             .await
             .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?
     }
@@ -128,7 +147,9 @@ impl Restore {
         from: &StoredBackups,
         chain: &Chain<'_>,
         context: &Context,
-    ) -> Result<Vec<String>, CliError> {
+        asked: Option<Asked>,
+    ) -> Result<(Vec<String>, Fit), CliError> {
+        let etcd = Some(chain.base.etcd_version.as_str()).filter(|version| !version.is_empty());
         let scratch = tempfile::Builder::new().prefix("etcdguardian-").tempdir()?;
         let workspace = Workspace::take(&scratch.path().join("plan"), false)?;
         let fetched = match self.unseal.unsealer(context).await {
@@ -139,14 +160,14 @@ impl Restore {
             Ok(fetched) => fetched,
             // A plan of the chain alone needs no key.
             Err(error) if error.class == ErrorClass::Credentials => {
-                return Ok(vec![format!(
-                    "the objects in it were not looked at: {error}"
-                )]);
+                let note = format!("the objects in it were not looked at: {error}");
+                return Ok((vec![note], Fit::unseen(etcd)));
             }
             Err(error) => return Err(error),
         };
         let mapped = map(&fetched.file)?;
-        Ok(survey(mapped.bytes(), PREFIX, fetched.to_revision)?)
+        let fit = Fit::of(mapped.bytes(), fetched.to_revision, etcd, asked.as_ref())?;
+        Ok((Vec::new(), fit))
     }
 
     fn restore(
@@ -155,6 +176,7 @@ impl Restore {
         file: &Path,
         source_name: &str,
         workspace: Option<Workspace>,
+        asked: Option<Asked>,
     ) -> Result<ExitCode, CliError> {
         if let Some(time) = self.to_time {
             return Err(CliError::new(
@@ -176,10 +198,18 @@ impl Restore {
             Timestamp::now(),
         )?;
         if self.plan {
-            let mut plan = plan;
             let at = Some(plan.revisions.kept_to);
-            plan.notes.extend(survey(mapped.bytes(), PREFIX, at)?);
-            output::print(global.output, &plan, plan_words)?;
+            let etcd = snapshot::storage_version(mapped.bytes())?;
+            let fit = Fit::of(mapped.bytes(), at, etcd.as_deref(), asked.as_ref())?;
+            let planned = Planned { plan, fit };
+            output::print(global.output, &planned, |planned| {
+                let (plan, fit) = (&planned.plan, &planned.fit);
+                let mut text = plan_fields(plan, fit.holds());
+                list(&mut text, "note", &plan.notes);
+                text.push_str(&fit.words());
+                list(&mut text, "then", &next_steps(plan));
+                text
+            })?;
             return Ok(ExitCode::SUCCESS);
         }
         if plan.keep_old_as.is_some() {
@@ -246,6 +276,13 @@ fn policy_words(policy: RevisionPolicy, reason: &str) -> String {
 }
 
 fn plan_words(plan: &Plan) -> String {
+    let mut text = plan_fields(plan, None);
+    list(&mut text, "note", &plan.notes);
+    list(&mut text, "then", &next_steps(plan));
+    text
+}
+
+fn plan_fields(plan: &Plan, holds: Option<(&'static str, String)>) -> String {
     let revisions = &plan.revisions;
     let mut pairs = vec![
         ("snapshot", plan.source.clone()),
@@ -281,10 +318,8 @@ fn plan_words(plan: &Plan) -> String {
         ));
     }
     pairs.push(("needs", output::bytes(plan.needed_bytes)));
-    let mut text = output::fields(&pairs);
-    list(&mut text, "note", &plan.notes);
-    list(&mut text, "then", &next_steps(plan));
-    text
+    pairs.extend(holds);
+    output::fields(&pairs)
 }
 
 fn outcome_words(outcome: &Outcome) -> String {

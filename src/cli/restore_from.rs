@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::backup::RepositoryFlags;
 use super::context::Context;
 use super::output;
+use super::restore_fit::Fit;
 use super::{CliError, args::Global};
 use crate::api::ErrorClass;
 use crate::recorder::merge::Until;
@@ -24,8 +25,9 @@ struct ChainView {
     increments: Vec<String>,
     newest_revision: i64,
     stored_bytes: u64,
-    /// What the new cluster must fit.
     notes: Vec<String>,
+    #[serde(flatten)]
+    fit: Fit,
 }
 
 /// The repository and the backups of one restore.
@@ -57,6 +59,23 @@ impl StoredBackups {
             backups,
             named,
         })
+    }
+
+    /// Those alone that objects of a namespace made: an increment of somebody else continues none of them.
+    pub fn of_namespace(mut self, namespace: &str) -> Result<Self, CliError> {
+        if let Some(named) = self.named.as_ref().filter(|one| one.namespace != namespace) {
+            return Err(CliError::new(
+                ErrorClass::NotFound,
+                format!(
+                    "{}: backup {} is of namespace {}, not of {namespace}; see 'etcdguardian backup list'",
+                    self.repository.location(),
+                    named.id,
+                    named.namespace
+                ),
+            ));
+        }
+        self.backups.retain(|one| one.namespace == namespace);
+        Ok(self)
     }
 
     /// The chain that leads to the target.
@@ -111,12 +130,9 @@ impl StoredBackups {
         &self,
         global: &Global,
         chain: &Chain<'_>,
-        mut notes: Vec<String>,
+        notes: Vec<String>,
+        fit: Fit,
     ) -> Result<(), CliError> {
-        notes.push(format!(
-            "it was taken from etcd {}: start an etcd of that minor version on it, or of the next one, never an older one",
-            chain.base.etcd_version
-        ));
         let all = std::iter::once(&chain.base).chain(&chain.increments);
         let newest = chain.increments.last().unwrap_or(&chain.base);
         let view = ChainView {
@@ -126,9 +142,10 @@ impl StoredBackups {
             newest_revision: newest.revision,
             stored_bytes: all.map(|backup| backup.stored_size).sum(),
             notes,
+            fit,
         };
         output::print(global.output, &view, |view| {
-            let mut text = output::fields(&[
+            let mut pairs = vec![
                 (
                     "base",
                     format!("{} (revision {})", view.base, view.base_revision),
@@ -142,10 +159,13 @@ impl StoredBackups {
                 ),
                 ("newest", view.newest_revision.to_string()),
                 ("fetches", output::bytes(view.stored_bytes)),
-            ]);
+            ];
+            pairs.extend(view.fit.holds());
+            let mut text = output::fields(&pairs);
             for note in &view.notes {
                 text.push_str(&format!("note: {note}\n"));
             }
+            text.push_str(&view.fit.words());
             text
         })
     }

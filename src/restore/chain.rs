@@ -11,6 +11,7 @@ use super::RestoreError;
 use super::choose::candidates;
 use crate::recorder::merge::{self, Merged, Until};
 use crate::recorder::segment::SegmentReader;
+use crate::records::WRITE_AT_ONCE;
 use crate::repository::{Kind, Manifest, increments_of, increments_to, refused};
 use crate::snapshot::bolt::Database;
 use crate::snapshot::mvcc::compact::{CompactError, compacted};
@@ -200,7 +201,7 @@ pub fn assemble(
         let file = File::open(path)?;
         SegmentReader::open(BufReader::with_capacity(BUFFER, file))
     });
-    let out = BufWriter::with_capacity(BUFFER, file);
+    let out = BufWriter::with_capacity(WRITE_AT_ONCE, file);
     let (out, merged) = merge::merge(&image, segments, until, out)?;
     with_digest(out, to)?;
     Ok(merged)
@@ -221,7 +222,7 @@ pub fn compact(merged: &Path, revision: i64, to: &Path) -> Result<(), RestoreErr
         .mode(0o600)
         .open(to)
         .map_err(RestoreError::file("create", to))?;
-    let out = BufWriter::with_capacity(BUFFER, file);
+    let out = BufWriter::with_capacity(WRITE_AT_ONCE, file);
     let out = compacted(&image, revision, out).map_err(|error| match error {
         CompactError::Snapshot(error) => RestoreError::from(error),
         CompactError::Build(error) => RestoreError::from(error),

@@ -10,7 +10,7 @@ use std::thread;
 use super::RestoreError;
 use super::plan::Plan;
 use super::proof::look;
-use super::writer::SyncingFile;
+use crate::records::{SyncingFile, WRITE_AT_ONCE};
 use crate::snapshot::bolt::Database;
 use crate::snapshot::bolt::build::Kept;
 use crate::snapshot::datadir::DATABASE;
@@ -19,10 +19,6 @@ use crate::snapshot::datadir::database::{
 };
 use crate::snapshot::{Proof, Skimmed, Snapshot, SnapshotError};
 use crate::verify::Mapped;
-
-/// Bytes that are written to a database at once. A kernel gives the bytes of one write adjacent memory where it can, and takes up
-/// to four times as long over a megabyte that way as over the same in small pieces.
-const WRITE_AT_ONCE: usize = 32 << 10;
 
 /// A database of which everything is written that can be before the snapshot is proved.
 pub enum Begun<'a> {
@@ -45,7 +41,8 @@ impl<'a> Begun<'a> {
     ) -> Result<Self, RestoreError> {
         let image = Database::open(Snapshot::split(bytes).image).map_err(SnapshotError::from)?;
         let wanted = wanted(plan);
-        let mut file = SyncingFile::new(new_file(path)?, path)?;
+        let shared = RestoreError::file("share", path);
+        let mut file = SyncingFile::new(new_file(path)?).map_err(shared)?;
         // Where the way to the rows is broken the other way says so by its place.
         if let Ok(Some(kept)) = kept_rows(&image, &wanted) {
             let size = usize::try_from(image.size()).unwrap_or(usize::MAX);
@@ -161,7 +158,8 @@ fn copy_database(from: &Path, to: &Path, proved: &Mapped) -> Result<(), RestoreE
     let copying = || RestoreError::file("copy the database to", to);
     let copy = new_file(to)?;
     let shared = File::open(from).map_err(copying())?;
-    let mut syncing = SyncingFile::new(copy.try_clone().map_err(copying())?, to)?;
+    let written = copy.try_clone().map_err(copying())?;
+    let mut syncing = SyncingFile::new(written).map_err(copying())?;
     if rustix::fs::ioctl_ficlone(&copy, &shared).is_err() {
         for piece in proved.bytes().chunks(WRITE_AT_ONCE) {
             syncing.write_all(piece).map_err(copying())?;

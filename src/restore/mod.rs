@@ -15,7 +15,6 @@ pub mod run;
 pub mod static_pod;
 pub mod steps;
 pub mod workspace;
-mod writer;
 
 #[cfg(test)]
 mod tests;

@@ -42,14 +42,27 @@ pub fn look(
     Ok(Some(skimmed))
 }
 
+/// Whether the proof of the snapshot should say what HashKV is once everything is compacted.
+pub fn is_compacting(plan: &Plan) -> bool {
+    plan.bump.is_some() && !plan.truncate
+}
+
 /// HashKV at the raised revision; nothing when none is raised, or rows are left out.
 ///
 /// # Errors
 /// When the snapshot's rows cannot be read.
-pub fn raised_hash(plan: &Plan, bytes: &[u8]) -> Result<Option<HashKv>, RestoreError> {
-    match plan.bump {
-        Some(_) if !plan.truncate => expected_raised(plan, bytes).map(Some),
-        _ => Ok(None),
+pub fn raised_hash(
+    plan: &Plan,
+    source: &Proof,
+    bytes: &[u8],
+) -> Result<Option<HashKv>, RestoreError> {
+    if !is_compacting(plan) {
+        return Ok(None);
+    }
+    let known = source.compacted_hash;
+    match known.filter(|known| known.revision == plan.revisions.kept_to) {
+        Some(kept) => Ok(Some(raised(plan, kept))),
+        None => expected_raised(plan, bytes).map(Some),
     }
 }
 
@@ -160,11 +173,16 @@ fn expected_raised(plan: &Plan, bytes: &[u8]) -> Result<HashKv, RestoreError> {
     let revisions = &plan.revisions;
     // Compacted where it ends, then the one row of the raised revision.
     let kept = snapshot::hash_kv(bytes, Some(revisions.kept_to), Some(revisions.kept_to))?;
-    Ok(HashKv {
+    Ok(raised(plan, kept))
+}
+
+fn raised(plan: &Plan, kept: HashKv) -> HashKv {
+    let revision = plan.revisions.starts_at;
+    HashKv {
         hash: crc32c::crc32c_append(kept.hash, &raised_row(plan)),
-        revision: revisions.starts_at,
-        compact_revision: revisions.starts_at,
-    })
+        revision,
+        compact_revision: revision,
+    }
 }
 
 /// The row of the raised revision: a key without a value.

@@ -11,7 +11,7 @@ use super::RestoreError;
 use super::database::{Begun, copy_databases, new_file};
 use super::place::{keep_owner, put_in_place, refuse_running};
 use super::plan::{Plan, PlannedMember, Revisions};
-use super::proof::{Restored, prove_written, raised_hash};
+use super::proof::{Restored, is_compacting, prove_written, raised_hash};
 use super::steps::{next_steps, start_command};
 use super::workspace::{Workspace, make_folder, sync_folder};
 use crate::snapshot::datadir::database::{MISSING_LEASE_TTL, Rewritten};
@@ -76,26 +76,36 @@ pub fn restore(
     } else {
         vec![data.clone()]
     };
-    for (folder, planned) in folders.iter().zip(&plan.members) {
-        write_raft_files(plan, folder, planned)?;
+    for folder in &folders {
+        make_folder(&folder.join(datadir::SNAPSHOTS))?;
     }
     let database = folder_database(&folders)?;
     // The snapshot is proved on one core while the other writes; what was written of a damaged one is thrown away.
-    let (source, begun) = thread::scope(|scope| {
+    let (source, raft, begun) = thread::scope(|scope| {
         let proving = scope.spawn(|| {
             let source = prove_source(plan, bytes)?;
-            let raised = raised_hash(plan, bytes)?;
+            let raised = raised_hash(plan, &source, bytes)?;
             Ok((source, raised))
         });
-        let begun = Begun::write(plan, bytes, &database, progress);
-        let proof = proving.join().unwrap_or_else(|_| {
-            Err(RestoreError::Unproved {
-                problem: "the check of the snapshot broke off".into(),
-            })
+        // Beside it, as the disk takes these small files at its leisure.
+        let raft = scope.spawn(|| {
+            let mut all = folders.iter().zip(&plan.members);
+            all.try_for_each(|(folder, planned)| write_raft_files(plan, folder, planned))
         });
-        (proof, begun)
+        let begun = Begun::write(plan, bytes, &database, progress);
+        let broke_off = |what: &str| RestoreError::Unproved {
+            problem: format!("{what} broke off"),
+        };
+        let proof = proving
+            .join()
+            .unwrap_or_else(|_| Err(broke_off("the check of the snapshot")));
+        let raft = raft
+            .join()
+            .unwrap_or_else(|_| Err(broke_off("the writing of the log")));
+        (proof, raft, begun)
     });
     let (source, raised) = source?;
+    raft?;
     let (written, skimmed) = begun?.complete(plan, &source, &database)?;
     let result = prove_written(
         plan,
@@ -143,7 +153,6 @@ fn write_raft_files(
 ) -> Result<(), RestoreError> {
     let snapshots = folder.join(datadir::SNAPSHOTS);
     let log = folder.join(LOG);
-    make_folder(&snapshots)?;
     make_folder(&log)?;
     let member: &Member = plan
         .cluster
@@ -184,7 +193,10 @@ fn read_head(path: &Path, most: u64) -> Result<Vec<u8>, RestoreError> {
 }
 
 fn prove_source(plan: &Plan, bytes: &[u8]) -> Result<Proof, RestoreError> {
-    let proof = snapshot::prove(bytes);
+    let proof = match is_compacting(plan) {
+        true => snapshot::prove_compacting(bytes),
+        false => snapshot::prove(bytes),
+    };
     let about_digest = |code: &str| code.starts_with("Digest");
     let worst = proof.findings.iter().find(|finding| {
         finding.severity == Severity::Error

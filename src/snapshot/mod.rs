@@ -133,6 +133,9 @@ pub struct Proof {
     pub image_sha256: String,
     /// HashKV at the newest revision, compacted at the file's own compact revision.
     pub hash_kv: Option<HashKv>,
+    /// HashKV at that revision once everything is compacted there; only from [`prove_compacting`], and where a key is alive.
+    #[serde(skip)]
+    pub compacted_hash: Option<HashKv>,
     /// CRC-32C of the bucket `key`: its name, and every row as it lies there.
     pub rows_checksum: Option<u32>,
     /// The bytes that this is of.
@@ -196,7 +199,12 @@ impl SnapshotError {
 /// Checks a snapshot's digest, structure and rows, and computes its status and HashKV, in as few passes as can be.
 /// Never fails: what is wrong is a finding.
 pub fn prove(bytes: &[u8]) -> Proof {
-    prove::prove(bytes)
+    prove::prove(bytes, false)
+}
+
+/// The same, and says what HashKV will be once everything is compacted at the newest revision, as a raised revision asks for.
+pub fn prove_compacting(bytes: &[u8]) -> Proof {
+    prove::prove(bytes, true)
 }
 
 /// What a reading of all pages says without looking into the rows: see [`skim`].
@@ -225,6 +233,19 @@ pub fn revisions(bytes: &[u8]) -> Result<(i64, i64), SnapshotError> {
     let database = bolt::Database::open(Snapshot::split(bytes).image)?;
     let compact_revision = mvcc::Compaction::of(&database)?.revision();
     Ok((mvcc::hash::newest_revision(&database)?, compact_revision))
+}
+
+/// The version of etcd whose form the database has, as `3.6.0`; nothing before 3.6, which wrote none.
+///
+/// # Errors
+/// When it is no bbolt file, or its marks cannot be reached.
+pub fn storage_version(bytes: &[u8]) -> Result<Option<String>, SnapshotError> {
+    let database = bolt::Database::open(Snapshot::split(bytes).image)?;
+    let Some(marks) = database.bucket(b"meta")? else {
+        return Ok(None);
+    };
+    let version = marks.get(b"storageVersion")?;
+    Ok(version.map(|version| String::from_utf8_lossy(version).into_owned()))
 }
 
 /// What a snapshot holds.

@@ -9,13 +9,13 @@ use super::mvcc::survey::{Survey, Surveyed};
 use super::mvcc::{Compaction, KEY_BUCKET};
 use super::{Digest, Proof, Severity, Skimmed, Snapshot, SnapshotError, Status};
 
-/// See [`super::prove`].
-pub(super) fn prove(bytes: &[u8]) -> Proof {
+/// See [`super::prove`] and [`super::prove_compacting`].
+pub(super) fn prove(bytes: &[u8], compacting: bool) -> Proof {
     let snapshot = Snapshot::split(bytes);
     let mut findings = Findings::default();
     let (mut surveyed, digest) = thread::scope(|scope| {
         let beside = thread::Builder::new().spawn_scoped(scope, || sha256(snapshot.image));
-        let surveyed = survey(&snapshot, &mut findings);
+        let surveyed = survey(&snapshot, compacting, &mut findings);
         // Without a second thread the digest is computed here.
         let digest = beside.ok().and_then(|thread| thread.join().ok());
         (surveyed, digest.unwrap_or_else(|| sha256(snapshot.image)))
@@ -27,6 +27,9 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
     };
     check_file(bytes, verdict, &mut findings);
     let hash_kv = surveyed.as_ref().and_then(|(_, surveyed)| surveyed.hash_kv);
+    let compacted_hash = surveyed
+        .as_ref()
+        .and_then(|(_, surveyed)| surveyed.compacted_hash);
     let rows_checksum = surveyed
         .as_ref()
         .map(|(_, surveyed)| surveyed.rows_checksum);
@@ -57,6 +60,7 @@ pub(super) fn prove(bytes: &[u8]) -> Proof {
         status,
         image_sha256: hex::encode(digest),
         hash_kv,
+        compacted_hash,
         rows_checksum,
         rows_bytes,
         missing_leases,
@@ -139,7 +143,11 @@ impl<'a> check::Visitor<'a> for Sums<'a> {
 }
 
 /// The pages' bytes and what is in them; nothing when a part of it cannot be reached.
-fn survey(snapshot: &Snapshot<'_>, findings: &mut Findings) -> Option<(u64, Surveyed)> {
+fn survey(
+    snapshot: &Snapshot<'_>,
+    compacting: bool,
+    findings: &mut Findings,
+) -> Option<(u64, Surveyed)> {
     let database = match Database::open(snapshot.image) {
         Ok(database) => database,
         Err(fault) => {
@@ -160,7 +168,7 @@ fn survey(snapshot: &Snapshot<'_>, findings: &mut Findings) -> Option<(u64, Surv
     let compaction = Compaction::of(&database).unwrap_or_default();
     let mut survey = Survey::new(&database, compaction);
     let complete = check::walk(&database, findings, &mut survey);
-    let surveyed = survey.finish(findings);
+    let surveyed = survey.finish(compacting, findings);
     complete.then_some((size, surveyed))
 }
 

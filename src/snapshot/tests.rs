@@ -368,6 +368,14 @@ proptest! {
         let proof = prove(&bytes);
         prop_assert_eq!(&proof.findings, &[]);
         prop_assert_eq!(proof.hash_kv.unwrap().hash, plain_hash(&rows, newest, -1));
+        let compacting = prove_compacting(&bytes);
+        if let Some(compacted) = compacting.compacted_hash {
+            prop_assert_eq!((compacted.revision, compacted.compact_revision), (newest, newest));
+            prop_assert_eq!(compacted.hash, plain_hash(&rows, newest, newest));
+        }
+        let alive = proof.status.as_ref().unwrap().total_keys > 0;
+        prop_assert_eq!(compacting.compacted_hash.is_some(), alive);
+        prop_assert_eq!(Proof { compacted_hash: None, ..compacting }, proof);
         let at = 1 + ((newest - 1) as f64 * at) as i64;
         let compacted = (at as f64 * compacted) as i64;
         let found = hash_kv(&bytes, Some(at), Some(compacted)).unwrap();

@@ -4,10 +4,11 @@
 pub mod build;
 pub mod check;
 mod node;
+mod nodes;
 pub mod page;
 mod read;
 
-pub use node::{Row, row_at};
+pub use node::{Row, row_at, row_data};
 pub use read::{Bucket, Database, Rows};
 
 use super::{Finding, Severity, SnapshotError};

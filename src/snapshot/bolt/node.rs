@@ -1,10 +1,16 @@
 //! A branch or leaf page: the elements in it, each checked against the page's bounds as it is read.
 
+use std::hint::black_box;
+use std::ops::Range;
+
 use super::Fault;
 use super::page::{
-    BUCKET_ELEMENT, BUCKET_HEADER, ELEMENT, FLAG_BRANCH, FLAG_LEAF, MAX_KEY, PAGE_HEADER,
-    PageHeader, u32_at, u64_at,
+    BUCKET_ELEMENT, BUCKET_HEADER, CACHE_LINE, ELEMENT, FLAG_BRANCH, FLAG_LEAF, MAX_KEY,
+    PAGE_HEADER, PageHeader, u32_at, u64_at,
 };
+
+/// Bytes of a node that are touched: a page of the usual size, and of a larger one what fits in the nearest cache.
+const TOUCHED: usize = 16 << 10;
 
 /// A branch or leaf page whose extent lies inside the image.
 #[derive(Debug, Clone, Copy)]
@@ -90,6 +96,13 @@ impl<'a> Node<'a> {
         self.count
     }
 
+    /// Reads its first bytes, one a cache line, and does nothing with them: rows lie apart, and who went from one to the next
+    /// would wait for memory at each of them.
+    pub fn touch(&self) {
+        let lines = self.bytes.iter().take(TOUCHED).step_by(CACHE_LINE);
+        black_box(lines.fold(0, |sum: u8, byte| sum.wrapping_add(*byte)));
+    }
+
     /// Its place, in words.
     pub fn place(&self) -> String {
         if self.id == 0 {
@@ -102,6 +115,11 @@ impl<'a> Node<'a> {
     /// The offset in the page behind the array of elements: no key lies before it.
     pub fn elements_end(&self) -> usize {
         PAGE_HEADER + ELEMENT * self.count
+    }
+
+    /// Where its elements stand in the image.
+    pub fn elements(&self) -> Range<usize> {
+        self.at + PAGE_HEADER..self.at + self.elements_end()
     }
 
     /// The fault of one element.
@@ -227,11 +245,18 @@ impl<'a> Row<'a> {
 
 /// The row whose element stands at `element` in the image, as [`Row::element`] told; nothing when that is no row.
 pub fn row_at(image: &[u8], element: usize) -> Option<(&[u8], &[u8])> {
+    let key_size = u32_at(image, element.checked_add(8)?)? as usize;
+    image
+        .get(row_data(image, element)?)?
+        .split_at_checked(key_size)
+}
+
+/// Where its key and value lie.
+pub fn row_data(image: &[u8], element: usize) -> Option<Range<usize>> {
     let position = u32_at(image, element.checked_add(4)?)? as usize;
     let key_size = u32_at(image, element.checked_add(8)?)? as usize;
     let value_size = u32_at(image, element.checked_add(12)?)? as usize;
     let start = element.checked_add(position)?;
-    let middle = start.checked_add(key_size)?;
-    let end = middle.checked_add(value_size)?;
-    Some((image.get(start..middle)?, image.get(middle..end)?))
+    let end = start.checked_add(key_size)?.checked_add(value_size)?;
+    Some(start..end)
 }

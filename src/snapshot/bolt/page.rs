@@ -1,6 +1,8 @@
 //! The layout of pages: the constants and fixed-size records that the reader, the checker and the builder share
 //! (etcd-format.md §2.1–2.6). Everything is little-endian.
 
+/// Bytes that a processor takes from memory at once, on all that matter here.
+pub const CACHE_LINE: usize = 64;
 /// Bytes of the header that every page starts with.
 pub const PAGE_HEADER: usize = 16;
 /// Bytes of a branch or leaf element, which stand in an array behind the page header.

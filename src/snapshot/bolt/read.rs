@@ -30,6 +30,8 @@ pub struct Rows<'a> {
     /// The root, until the first row is asked for.
     start: Option<BucketRoot<'a>>,
     last: &'a [u8],
+    /// What the first row's key may not be less than, as branches that lie would have it.
+    least: Box<[u8]>,
     /// Pages that may still be read: a tree has no more than the image.
     budget: u64,
     buckets: bool,
@@ -167,6 +169,7 @@ impl<'a> Database<'a> {
             frames: Vec::new(),
             start: Some(root),
             last: &[],
+            least: Box::default(),
             budget: self.meta.high_water,
             buckets,
         }
@@ -186,6 +189,14 @@ impl<'a> Bucket<'a> {
         }
     }
 
+    /// Its only node, when that lies in its parent's page.
+    pub(super) fn inline(&self) -> Option<Node<'a>> {
+        match self.root {
+            BucketRoot::Page(_) => None,
+            BucketRoot::Inline(node) => Some(node),
+        }
+    }
+
     /// All rows.
     pub fn rows(&self) -> Rows<'a> {
         self.database.rows_of(self.root, false)
@@ -198,6 +209,7 @@ impl<'a> Bucket<'a> {
     pub fn rows_from(&self, key: &[u8]) -> Result<Rows<'a>, Fault> {
         let mut rows = self.rows();
         rows.seek(key)?;
+        rows.least = key.into();
         Ok(rows)
     }
 
@@ -332,6 +344,10 @@ impl<'a> Rows<'a> {
             let row = frame.node.row(index, &mut frame.floor)?;
             if row.key <= self.last {
                 let problem = "its key is not greater than the one before";
+                return Err(frame.node.fault("KeyOrderWrong", index, problem));
+            }
+            if row.key < &*std::mem::take(&mut self.least) {
+                let problem = "its key is less than the branches above it say";
                 return Err(frame.node.fault("KeyOrderWrong", index, problem));
             }
             if row.is_bucket != self.buckets {

@@ -7,7 +7,7 @@ use super::crc::Crc;
 use super::key_value::KeyValue;
 use super::ledger::Ledger;
 use super::revision::RowKey;
-use crate::snapshot::bolt::{Database, Fault, Row};
+use crate::snapshot::bolt::{Database, Fault, Row, row_data};
 use crate::snapshot::{HashKv, SnapshotError};
 
 /// A HashKV value, and whether another member could answer otherwise.
@@ -105,6 +105,41 @@ pub(super) fn compacted_part<'a>(
         }
     }
     Ok(part)
+}
+
+/// HashKV as it is once everything is compacted at the newest revision: of the live keys' newest rows alone, whose `elements` are
+/// given in the order of the image. Nothing when no key is alive, or not all of these rows are found.
+pub(super) fn of_the_living(
+    database: &Database<'_>,
+    elements: &[usize],
+    revision: i64,
+) -> Result<Option<HashKv>, Fault> {
+    let image = database.image();
+    let mut crc = Crc::new(image);
+    crc.word(KEY_BUCKET);
+    let mut found = 0;
+    let Some(bucket) = database.bucket(KEY_BUCKET)? else {
+        return Ok(None);
+    };
+    for node in bucket.nodes() {
+        let (node, _) = node?;
+        if !node.is_leaf() {
+            continue;
+        }
+        let here = node.elements();
+        let first = elements.partition_point(|element| *element < here.start);
+        let behind = elements.get(first..).unwrap_or_default();
+        for element in behind.iter().take_while(|element| **element < here.end) {
+            let row = row_data(image, *element).unwrap_or_default();
+            crc.piece(row.start, row.len());
+            found += 1;
+        }
+    }
+    Ok((found > 0 && found == elements.len()).then(|| HashKv {
+        hash: crc.finish(),
+        revision,
+        compact_revision: revision,
+    }))
 }
 
 pub(in crate::snapshot) type KeyedRow<'a> = Result<(Row<'a>, RowKey), SnapshotError>;

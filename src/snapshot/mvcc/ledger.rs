@@ -2,12 +2,16 @@
 //!
 //! An entry is the row's place in the image and some bits of its key's hash, never the key itself: keys of equal bits are
 //! told apart by reading them from the image, so no two keys are ever taken for one. The hash is seeded afresh for each
-//! table, so that nobody can prepare a file whose keys collide.
+//! ledger, so that nobody can prepare a file whose keys collide.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::hint::black_box;
+
+use foldhash::SharedSeed;
+use foldhash::quality::FoldHasher;
 
 use super::key_value::KeyValue;
-use crate::snapshot::bolt::page::MAX_IMAGE;
+use crate::snapshot::bolt::page::{CACHE_LINE, MAX_IMAGE, u32_at};
 use crate::snapshot::bolt::row_at;
 
 /// Tables, by the upper bits of the hash: one grows at a time, so the peak while growing is a 256th above the end.
@@ -22,7 +26,7 @@ const MARK: u64 = 1 << PLACE_BITS;
 /// Live keys of an image.
 pub struct Ledger<'a> {
     image: &'a [u8],
-    hasher: RandomState,
+    seeds: (u64, SharedSeed),
     shards: Vec<Shard>,
     length: u64,
 }
@@ -44,9 +48,11 @@ struct Shard {
 impl<'a> Ledger<'a> {
     /// An empty ledger over an image.
     pub fn new(image: &'a [u8]) -> Self {
+        // The standard library's own keys are the system's noise.
+        let [one, other] = [0, 1].map(|number: u64| RandomState::new().hash_one(number));
         Self {
             image,
-            hasher: RandomState::new(),
+            seeds: (one, SharedSeed::from_u64(other)),
             shards: std::iter::repeat_with(Shard::default)
                 .take(SHARDS)
                 .collect(),
@@ -103,12 +109,19 @@ impl<'a> Ledger<'a> {
         Some(place(entry))
     }
 
+    /// Whether a key is alive.
+    pub fn has(&self, key: &[u8]) -> bool {
+        let Address { shard, tag } = self.address(key);
+        let shard = self.shards.get(shard);
+        shard.is_some_and(|shard| shard.find(self.image, tag, key).is_some())
+    }
+
     /// Whether the row at `element` is the newest of its key.
     pub fn holds(&self, key: &[u8], element: usize) -> bool {
         let Address { shard, tag } = self.address(key);
         self.shards
             .get(shard)
-            .is_some_and(|shard| shard.probe(tag).any(|(_, entry)| place(entry) == element))
+            .is_some_and(|shard| shard.first(tag, |place| place == element).is_some())
     }
 
     /// The elements of rows that were put with a mark.
@@ -129,19 +142,48 @@ impl<'a> Ledger<'a> {
 
     /// Where a key's entry is to be found.
     pub fn address(&self, key: &[u8]) -> Address {
-        let hash = self.hasher.hash_one(key);
+        let mut hasher = FoldHasher::with_seed(self.seeds.0, &self.seeds.1);
+        hasher.write(key);
+        let hash = hasher.finish();
         Address {
             shard: (hash & 0xff) as usize,
             tag: (hash >> 8) & ((1 << TAG_BITS) - 1),
         }
     }
 
-    /// Reads the slot at an address and nothing else. The table is larger than a processor's caches, and one after the other
-    /// keys would each wait for memory; slots that are touched together wait at the same time.
-    pub fn touch(&self, Address { shard, tag }: Address) {
-        let shard = self.shards.get(shard);
-        let slot = shard.and_then(|shard| shard.slots.get(shard.home(tag)).copied());
-        std::hint::black_box(slot);
+    /// Reads what looking these keys up will read, up to `N` of them, and nothing else: their slots, then the elements that
+    /// these name, then the rows' beginnings. Table and image are larger than a processor's caches, and keys that are looked up
+    /// one after the other would each wait for memory three times; what is touched together waits at the same time.
+    pub fn touch<const N: usize>(&self, addresses: impl Iterator<Item = Address> + Clone) {
+        for Address { shard, tag } in addresses.clone() {
+            let shard = self.shards.get(shard);
+            black_box(shard.and_then(|shard| shard.slots.get(shard.home(tag)).copied()));
+        }
+        // Where nothing is found the image's first bytes are read in vain.
+        let mut places = [0; N];
+        for (at, Address { shard, tag }) in places.iter_mut().zip(addresses) {
+            let shard = self.shards.get(shard);
+            let found = shard.and_then(|shard| shard.first(tag, |_| true));
+            *at = found.map_or(0, |(_, entry)| place(entry));
+        }
+        for at in &mut places {
+            *at += u32_at(self.image, *at + 4).unwrap_or_default() as usize;
+        }
+        for at in places {
+            let byte = |at: usize| self.image.get(at).copied();
+            black_box((byte(at), byte(at + CACHE_LINE)));
+        }
+    }
+
+    /// The elements of all live keys' newest rows, in the order of the image. Memory goes over, a table at a time.
+    pub fn into_elements(self) -> Vec<usize> {
+        let mut elements = Vec::with_capacity(usize::try_from(self.length).unwrap_or_default());
+        for shard in self.shards {
+            let entries = shard.slots.into_iter().filter(|entry| *entry != 0);
+            elements.extend(entries.map(place));
+        }
+        elements.sort_unstable();
+        elements
     }
 }
 
@@ -158,23 +200,30 @@ impl Shard {
         ((tag * self.slots.len() as u64) >> TAG_BITS) as usize
     }
 
-    /// The entries from a tag's home to the next free slot.
-    fn probe(&self, tag: u64) -> impl Iterator<Item = (usize, u64)> + '_ {
-        let home = self.home(tag);
-        let (before, from) = self.slots.split_at_checked(home).unwrap_or((&[], &[]));
-        let slots = (home..).zip(from).chain((0..).zip(before));
-        slots
-            .map(|(slot, entry)| (slot, *entry))
-            .take_while(|(_, entry)| *entry != 0)
-            .filter(move |(_, entry)| tag_of(*entry) == tag)
+    /// The first entry of a tag for which `wanted` holds, and its slot, from the tag's home to the next free slot.
+    #[inline(always)]
+    fn first(&self, tag: u64, mut wanted: impl FnMut(usize) -> bool) -> Option<(usize, u64)> {
+        let mut slot = self.home(tag);
+        // One slot in five is free: it ends.
+        loop {
+            let entry = *self.slots.get(slot)?;
+            if entry == 0 {
+                return None;
+            }
+            if tag_of(entry) == tag && wanted(place(entry)) {
+                return Some((slot, entry));
+            }
+            slot += 1;
+            if slot == self.slots.len() {
+                slot = 0;
+            }
+        }
     }
 
     fn find(&self, image: &[u8], tag: u64, key: &[u8]) -> Option<usize> {
-        self.probe(tag)
-            .find(|(_, entry)| {
-                row_at(image, place(*entry)).is_some_and(|(_, value)| KeyValue::has_key(value, key))
-            })
-            .map(|(slot, _)| slot)
+        let has_key =
+            |place| row_at(image, place).is_some_and(|(_, value)| KeyValue::has_key(value, key));
+        self.first(tag, has_key).map(|(slot, _)| slot)
     }
 
     fn insert(&mut self, entry: u64) {
@@ -216,9 +265,11 @@ impl Shard {
             }
             // How far the entry is from its home, and from the hole: it may move back no further than home.
             let home = self.home(tag_of(entry));
-            let from_home = (next + size - home) % size;
-            let from_hole = (next + size - hole) % size;
-            if from_home >= from_hole {
+            let ahead_of = |slot: usize| match next.checked_sub(slot) {
+                Some(steps) => steps,
+                None => next + size - slot,
+            };
+            if ahead_of(home) >= ahead_of(hole) {
                 if let Some(free) = self.slots.get_mut(hole) {
                     *free = entry;
                 }

@@ -82,7 +82,30 @@ pub fn varint(bytes: &mut &[u8]) -> Option<u64> {
         *bytes = rest;
         return Some(u64::from(*first));
     }
-    long_varint(bytes)
+    match bytes.first_chunk().and_then(|word| varint_in(*word)) {
+        Some((number, length)) => {
+            *bytes = bytes.get(length..)?;
+            Some(number)
+        }
+        None => long_varint(bytes),
+    }
+}
+
+/// A variable-length integer of eight bytes at most, and how many it takes; nothing when it is longer.
+#[inline]
+pub fn varint_in(word: [u8; 8]) -> Option<(u64, usize)> {
+    let word = u64::from_le_bytes(word);
+    let ends = !word & 0x8080_8080_8080_8080;
+    if ends == 0 {
+        return None;
+    }
+    let bits = ends.trailing_zeros() + 1;
+    // Seven bits of each byte, moved together by twos, fours and eights.
+    let sevens = word & (u64::MAX >> (64 - bits)) & 0x7f7f_7f7f_7f7f_7f7f;
+    let twos = (sevens & 0x007f_007f_007f_007f) | ((sevens & 0x7f00_7f00_7f00_7f00) >> 1);
+    let fours = (twos & 0x0000_3fff_0000_3fff) | ((twos & 0x3fff_0000_3fff_0000) >> 2);
+    let all = (fours & 0x0000_0000_0fff_ffff) | ((fours & 0x0fff_ffff_0000_0000) >> 4);
+    Some((all, bits as usize / 8))
 }
 
 fn long_varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -117,4 +140,38 @@ pub fn put_varint(out: &mut Vec<u8>, mut number: u64) {
         number >>= 7;
     }
     out.push(number as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_read_back_whatever_follows(
+            number in any::<u64>(),
+            bits in 0_u32..64,
+            behind in proptest::collection::vec(any::<u8>(), 0..12),
+        ) {
+            let number = number >> bits;
+            let mut bytes = Vec::new();
+            put_varint(&mut bytes, number);
+            prop_assert_eq!(bytes.len(), varint_length(number));
+            bytes.extend_from_slice(&behind);
+            let mut rest = bytes.as_slice();
+            prop_assert_eq!(varint(&mut rest), Some(number));
+            prop_assert_eq!(rest, behind.as_slice());
+        }
+
+        #[test]
+        fn both_ways_read_the_same_of_any_bytes(
+            bytes in proptest::collection::vec(prop_oneof![Just(0x80), Just(0xff), any::<u8>()], 0..14),
+        ) {
+            let (mut one, mut other) = (bytes.as_slice(), bytes.as_slice());
+            prop_assert_eq!(varint(&mut one), long_varint(&mut other));
+            prop_assert_eq!(one, other);
+        }
+    }
 }

@@ -51,7 +51,11 @@ impl<'a> Tally<'a> {
         if key.is_empty() {
             return;
         }
-        let place = self.place(family(key));
+        let place = match self.counts.get(self.last) {
+            // What begins as a kind does is of that kind.
+            Some(same) if !same.prefix.is_empty() && key.starts_with(same.prefix) => self.last,
+            _ => self.place(family(key)),
+        };
         if let Some(count) = self.counts.get_mut(place) {
             count.keys += keys;
             count.rows += 1;

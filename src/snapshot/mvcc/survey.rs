@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use super::KEY_BUCKET;
 use super::compaction::Compaction;
 use super::crc::Crc;
-use super::hash::compacted_part;
+use super::hash::{compacted_part, of_the_living};
 use super::key_value::KeyValue;
 use super::ledger::{Address, Ledger};
 use super::revision::{Revision, RowKey};
@@ -69,6 +69,8 @@ pub struct Surveyed {
     pub status_hash: u32,
     /// HashKV at the newest revision and the file's own compact revision.
     pub hash_kv: Option<HashKv>,
+    /// HashKV at the newest revision once that is compacted; where it was wanted and a key is alive.
+    pub compacted_hash: Option<HashKv>,
     /// CRC-32C of the bucket `key`: its name and every row.
     pub rows_checksum: u32,
     /// The bytes that this is of.
@@ -104,8 +106,8 @@ impl<'a> Survey<'a> {
         }
     }
 
-    /// Draws the sums when everything was seen.
-    pub fn finish(mut self, findings: &mut Findings) -> Surveyed {
+    /// Draws the sums when everything was seen; `compacting` asks for [`Surveyed::compacted_hash`].
+    pub fn finish(mut self, compacting: bool, findings: &mut Findings) -> Surveyed {
         self.settle(findings);
         self.leave_rows();
         let missing_leases = self.report_orphans(findings);
@@ -116,9 +118,16 @@ impl<'a> Survey<'a> {
         let hash_kv = hash_kv.map_err(|error| {
             findings.error("HashUnknown", "bucket key", error);
         });
-        let live_keys = self.ledger.len() - u64::from(self.bump_rows > 0 && self.has_bump_key());
+        let bump_key = self.bump_rows > 0 && self.has_bump_key();
+        let live_keys = self.ledger.len() - u64::from(bump_key);
         let mut rows = self.compacted_crc;
         rows.append(&self.recent_crc);
+        let elements = compacting.then(|| self.ledger.into_elements());
+        let compacted_hash = elements.and_then(|elements| {
+            of_the_living(&self.database, &elements, revision)
+                .ok()
+                .flatten()
+        });
         Surveyed {
             revision,
             compact_revision,
@@ -126,6 +135,7 @@ impl<'a> Survey<'a> {
             rows: self.rows,
             status_hash: self.status_crc.finish(),
             hash_kv: hash_kv.ok(),
+            compacted_hash,
             rows_bytes: rows.length(),
             rows_checksum: rows.finish(),
             missing_leases,
@@ -162,8 +172,8 @@ impl<'a> Survey<'a> {
     }
 
     /// The row of a revision bump has the empty key, which no user can have.
-    fn has_bump_key(&mut self) -> bool {
-        self.ledger.remove(b"").is_some()
+    fn has_bump_key(&self) -> bool {
+        self.ledger.has(b"")
     }
 
     fn leave_rows(&mut self) {
@@ -254,9 +264,8 @@ impl<'a> Survey<'a> {
     /// Looks the keys of the waiting rows up, in the order of the rows.
     fn settle(&mut self, findings: &mut Findings) {
         let mut waiting = std::mem::take(&mut self.waiting);
-        for row in &waiting {
-            self.ledger.touch(row.address);
-        }
+        self.ledger
+            .touch::<BATCH>(waiting.iter().map(|row| row.address));
         for row in waiting.drain(..) {
             if row.key.tombstone {
                 self.tombstone(&row, findings);
@@ -352,10 +361,11 @@ impl<'a> Survey<'a> {
 
     /// A row that is no longer the newest: HashKV leaves it out if it was compacted.
     fn note_superseded(&mut self, element: usize) {
-        if self.compacted_whole {
+        let compact_revision = self.compaction.revision();
+        // Before the first compaction every row is a recent one.
+        if self.compacted_whole && compact_revision >= 0 {
             let key =
                 row_at(self.database.image(), element).and_then(|(key, _)| RowKey::decode(key));
-            let compact_revision = self.compaction.revision();
             self.compacted_whole = key.is_some_and(|key| key.revision.main > compact_revision);
         }
     }

@@ -268,6 +268,7 @@ impl<'w, 'a> Walk<'w, 'a> {
             let problem = "a leaf below a branch has no rows, which bbolt never leaves";
             self.findings.warning("LeafEmpty", node.place(), problem);
         }
+        node.touch();
         let mut floor = node.elements_end();
         for index in 0..node.count() {
             let row = match node.row(index, &mut floor) {
@@ -283,7 +284,10 @@ impl<'w, 'a> Walk<'w, 'a> {
                 let fault = node.fault("KeyOrderWrong", index, problem);
                 self.findings.fault(fault);
             }
-            if (index == 0 && row.key < *low) || high.is_some_and(|high| row.key >= high) {
+            // Keys that ascend lie between the first and the last.
+            let ends = index + 1 == node.count();
+            if (index == 0 && row.key < *low) || (ends && high.is_some_and(|high| row.key >= high))
+            {
                 let problem = "its key lies outside what the branch above it allows";
                 let fault = node.fault("KeyOutsideParent", index, problem);
                 self.findings.fault(fault);
