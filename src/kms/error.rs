@@ -79,6 +79,14 @@ pub enum KmsError {
         #[source]
         source: object_store::Error,
     },
+    /// Only the operator's own identity could ask for it, and the backup is of a namespace that may not use that.
+    #[error(
+        "the key {key} is not asked for with the operator's cloud identity: name a Secret of the key's cloud in credentialsSecret, or have the namespace added to operator.trustedNamespaces"
+    )]
+    NotOwn {
+        /// Which key.
+        key: String,
+    },
     /// A Secret or an identity is missing.
     #[error(transparent)]
     Secret(#[from] SecretError),
@@ -96,6 +104,7 @@ impl KmsError {
             Self::Refused { .. } | Self::WrongKey { .. } | Self::NoCredentials { .. } => {
                 ErrorClass::Credentials
             }
+            Self::NotOwn { .. } => ErrorClass::Refused,
             Self::Answer { .. } => ErrorClass::Failed,
             Self::Secret(error) => error.class(),
             Self::Seal(error) => error.class(),

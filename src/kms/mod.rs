@@ -81,6 +81,10 @@ impl KeyName {
 pub struct Keyring {
     aws: Arc<aws::AwsKms>,
     alibaba: Arc<alibaba::AlibabaKms>,
+    /// The cloud that the store's Secret serves.
+    of_secret: Option<Cloud>,
+    /// Whether the environment's identity may ask, too.
+    environment: bool,
 }
 
 impl fmt::Debug for Keyring {
@@ -95,14 +99,28 @@ impl Keyring {
     /// # Errors
     /// When the Secret lacks a key.
     pub fn of_store(location: &StorageLocation, secret: Option<&Secret>) -> Result<Self, KmsError> {
-        // The keys of a store that only speaks like S3 are none of AWS.
-        let endpoint = location.endpoint.as_deref();
-        let in_aws = location.provider == Provider::S3
-            && endpoint.is_none_or(|url| url.contains(".amazonaws.com"));
-        let in_alibaba = location.provider == Provider::OSS;
+        let cloud = cloud_of(location);
+        let keys = secret.filter(|secret| secret.bytes("access-key-id").is_some());
+        let of = |wanted| keys.filter(|_| cloud == Some(wanted));
         Ok(Self {
-            aws: Arc::new(aws::AwsKms::new(secret.filter(|_| in_aws))?),
-            alibaba: Arc::new(alibaba::AlibabaKms::new(secret.filter(|_| in_alibaba))?),
+            aws: Arc::new(aws::AwsKms::new(of(Cloud::Aws))?),
+            alibaba: Arc::new(alibaba::AlibabaKms::new(of(Cloud::Alibaba))?),
+            of_secret: keys.and(cloud),
+            environment: true,
+        })
+    }
+
+    /// Leaves the environment's identity out: for those who are not trusted with it, and whose manifests may name any key.
+    pub fn keep_to_secret(&mut self) {
+        self.environment = false;
+    }
+
+    fn admit(&self, key: &KeyName) -> Result<(), KmsError> {
+        if self.environment || self.of_secret == Some(key.cloud) {
+            return Ok(());
+        }
+        Err(KmsError::NotOwn {
+            key: key.text.clone(),
         })
     }
 
@@ -111,6 +129,8 @@ impl Keyring {
         Self {
             aws: Arc::default(),
             alibaba: Arc::default(),
+            of_secret: None,
+            environment: true,
         }
     }
 
@@ -165,6 +185,7 @@ impl Keyring {
         instead: Option<&str>,
     ) -> Result<DataKey, KmsError> {
         let key = KeyName::parse(instead.unwrap_or(&wrapped.key_id))?;
+        self.admit(&key)?;
         match key.cloud {
             Cloud::Aws => self.aws.unwrap(&key, wrapped).await,
             Cloud::Alibaba => self.alibaba.unwrap(&key, wrapped).await,
@@ -176,11 +197,30 @@ impl Keyring {
         key: &KeyName,
         context: &BTreeMap<String, String>,
     ) -> Result<(DataKey, WrappedKey), KmsError> {
+        self.admit(key)?;
         match key.cloud {
             Cloud::Aws => self.aws.generate(key, context).await,
             Cloud::Alibaba => self.alibaba.generate(key, context).await,
         }
     }
+}
+
+/// The cloud whose services a store's Secret serves. The keys of a store that only speaks like S3 are none of AWS.
+fn cloud_of(location: &StorageLocation) -> Option<Cloud> {
+    let endpoint = location.endpoint.as_deref();
+    let in_aws = endpoint.is_none_or(|url| url.contains(".amazonaws.com"));
+    match location.provider {
+        Provider::S3 if in_aws => Some(Cloud::Aws),
+        Provider::OSS => Some(Cloud::Alibaba),
+        _ => None,
+    }
+}
+
+/// Whether a key is asked for with the Secret of a store, rather than with the environment's identity. Pure.
+pub fn is_of_secret(location: &StorageLocation, key: &str) -> bool {
+    let key = KeyName::parse(key).ok();
+    let has_secret = location.credentials_secret.is_some();
+    has_secret && key.is_some_and(|key| cloud_of(location) == Some(key.cloud))
 }
 
 fn context(cluster: &str, backup: &str) -> BTreeMap<String, String> {
@@ -266,5 +306,37 @@ mod tests {
             let error = KeyName::parse(text).unwrap_err().to_string();
             assert!(error.contains("arn:aws:kms:"), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_cannot_have_the_environments_identity_open_a_key() {
+        let location: StorageLocation =
+            serde_saphyr::from_str("{provider: S3, bucket: b, endpoint: 'http://minio:9000'}")
+                .unwrap();
+        let mut keyring = Keyring::of_store(&location, None).unwrap();
+        keyring.keep_to_secret();
+        let wrapped = WrappedKey {
+            key_id: "arn:aws:kms:eu-central-1:1:key/of-the-operator".to_owned(),
+            wrapped: String::new(),
+            context: BTreeMap::new(),
+        };
+        let refused = keyring.unwrap(&wrapped, None).await;
+        assert!(matches!(refused, Err(KmsError::NotOwn { .. })));
+    }
+
+    #[test]
+    fn a_key_is_of_the_secret_where_store_and_key_are_of_one_cloud() {
+        let at = |text: &str| serde_saphyr::from_str::<StorageLocation>(text).unwrap();
+        let aws = "arn:aws:kms:eu-central-1:1:key/a";
+        let s3 = at("{provider: S3, bucket: b, credentialsSecret: s}");
+        let minio =
+            at("{provider: S3, bucket: b, endpoint: 'http://m:9000', credentialsSecret: s}");
+        let oss = at("{provider: OSS, bucket: b, credentialsSecret: s}");
+        assert!(is_of_secret(&s3, aws));
+        assert!(is_of_secret(&oss, "acs:kms:cn-hangzhou:1:key/a"));
+        for (location, key) in [(&minio, aws), (&oss, aws), (&s3, "nonsense")] {
+            assert!(!is_of_secret(location, key), "{location} {key}");
+        }
+        assert!(!is_of_secret(&at("{provider: S3, bucket: b}"), aws));
     }
 }

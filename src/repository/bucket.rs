@@ -6,17 +6,17 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
-    Attribute, Attributes, GetResult, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
+    Attribute, Attributes, GetOptions, GetResult, GetResultPayload, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMode, PutMultipartOptions, PutOptions, PutPayload,
 };
 use tokio::io::AsyncRead;
 use tokio_util::io::StreamReader;
 
-use super::error::{Attempt, RepositoryError};
+use super::error::{Attempt, RepositoryError, is_bad_request};
 use super::key::{Key, Role, is_cluster_id};
 use super::pin::PinAt;
 use super::probe::is_trial;
-use super::providers::Uploads;
+use super::providers::{Uploads, Within};
 use super::{Manifest, StoreObserver, manifest};
 
 /// How the file behind a local object is read.
@@ -27,6 +27,8 @@ pub(super) struct Bucket {
     pub store: Arc<dyn ObjectStore>,
     /// Where the store keeps uploads that were begun and not finished.
     pub uploads: Option<Arc<dyn Uploads>>,
+    /// How its server's other buckets see it, where a server copies between them.
+    pub within: Option<Within>,
     pub prefix: Path,
     pub location: String,
     /// The class that objects of backups are stored in.
@@ -104,7 +106,25 @@ impl Bucket {
         match self.observe("head", self.store.head(&self.path(&key)).await) {
             Ok(meta) => Ok(Some(meta)),
             Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(self.attempt("read", &key).failed(error)),
+            Err(error) => {
+                let error = self.in_words(&key, error).await;
+                Err(self.attempt("read", &key).failed(error))
+            }
+        }
+    }
+
+    /// The answer to a HEAD has no body, and so no words for what is wrong with the request: that to a GET of a byte has.
+    async fn in_words(&self, key: &str, error: object_store::Error) -> object_store::Error {
+        if !is_bad_request(&error) {
+            return error;
+        }
+        let options = GetOptions {
+            range: Some((0..1).into()),
+            ..GetOptions::default()
+        };
+        match self.store.get_opts(&self.path(key), options).await {
+            Ok(_) | Err(object_store::Error::NotFound { .. }) => error,
+            Err(told) => told,
         }
     }
 

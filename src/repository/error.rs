@@ -348,6 +348,11 @@ const WRONG_CREDENTIALS: &[&str] = &[
     "status code: 403",
 ];
 
+/// Whether a store calls a request malformed: its signature may be for another region.
+pub(super) fn is_bad_request(error: &object_store::Error) -> bool {
+    chain_of(error).contains("status code: 400")
+}
+
 /// The region that an answer names: `<Region>…</Region>`, or `expecting '…'`.
 fn region_in(words: &str) -> Option<String> {
     let between = |before: &str, after: char| {

@@ -237,10 +237,8 @@ impl Lease {
     /// Gives the lease back, so that the next writer need not wait.
     pub async fn release(self) {
         self.renewing.abort();
-        let next = self.epoch() + 1;
-        match self.held.take(next, true).await {
-            Ok(()) => self.held.forget_older(next).await,
-            Err(error) => tracing::debug!(%error, "a lease runs out instead of being given back"),
+        if let Err(error) = self.held.give_back(self.epoch() + 1).await {
+            tracing::debug!(%error, "a lease runs out instead of being given back");
         }
     }
 }
@@ -280,6 +278,19 @@ impl Held {
     async fn is_newest(&self, epoch: u64) -> Result<bool, RepositoryError> {
         let newest = self.repository.newest_lease(&self.folder).await?;
         Ok(newest.is_some_and(|(seen, record)| seen == epoch && record.holder == self.holder))
+    }
+
+    /// Writes that the lease is free from this epoch on, or from the next where a renewal that was given up took it all the same.
+    async fn give_back(&self, mut epoch: u64) -> Result<(), RepositoryError> {
+        let taken = self.take(epoch, true).await;
+        if matches!(taken, Err(RepositoryError::Conflict { .. })) && self.is_newest(epoch).await? {
+            epoch += 1;
+            self.take(epoch, true).await?;
+        } else {
+            taken?;
+        }
+        self.forget_older(epoch).await;
+        Ok(())
     }
 
     async fn forget_older(&self, epoch: u64) {

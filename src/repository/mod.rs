@@ -35,6 +35,7 @@ pub use lease::{Lease, LeaseTimes};
 pub use manifest::{ExportScope, ManifestError};
 pub use pin::{Pin, this_process};
 pub use probe::Probe;
+pub(crate) use providers::retry_after;
 
 use crate::api::{Compression, Provider, StorageLocation};
 use crate::kms::Keyring;
@@ -261,6 +262,7 @@ impl Repository {
         let bucket = bucket::Bucket {
             store: opened.store,
             uploads: opened.uploads,
+            within: opened.within,
             prefix: opened.prefix,
             location: location.to_string(),
             storage_class: location.storage_class.clone(),
@@ -286,6 +288,7 @@ impl Repository {
         let bucket = bucket::Bucket {
             store,
             uploads: None,
+            within: None,
             prefix: object_store::path::Path::from(location.prefix.as_str()),
             location: location.to_string(),
             storage_class: None,
@@ -297,6 +300,11 @@ impl Repository {
             keyring: Keyring::of_environment(),
             memos: None,
         }
+    }
+
+    /// Asks key management services with the keys of the store's Secret alone.
+    pub fn keep_to_secret(&mut self) {
+        self.keyring.keep_to_secret();
     }
 
     /// Whom to ask for keys that a key management service holds.

@@ -1,7 +1,6 @@
 //! Pins: whoever reads a chain says so in the bucket, and retention deletes nothing of it meanwhile. A pin is written anew while its
 //! reader lives; one that a dead reader left counts for a quarter of an hour more, by the clock of the store.
 
-use std::convert::Infallible;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use object_store::{ObjectMeta, ObjectStoreExt};
 use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
 
 use super::error::RepositoryError;
 use super::key::{Key, is_cluster_id, is_id};
@@ -20,6 +20,8 @@ use crate::api::Provider;
 pub const LIFE: SignedDuration = SignedDuration::from_mins(15);
 /// Its reader writes it anew so often: several tries before it ends.
 const RENEW: Duration = Duration::from_secs(120);
+/// A write that is under way as its reader ends is waited for so long.
+const LAST_WRITE: Duration = Duration::from_secs(10);
 /// A pin is a few hundred bytes.
 const MOST_BYTES: u64 = 4096;
 
@@ -140,10 +142,7 @@ impl Repository {
         // Whoever deletes looks for pins after the manifests are gone: either this sees them gone, or that sees the pin.
         let outcome = match self.all_there(read).await {
             Err(error) => Err(error),
-            Ok(()) => tokio::select! {
-                done = work => Ok(done),
-                never = held.keep(renew) => match never {},
-            },
+            Ok(()) => Ok(held.while_at(work, renew).await),
         };
         held.release().await;
         outcome
@@ -242,10 +241,34 @@ impl Held<'_> {
         bucket.create_settled(&self.key(number), bytes.into()).await
     }
 
+    /// Does the work, with the pin kept meanwhile. What is being written as the work ends is waited for: a store may carry out a
+    /// request that was given up, and that pin would have nobody to take it away.
+    async fn while_at<T>(&self, work: impl Future<Output = T>, renew: Duration) -> T {
+        let ended = CancellationToken::new();
+        let working = async {
+            let _ends = ended.clone().drop_guard();
+            work.await
+        };
+        let given_up = async {
+            ended.cancelled().await;
+            tokio::time::sleep(LAST_WRITE).await;
+        };
+        let keeping = async {
+            tokio::select! {
+                () = self.keep(renew, &ended) => {}
+                () = given_up => {}
+            }
+        };
+        tokio::join!(working, keeping).0
+    }
+
     /// Writes the pin anew again and again, each under a name of its own as nothing stored is overwritten.
-    async fn keep(&self, renew: Duration) -> Infallible {
-        loop {
-            tokio::time::sleep(renew).await;
+    async fn keep(&self, renew: Duration, ended: &CancellationToken) {
+        while ended
+            .run_until_cancelled(tokio::time::sleep(renew))
+            .await
+            .is_some()
+        {
             let last = self.number.load(Ordering::SeqCst);
             match self.write(last + 1).await {
                 Ok(()) => {

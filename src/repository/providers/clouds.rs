@@ -3,6 +3,7 @@
 use object_store::azure::MicrosoftAzureBuilder;
 use object_store::gcp::GoogleCloudStorageBuilder;
 
+use super::patient::PatientConnector;
 use super::{client_options, refuse_settings, retries};
 use crate::api::StorageLocation;
 use crate::repository::error::RepositoryError;
@@ -29,7 +30,8 @@ pub(super) fn gcs(
     let builder = builder
         .with_bucket_name(&location.bucket)
         .with_client_options(client_options(location, secret)?)
-        .with_retry(retries());
+        .with_retry(retries())
+        .with_http_connector(PatientConnector);
     Ok((builder, url))
 }
 
@@ -61,5 +63,6 @@ pub(super) fn azure(
     Ok(builder
         .with_container_name(&location.bucket)
         .with_client_options(client_options(location, secret)?)
-        .with_retry(retries()))
+        .with_retry(retries())
+        .with_http_connector(PatientConnector))
 }

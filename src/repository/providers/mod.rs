@@ -3,9 +3,11 @@
 mod clouds;
 mod oss;
 mod oss_sign;
+mod patient;
 mod s3;
 mod stamp;
 mod uploads;
+mod within;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +19,10 @@ use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{BackoffConfig, Certificate, ClientOptions, ObjectStore, RetryConfig};
 
+pub(crate) use patient::retry_after;
 pub(super) use uploads::Uploads;
 use uploads::{InBucket, InDirectory, Signer};
+pub(super) use within::{MOST_AT_ONCE, Within};
 
 use super::error::RepositoryError;
 use crate::api::{HumanDuration, Provider, StorageLocation};
@@ -35,6 +39,8 @@ pub(super) struct Opened {
     pub store: Arc<dyn ObjectStore>,
     /// Where it keeps uploads that were begun and not finished.
     pub uploads: Option<Arc<dyn Uploads>>,
+    /// The bucket, as its server's other buckets see it.
+    pub within: Option<Within>,
     pub prefix: Path,
 }
 
@@ -44,6 +50,8 @@ struct Compatible {
     /// The bucket's URL.
     url: String,
     region: String,
+    /// Whose buckets may copy out of each other: the same words, the same server.
+    server: String,
 }
 
 /// Opens a location. Credentials are read anew each time, so that a rotated Secret is seen.
@@ -67,13 +75,22 @@ pub(super) async fn open(
             return Ok(Opened {
                 store: Arc::new(store),
                 uploads: None,
+                within: None,
                 prefix,
             });
         }
     };
-    let Compatible { store, url, region } = compatible;
+    let options = client_options(location, secret)?;
+    let within = built(location, Within::new(location, &compatible, &options))?;
+    let Compatible {
+        store, url, region, ..
+    } = compatible;
     let signer = Signer::Aws(store.credentials().clone(), region);
-    opened(location, secret, prefix, store, &url, signer)
+    let opened = opened(location, secret, prefix, store, &url, signer)?;
+    Ok(Opened {
+        within: Some(within),
+        ..opened
+    })
 }
 
 fn opened<S: ObjectStore + MultipartStore + Clone>(
@@ -90,6 +107,7 @@ fn opened<S: ObjectStore + MultipartStore + Clone>(
     Ok(Opened {
         store: Arc::new(store),
         uploads: Some(Arc::new(uploads)),
+        within: None,
         prefix,
     })
 }
@@ -131,6 +149,7 @@ fn open_directory(location: &StorageLocation) -> Result<Opened, RepositoryError>
     Ok(Opened {
         store: Arc::new(LocalFileSystem::new().with_fsync(true)),
         uploads: Some(Arc::new(InDirectory { root: folder })),
+        within: None,
         prefix,
     })
 }

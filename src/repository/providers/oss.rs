@@ -9,7 +9,6 @@ use jiff::Timestamp;
 use object_store::aws::{AmazonS3Builder, AwsCredential, S3ConditionalPut};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
 };
 use object_store::{ClientOptions, CredentialProvider};
 use reqwest::StatusCode;
@@ -17,6 +16,7 @@ use reqwest::header::{HeaderName, HeaderValue, IF_NONE_MATCH};
 use secrecy::ExposeSecret;
 
 use super::oss_sign::{Native, authorization};
+use super::patient::PatientConnector;
 use super::s3::encrypted;
 use super::{Compatible, built, client_options, refuse_lock, retries, with_bucket_in_host};
 use crate::api::{Addressing, StorageLocation};
@@ -83,6 +83,7 @@ pub(super) async fn open(
         store: built(location, encrypted(builder, location)?.build())?,
         url: hosts.compatible,
         region,
+        server: endpoint,
     })
 }
 
@@ -155,7 +156,7 @@ struct OssConnector {
 
 impl HttpConnector for OssConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = ReqwestConnector::default().connect(options)?;
+        let inner = PatientConnector.connect(options)?;
         let oss = self.clone();
         Ok(HttpClient::new(Oss { oss, inner }))
     }

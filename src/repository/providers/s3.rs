@@ -2,6 +2,7 @@
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum, S3ConditionalPut};
 
+use super::patient::PatientConnector;
 use super::stamp::StampConnector;
 use super::{Compatible, built, client_options, retries, with_bucket_in_host};
 use crate::api::{Addressing, ServerSideEncryptionKind, StorageLocation};
@@ -36,6 +37,7 @@ pub(super) fn open(
         .with_bucket_name(&location.bucket)
         .with_client_options(client_options(location, secret)?)
         .with_retry(retries())
+        .with_http_connector(PatientConnector)
         // Checksums stay off: many stores refuse the newer ones, and the signature already covers the content.
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         .with_disable_bulk_delete(true)
@@ -59,9 +61,17 @@ pub(super) fn open(
     }
     builder = encrypted(builder, location)?;
     let (url, region) = (url_of(&builder, &location.bucket), region_of(&builder));
+    let server = location.endpoint.clone();
+    let server = server.unwrap_or_else(|| "Amazon S3".to_owned());
+    let of_this = region.clone();
+    let compatible = |store| Compatible {
+        store,
+        url,
+        region: of_this,
+        server,
+    };
     let Some(lock) = &location.object_lock else {
-        let store = built(location, builder.build())?;
-        return Ok(Compatible { store, url, region });
+        return Ok(compatible(built(location, builder.build())?));
     };
     // The lock is a header that the crate does not know; S3 takes it only with a checksum of the content.
     let builder = builder.with_checksum_algorithm(Checksum::SHA256);
@@ -75,8 +85,7 @@ pub(super) fn open(
     let builder = builder
         .with_credentials(identity.credentials().clone())
         .with_http_connector(connector);
-    let store = built(location, builder.build())?;
-    Ok(Compatible { store, url, region })
+    Ok(compatible(built(location, builder.build())?))
 }
 
 /// Where AWS's own tools go when no endpoint is named. Keys of a Secret are never sent there.

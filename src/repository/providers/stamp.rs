@@ -7,11 +7,11 @@ use object_store::ClientOptions;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
 use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpService,
-    ReqwestConnector,
 };
 use reqwest::Method;
 use reqwest::header::HeaderValue;
 
+use super::patient::PatientConnector;
 use crate::api::ObjectLockMode;
 
 /// What every connection of a locking store is made with.
@@ -25,7 +25,7 @@ pub(super) struct StampConnector {
 
 impl HttpConnector for StampConnector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
-        let inner = ReqwestConnector::default().connect(options)?;
+        let inner = PatientConnector.connect(options)?;
         let stamp = self.clone();
         Ok(HttpClient::new(Stamped { stamp, inner }))
     }

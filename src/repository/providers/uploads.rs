@@ -8,15 +8,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 use object_store::aws::{AwsAuthorizer, AwsCredentialProvider};
-use object_store::client::{
-    HttpClient, HttpConnector, HttpRequest, HttpRequestBody, ReqwestConnector,
-};
+use object_store::client::{HttpClient, HttpConnector, HttpRequest, HttpRequestBody};
 use object_store::gcp::GcpCredentialProvider;
 use object_store::multipart::MultipartStore;
 use object_store::path::Path;
 use object_store::{ClientOptions, Error, Result};
 use reqwest::header::{AUTHORIZATION, HeaderValue};
 use serde::Deserialize;
+
+use super::patient::PatientConnector;
 
 /// More pages than this of unfinished uploads are left for the next sweep.
 const MOST_PAGES: usize = 1000;
@@ -101,7 +101,7 @@ impl InBucket {
     ) -> Result<Self> {
         Ok(Self {
             store,
-            client: ReqwestConnector::default().connect(options)?,
+            client: PatientConnector.connect(options)?,
             url: url.trim_end_matches('/').to_owned(),
             signer,
         })
