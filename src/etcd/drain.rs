@@ -122,6 +122,7 @@ impl Etcd {
             member: member.clone(),
             bytes: received.bytes,
             image_sha256: received.image_sha256,
+            file_sha256: received.file_sha256,
         })
     }
 }
@@ -132,13 +133,23 @@ struct Live<'a> {
     stream: etcd_client::SnapshotStreaming,
 }
 
+struct Message(etcd_client::SnapshotResponse);
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self.0.blob()
+    }
+}
+
 #[async_trait]
 impl Chunks for Live<'_> {
-    async fn next(&mut self) -> Result<Option<Chunk>, EtcdError> {
+    type Blob = Message;
+
+    async fn next(&mut self) -> Result<Option<Chunk<Message>>, EtcdError> {
         match self.stream.message().await {
             Ok(message) => Ok(message.map(|message| Chunk {
                 remaining: message.remaining_bytes(),
-                blob: message.blob().to_vec(),
+                blob: Message(message),
             })),
             Err(failure) => Err(self.etcd.explain(self.endpoint, 0, &failure).await),
         }

@@ -1,4 +1,4 @@
-//! Releases of etcd whose data cannot be trusted without a second look, named as warnings (etcd-format.md §7).
+//! Releases of etcd whose data cannot be trusted without a second look, named as warnings (etcd-format.md §1.6 and §7).
 
 /// Why a release is a bad source of backups; empty for a good one.
 pub fn known_problems(version: &str) -> Vec<String> {
@@ -41,6 +41,19 @@ pub fn known_problems(version: &str) -> Vec<String> {
             "3.5.20",
         );
     }
+    let mended = match (release.0, release.1) {
+        (3, 4) => Some("3.4.38"),
+        (3, 5) => Some("3.5.23"),
+        (3, 6) => Some("3.6.5"),
+        _ => None,
+    };
+    let mended = mended.filter(|mended| parse(mended).is_some_and(|first| release < first));
+    if let Some(mended) = mended {
+        add(
+            "can damage a member's database that is defragmented while it takes in its leader's snapshot",
+            mended,
+        );
+    }
     problems
 }
 
@@ -64,15 +77,18 @@ mod tests {
     fn bad_releases_are_named_and_good_ones_are_not() {
         let cases = [
             ("3.3.27", 1),
-            ("3.4.23", 1),
-            ("3.4.32", 0),
-            ("3.5.0", 3),
-            ("3.5.2", 3),
-            ("3.5.3", 3),
-            ("3.5.9", 2),
-            ("3.5.14", 1),
-            ("3.5.20", 0),
-            ("3.6.0-rc.1", 0),
+            ("3.4.23", 2),
+            ("3.4.32", 1),
+            ("3.4.38", 0),
+            ("3.5.0", 4),
+            ("3.5.2", 4),
+            ("3.5.3", 4),
+            ("3.5.9", 3),
+            ("3.5.14", 2),
+            ("3.5.20", 1),
+            ("3.5.23", 0),
+            ("3.6.0-rc.1", 1),
+            ("3.6.5", 0),
             ("3.7.3", 0),
             ("", 1),
             ("3.5", 1),

@@ -53,6 +53,28 @@ pub struct MemberStatus {
     pub errors: Vec<String>,
 }
 
+#[cfg(test)]
+impl MemberStatus {
+    /// A lone healthy member at a revision, as tests of those who ask for one want it.
+    pub fn alone_at(revision: i64) -> Self {
+        Self {
+            endpoint: "http://fake".to_owned(),
+            cluster_id: 0xfeed,
+            member_id: 1,
+            revision,
+            raft_term: 1,
+            raft_index: 1,
+            applied_index: 1,
+            db_size: 4096,
+            db_size_in_use: 4096,
+            version: "3.6.1".to_owned(),
+            leader: 1,
+            is_learner: false,
+            errors: Vec::new(),
+        }
+    }
+}
+
 /// A live HashKV answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LiveHash {
@@ -71,6 +93,8 @@ pub struct Drained {
     pub bytes: u64,
     /// SHA-256 of the image, hexadecimal; equal to the digest that etcd sent.
     pub image_sha256: String,
+    /// SHA-256 of the file, hexadecimal: of the image and the digest behind it.
+    pub file_sha256: String,
 }
 
 /// Hears how far a snapshot stream is.

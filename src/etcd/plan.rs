@@ -48,18 +48,8 @@ mod tests {
     fn member(id: u64, revision: i64) -> MemberStatus {
         MemberStatus {
             endpoint: format!("http://m{id}:2379"),
-            cluster_id: 1,
             member_id: id,
-            revision,
-            raft_term: 2,
-            raft_index: 10,
-            applied_index: 10,
-            db_size: 0,
-            db_size_in_use: 0,
-            version: "3.6.1".to_owned(),
-            leader: 1,
-            is_learner: false,
-            errors: Vec::new(),
+            ..MemberStatus::alone_at(revision)
         }
     }
 

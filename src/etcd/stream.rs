@@ -1,6 +1,6 @@
 //! Reads a snapshot stream to its very end: the database, the digest behind it, and nothing else (etcd-format.md §1.3).
 
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,26 +9,32 @@ use ring::digest::{Context, SHA256};
 use tokio::sync::mpsc;
 
 use super::{EtcdError, StreamProblem, StreamProgress};
+use crate::records::SyncingFile;
 
-/// Chunks of 32 KiB that may wait for the disk: 4 MiB.
-const QUEUED_CHUNKS: usize = 128;
+/// Chunks of 32 KiB go to the disk together, so that its thread need not be woken for each.
+const PIECE: usize = 256 << 10;
+/// So many pieces may wait for the disk: 4 MiB.
+const QUEUED_PIECES: usize = 16;
 /// A server whose copy broke sends empty messages for ever; a good one sends none.
 const MAX_EMPTY_MESSAGES: usize = 1_000;
 const DIGEST_BYTES: usize = 32;
 
 /// One message of the stream.
-pub(super) struct Chunk {
+pub(super) struct Chunk<B> {
     /// Bytes of the database that follow this message.
     pub remaining: u64,
     /// Bytes of the database, or the digest behind it.
-    pub blob: Vec<u8>,
+    pub blob: B,
 }
 
 /// Where messages come from: etcd, or a test.
 #[async_trait]
 pub(super) trait Chunks: Send {
+    /// What holds the bytes of a message, which are not copied out of it.
+    type Blob: AsRef<[u8]> + Send;
+
     /// The next message; `None` at the end.
-    async fn next(&mut self) -> Result<Option<Chunk>, EtcdError>;
+    async fn next(&mut self) -> Result<Option<Chunk<Self::Blob>>, EtcdError>;
 }
 
 /// A stream that arrived whole.
@@ -38,6 +44,14 @@ pub(super) struct Received {
     pub bytes: u64,
     /// SHA-256 of the database, hexadecimal.
     pub image_sha256: String,
+    /// SHA-256 of all bytes written, hexadecimal.
+    pub file_sha256: String,
+}
+
+/// SHA-256 of the database, and of it with its digest behind it.
+struct Digests {
+    image: String,
+    file: String,
 }
 
 /// Whose stream is read, and how patiently.
@@ -59,9 +73,9 @@ enum Piece {
 
 impl Reading<'_> {
     /// Copies the stream to `file`, created new with mode 0600, and returns once it is on disk with the digest that etcd sent.
-    pub async fn copy(&self, chunks: &mut dyn Chunks, file: &Path) -> Result<Received, EtcdError> {
+    pub async fn copy(&self, chunks: &mut impl Chunks, file: &Path) -> Result<Received, EtcdError> {
         let out = create(file)?;
-        let (pieces, queue) = mpsc::channel(QUEUED_CHUNKS);
+        let (pieces, queue) = mpsc::channel(QUEUED_PIECES);
         let path = file.to_owned();
         let writer = tokio::task::spawn_blocking(move || write(out, queue, path));
         let read = self.read(chunks, &pieces, file).await;
@@ -77,9 +91,10 @@ impl Reading<'_> {
             Err(ReadEnd::WriterGone) => 0,
         };
         match written? {
-            Some(image_sha256) => Ok(Received {
+            Some(digests) => Ok(Received {
                 bytes,
-                image_sha256,
+                image_sha256: digests.image,
+                file_sha256: digests.file,
             }),
             None => Err(self.wrong(StreamProblem::DigestMismatch)),
         }
@@ -87,12 +102,13 @@ impl Reading<'_> {
 
     async fn read(
         &self,
-        chunks: &mut dyn Chunks,
+        chunks: &mut impl Chunks,
         pieces: &mpsc::Sender<Piece>,
         file: &Path,
     ) -> Result<u64, ReadEnd> {
         let mut expected = None;
         let mut received = 0_u64;
+        let mut piece = Vec::with_capacity(PIECE);
         let mut digest = Vec::with_capacity(DIGEST_BYTES);
         let mut empty = 0;
         let mut last_progress = tokio::time::Instant::now();
@@ -101,8 +117,9 @@ impl Reading<'_> {
             let message = tokio::time::timeout_at(limit, chunks.next())
                 .await
                 .map_err(|_| self.wrong(StreamProblem::Stalled(self.stall.as_secs())))?;
-            let Some(mut chunk) = message? else { break };
-            if chunk.blob.is_empty() {
+            let Some(chunk) = message? else { break };
+            let blob = chunk.blob.as_ref();
+            if blob.is_empty() {
                 empty += 1;
                 if empty > MAX_EMPTY_MESSAGES {
                     return Err(self.wrong(StreamProblem::EmptyMessages).into());
@@ -114,25 +131,30 @@ impl Reading<'_> {
             let total = match expected {
                 Some(total) => total,
                 None => {
-                    let total = chunk.remaining.saturating_add(chunk.blob.len() as u64);
+                    let total = chunk.remaining.saturating_add(blob.len() as u64);
                     self.check_space(total, file)?;
                     expected = Some(total);
                     total
                 }
             };
             let missing = usize::try_from(total - received).unwrap_or(usize::MAX);
-            if chunk.blob.len() > missing {
-                digest.extend_from_slice(&chunk.blob[missing..]);
-                chunk.blob.truncate(missing);
-                if digest.len() > DIGEST_BYTES {
-                    return Err(self.wrong(StreamProblem::TrailingBytes).into());
+            let (image, behind) = blob.split_at(missing.min(blob.len()));
+            digest.extend_from_slice(behind);
+            if digest.len() > DIGEST_BYTES {
+                return Err(self.wrong(StreamProblem::TrailingBytes).into());
+            }
+            if !image.is_empty() {
+                received += image.len() as u64;
+                self.progress.bytes(received, total);
+                piece.extend_from_slice(image);
+                if piece.len() >= PIECE {
+                    let full = std::mem::replace(&mut piece, Vec::with_capacity(PIECE));
+                    self.hand_on(pieces, Piece::Image(full)).await?;
                 }
             }
-            if !chunk.blob.is_empty() {
-                received += chunk.blob.len() as u64;
-                self.progress.bytes(received, total);
-                self.hand_on(pieces, Piece::Image(chunk.blob)).await?;
-            }
+        }
+        if !piece.is_empty() {
+            self.hand_on(pieces, Piece::Image(piece)).await?;
         }
         let expected = expected.ok_or_else(|| self.wrong(StreamProblem::Empty))?;
         if received < expected {
@@ -197,9 +219,9 @@ fn write(
     out: std::fs::File,
     mut queue: mpsc::Receiver<Piece>,
     path: PathBuf,
-) -> Result<Option<String>, EtcdError> {
+) -> Result<Option<Digests>, EtcdError> {
     let failed = |source| broken(path.clone(), source);
-    let mut out = BufWriter::with_capacity(1 << 20, out);
+    let mut out = SyncingFile::new(out).map_err(failed)?;
     let mut hash = Context::new(&SHA256);
     while let Some(piece) = queue.blocking_recv() {
         match piece {
@@ -208,16 +230,18 @@ fn write(
                 out.write_all(&bytes).map_err(failed)?;
             }
             Piece::Digest(sent) => {
+                let mut whole = hash.clone();
                 let own = hash.finish();
                 if own.as_ref() != sent {
                     return Ok(None);
                 }
                 out.write_all(&sent).map_err(failed)?;
-                let file = out
-                    .into_inner()
-                    .map_err(|error| failed(error.into_error()))?;
-                file.sync_all().map_err(failed)?;
-                return Ok(Some(hex::encode(sent)));
+                out.finish().map_err(failed)?;
+                whole.update(&sent);
+                return Ok(Some(Digests {
+                    image: hex::encode(sent),
+                    file: hex::encode(whole.finish()),
+                }));
             }
         }
     }

@@ -1,7 +1,6 @@
 //! What every kind of backup has in common on its way into the store: the manifest's own words, then the data is sealed, stored, and
 //! its sizes and digests noted.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,7 +9,7 @@ use tracing::{Instrument, Span, info_span};
 
 use super::PipelineError;
 use super::run::{Attempt, scratch_failed};
-use super::seal_file::{Sealing, most_sealed, seal_file};
+use super::seal_file::{Plain, Sealing, most_sealed, seal_file};
 use crate::repository::{Kind, Level, Manifest, Repository, RepositoryError};
 use crate::seal::Sealer;
 use crate::telemetry;
@@ -69,7 +68,7 @@ impl Attempt<'_> {
         &self,
         repository: &Arc<Repository>,
         sealer: &Sealer,
-        plain: &Path,
+        plain: Plain,
         manifest: &mut Manifest,
     ) -> Result<(), PipelineError> {
         self.store_sealed(repository, sealer, plain, manifest)
@@ -84,12 +83,13 @@ impl Attempt<'_> {
         &self,
         repository: &Repository,
         sealer: &Sealer,
-        plain: &Path,
+        plain: Plain,
         manifest: &mut Manifest,
     ) -> Result<(), PipelineError> {
-        let total = std::fs::metadata(plain)
-            .map_err(scratch_failed(plain))?
+        let total = std::fs::metadata(plain.path())
+            .map_err(scratch_failed(plain.path()))?
             .len();
+        let what = plain.path().display().to_string();
         let Sealing {
             mut stored,
             done,
@@ -100,7 +100,7 @@ impl Attempt<'_> {
             info_span!(parent: self.stages.span(), "seal"),
         );
         let told = |_: u64| self.stages.bytes(done.load(Ordering::Relaxed), total);
-        let (most, what) = (most_sealed(total), plain.display().to_string());
+        let most = most_sealed(total);
         let sent = repository
             .store_until_end(&manifest.data_key, most, &what, &mut stored, &told)
             .instrument(info_span!(parent: self.stages.span(), "upload"))

@@ -15,7 +15,7 @@ use super::export_changes::Changes;
 use super::plan::How;
 use super::run::{Attempt, Made, remove, scratch_failed};
 use super::scratch::Scratch;
-use super::seal_file::provable;
+use super::seal_file::{Plain, provable};
 use super::{PipelineError, Stage};
 use crate::api::BackupMode;
 use crate::etcd::{ConnectOptions, Etcd, EtcdError};
@@ -107,9 +107,9 @@ impl Attempt<'_> {
                 .map(|(resource, kind)| (resource.clone(), kind.api_version.clone()))
                 .collect(),
         });
-        self.deposit(tools.repository, &sealer, &plain, &mut manifest)
+        let spent = Plain::spent(&plain, None);
+        self.deposit(tools.repository, &sealer, spent, &mut manifest)
             .await?;
-        remove(&plain)?;
 
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
@@ -141,6 +141,11 @@ impl Attempt<'_> {
         all: impl AsyncFnOnce() -> Result<Vec<direct::Named>, ExportError>,
     ) -> Result<Selection, PipelineError> {
         let mut selection = self.request.export.clone();
+        if let Some(resources) = &self.request.spec.export_resources {
+            selection.include.clone_from(&resources.include);
+            selection.exclude.clone_from(&resources.exclude);
+            selection.add.clone_from(&resources.add);
+        }
         let Some(selector) = &self.request.spec.namespace_selector else {
             return Ok(selection);
         };

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use super::plan::{Cluster, Next};
 use super::run::{Attempt, Made, scratch_failed};
 use super::scratch::Scratch;
-use super::seal_file::provable;
+use super::seal_file::{Plain, provable};
 use super::synthetic::Merging;
 use super::{Part, PipelineError, Stage, plan};
 use crate::etcd::{ConnectOptions, Etcd, EtcdError, MemberStatus, StatusSource};
@@ -313,8 +313,13 @@ impl Attempt<'_> {
         // One that was killed may have stored the same revisions and not committed them.
         let rest = &manifest.data_key;
         tools.repository.discard_rest(rest).await?;
-        self.deposit(tools.repository, &sealer, &segment.path, &mut manifest)
-            .await?;
+        self.deposit(
+            tools.repository,
+            &sealer,
+            Plain::kept(&segment.path),
+            &mut manifest,
+        )
+        .await?;
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);
             let told = |done: u64| self.stages.bytes(done, manifest.stored_size);

@@ -12,7 +12,7 @@ use super::increment::{Outcome, Tools};
 use super::plan::How;
 use super::prove::{on_map, prove_drained};
 use super::scratch::Scratch;
-use super::seal_file::provable;
+use super::seal_file::{Content, Plain, provable};
 use super::stages::Stages;
 use super::synthetic::Merging;
 use super::{
@@ -272,9 +272,13 @@ impl Attempt<'_> {
         let sealer = sealing.of_backup(&cluster_id, &id).await?;
         let (sealer, unsealer) = provable(sealer, unsealer.as_ref());
         let mut manifest = self.manifest(&taken, &sealer);
-        self.deposit(&repository, &sealer, &plain, &mut manifest)
+        let known = Content {
+            size: taken.drained.bytes,
+            sha256: taken.drained.file_sha256.clone(),
+        };
+        let plain = Plain::spent(&plain, Some(known));
+        self.deposit(&repository, &sealer, plain, &mut manifest)
             .await?;
-        remove(&plain)?;
 
         if let Some(unsealer) = &unsealer {
             self.stages.begin(Stage::Verify);

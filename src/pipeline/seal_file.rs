@@ -1,8 +1,8 @@
-//! Seals a file into a stream that is stored meanwhile: the codecs on one thread, the digest of what goes in on another, and a few
-//! hundred kilobytes between them and the upload.
+//! Seals a file into a stream that is stored meanwhile: the codecs on one thread, the digest of what goes in on another, where it
+//! is not known yet, and a few hundred kilobytes between them and the upload.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,19 +16,52 @@ use tokio_util::io::StreamReader;
 use tracing::Span;
 
 use super::PipelineError;
-use crate::seal::{Digest, Sealer, Unsealer};
+use crate::seal::{Digest, Pieces, Sealer, Unsealer};
 
-/// Sealed bytes go over in pieces of this size.
-const PIECE: usize = 256 * 1024;
 /// So many pieces wait for the upload.
 const WAITING: usize = 8;
 
-/// What went into the seal.
-pub(super) struct Sealed {
+/// What goes into the seal.
+#[derive(Clone)]
+pub(super) struct Content {
     /// Plain bytes.
     pub size: u64,
     /// Their SHA-256, hexadecimal.
     pub sha256: String,
+}
+
+/// A file to be sealed.
+#[derive(Clone)]
+pub(super) struct Plain {
+    path: PathBuf,
+    known: Option<Content>,
+    spent: bool,
+}
+
+impl Plain {
+    /// A file that stays.
+    pub fn kept(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            known: None,
+            spent: false,
+        }
+    }
+
+    /// A file that nobody needs once it is sealed: it is removed while the last of it is stored. What is `known` of it is not
+    /// computed again; who reads the backup back finds a file that became another one meanwhile.
+    pub fn spent(path: &Path, known: Option<Content>) -> Self {
+        Self {
+            path: path.to_owned(),
+            known,
+            spent: true,
+        }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 /// A file that is being sealed.
@@ -38,7 +71,7 @@ pub(super) struct Sealing {
     /// So many plain bytes went in.
     pub done: Arc<AtomicU64>,
     /// Ends with the stream.
-    pub work: JoinHandle<Result<Sealed, PipelineError>>,
+    pub work: JoinHandle<Result<Content, PipelineError>>,
 }
 
 /// What a backup is sealed and read back with. Where no key at hand opens the seal, as the private ones are kept elsewhere, a key
@@ -60,12 +93,12 @@ pub(super) fn most_sealed(plain: u64) -> u64 {
 }
 
 /// Begins to seal `plain`, which is the work of `span`; it goes on as the stream is read, and ends early when that is dropped.
-pub(super) fn seal_file(sealer: &Sealer, plain: &Path, span: Span) -> Sealing {
+pub(super) fn seal_file(sealer: &Sealer, plain: Plain, span: Span) -> Sealing {
     let done = Arc::new(AtomicU64::new(0));
     let (send, receive) = channel(WAITING);
-    let (sealer, from, counted) = (sealer.clone(), plain.to_owned(), Arc::clone(&done));
+    let (sealer, counted) = (sealer.clone(), Arc::clone(&done));
     let work =
-        tokio::task::spawn_blocking(move || span.in_scope(|| seal(&sealer, from, counted, send)));
+        tokio::task::spawn_blocking(move || span.in_scope(|| seal(&sealer, plain, counted, send)));
     Sealing {
         stored: StreamReader::new(received(receive)),
         done,
@@ -88,80 +121,56 @@ fn received(receive: Receiver<Option<Bytes>>) -> BoxStream<'static, io::Result<B
 
 fn seal(
     sealer: &Sealer,
-    plain: PathBuf,
+    plain: Plain,
     done: Arc<AtomicU64>,
     send: Sender<Option<Bytes>>,
-) -> Result<Sealed, PipelineError> {
+) -> Result<Content, PipelineError> {
+    let Plain { path, known, spent } = plain;
     let failed = |source| PipelineError::Scratch {
-        path: plain.clone(),
+        path: path.clone(),
         source,
     };
+    let hash = match known {
+        None => Some(Digest::start().map_err(failed)?),
+        Some(_) => None,
+    };
     let mut reader = Hashing {
-        inner: File::open(&plain).map_err(failed)?,
-        hash: Digest::start().map_err(failed)?,
+        inner: File::open(&path).map_err(failed)?,
+        hash,
         done,
     };
-    let mut pieces = Pieces {
-        filling: Vec::with_capacity(PIECE),
-        send,
-    };
+    let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody stores it any more");
+    let mut pieces = Pieces::new(|piece| send.blocking_send(piece).map_err(gone));
     sealer.seal(&mut reader, &mut pieces)?;
+    let size = reader.done.load(Ordering::Relaxed);
+    let content = match (reader.hash, known) {
+        (Some(hash), _) => Content {
+            size,
+            sha256: hex::encode(hash.finish().map_err(failed)?.finish()),
+        },
+        (None, Some(known)) if known.size == size => known,
+        (None, _) => return Err(failed(io::Error::other("its length changed meanwhile"))),
+    };
     pieces.end().map_err(failed)?;
-    let hash = reader.hash.finish().map_err(failed)?;
-    Ok(Sealed {
-        size: reader.done.load(Ordering::Relaxed),
-        sha256: hex::encode(hash.finish()),
-    })
+    if spent {
+        std::fs::remove_file(&path).map_err(failed)?;
+    }
+    Ok(content)
 }
 
 struct Hashing {
     inner: File,
-    hash: Digest,
+    hash: Option<Digest>,
     done: Arc<AtomicU64>,
 }
 
 impl Read for Hashing {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
-        self.hash.update(&buffer[..count]);
+        if let Some(hash) = &mut self.hash {
+            hash.update(&buffer[..count]);
+        }
         self.done.fetch_add(count as u64, Ordering::Relaxed);
         Ok(count)
-    }
-}
-
-/// Hands what is written over, piece by piece; waits when the other side is slower.
-struct Pieces {
-    filling: Vec<u8>,
-    send: Sender<Option<Bytes>>,
-}
-
-impl Pieces {
-    fn end(mut self) -> io::Result<()> {
-        self.flush()?;
-        self.send(None)
-    }
-
-    fn send(&self, piece: Option<Bytes>) -> io::Result<()> {
-        let gone = |_| io::Error::new(io::ErrorKind::BrokenPipe, "nobody stores it any more");
-        self.send.blocking_send(piece).map_err(gone)
-    }
-}
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.filling.len() >= PIECE {
-            self.flush()?;
-        }
-        let count = bytes.len().min(PIECE);
-        self.filling.extend_from_slice(&bytes[..count]);
-        Ok(count)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        if self.filling.is_empty() {
-            return Ok(());
-        }
-        let piece = std::mem::replace(&mut self.filling, Vec::with_capacity(PIECE));
-        self.send(Some(piece.into()))
     }
 }

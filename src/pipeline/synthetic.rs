@@ -9,7 +9,7 @@ use super::bridge::DISAGREES;
 use super::increment::{Continued, Tools};
 use super::prove::on_map;
 use super::run::{Attempt, auth_revision, remove};
-use super::seal_file::provable;
+use super::seal_file::{Plain, provable};
 use super::{PipelineError, Stage, plan};
 use crate::etcd::{Etcd, LiveHash};
 use crate::kms::Sealing;
@@ -304,7 +304,7 @@ impl Attempt<'_> {
             shares: proof.shares.clone(),
             ..last.clone()
         };
-        self.store_sealed(repository, &sealer, merged, &mut manifest)
+        self.store_sealed(repository, &sealer, Plain::kept(merged), &mut manifest)
             .await?;
         let proved = async {
             if let Some(unsealer) = &unsealer {

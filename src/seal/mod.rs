@@ -4,6 +4,7 @@
 mod digest;
 mod error;
 mod keys;
+mod pieces;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::secrets::{Secret, Secrets};
 pub use digest::Digest;
 pub use error::SealError;
 pub use keys::{DataKey, GeneratedKey, generate};
+pub use pieces::Pieces;
 
 /// How stored bytes were made from plain ones: what the manifest says.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,7 +208,11 @@ impl Sealer {
     ///
     /// # Errors
     /// When reading or writing fails.
-    pub fn seal(&self, plain: &mut dyn Read, stored: &mut dyn Write) -> Result<(), SealError> {
+    pub fn seal(
+        &self,
+        plain: &mut dyn Read,
+        stored: &mut (dyn Write + Send),
+    ) -> Result<(), SealError> {
         stream::seal(self, plain, stored)
     }
 }

@@ -1,11 +1,14 @@
 //! The two streams: plain → zstd → age → stored, and back. Tells a broken reader or writer from damaged bytes.
 
-use std::cell::Cell;
 use std::io::{self, BufReader, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 use age::{DecryptError, Decryptor, Encryptor};
+use bytes::Bytes;
 
 use super::error::wanted;
+use super::pieces::Pieces;
 use super::{AGE, Lock, Seal, SealError, Sealer, Unsealer};
 use crate::api::Compression;
 
@@ -17,50 +20,92 @@ const WORK_FACTOR: u8 = if cfg!(test) { 10 } else { 17 };
 /// What a foreign passphrase header may ask for: 2^20 needs 1 GiB.
 const MOST_WORK: u8 = 20;
 const BUFFER: usize = 256 * 1024;
+/// So many compressed pieces wait to be encrypted.
+const WAITING: usize = 4;
 
+/// Compresses on this thread, encrypts and hands on on another.
 pub(super) fn seal(
     sealer: &Sealer,
     plain: &mut dyn Read,
-    stored: &mut dyn Write,
+    stored: &mut (dyn Write + Send),
 ) -> Result<(), SealError> {
-    let (read_failed, write_failed) = (Cell::new(false), Cell::new(false));
+    let (read_failed, write_failed) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut plain = Watched {
         inner: plain,
         failed: &read_failed,
     };
-    let mut stored = Watched {
+    let stored = Watched {
         inner: stored,
         failed: &write_failed,
     };
-    let mut copy = || -> io::Result<()> {
-        match &sealer.lock {
-            Lock::Open => compress(sealer.compression, &mut plain, &mut stored)?,
-            Lock::Recipients(recipients) => {
-                let keys = recipients
-                    .iter()
-                    .chain(&sealer.witness)
-                    .map(|key| key as &dyn age::Recipient);
-                let encryptor = Encryptor::with_recipients(keys).map_err(io::Error::other)?;
-                let mut sealing = encryptor.wrap_output(&mut stored)?;
-                compress(sealer.compression, &mut plain, &mut sealing)?;
-                sealing.finish()?;
-            }
-            Lock::Passphrase(passphrase) => {
-                let mut key = age::scrypt::Recipient::new(passphrase.clone());
-                key.set_work_factor(WORK_FACTOR);
-                let encryptor = Encryptor::with_recipients(std::iter::once(&key as _))
-                    .map_err(io::Error::other)?;
-                let mut sealing = encryptor.wrap_output(&mut stored)?;
-                compress(sealer.compression, &mut plain, &mut sealing)?;
-                sealing.finish()?;
-            }
+    let copied = std::thread::scope(|threads| {
+        let (send, pieces) = sync_channel(WAITING);
+        let locking = std::thread::Builder::new()
+            .name("seal".to_owned())
+            .spawn_scoped(threads, move || lock(sealer, &pieces, stored))?;
+        let gone = |_| io::Error::from(io::ErrorKind::BrokenPipe);
+        let mut packed = Pieces::new(|piece| send.send(piece).map_err(gone));
+        let compressed =
+            compress(sealer.compression, &mut plain, &mut packed).and_then(|()| packed.end());
+        drop(send);
+        let locked = locking
+            .join()
+            .unwrap_or_else(|_| Err(io::Error::other("the thread that seals died")));
+        // Each side breaks when the other does: whose end of the stream failed says why.
+        if read_failed.load(Ordering::Relaxed) {
+            compressed
+        } else {
+            locked.and(compressed)
         }
-        stored.flush()
-    };
-    copy().map_err(|source| SealError::Io {
-        action: if read_failed.get() { "read" } else { "written" },
+    });
+    copied.map_err(|source| SealError::Io {
+        action: if read_failed.load(Ordering::Relaxed) {
+            "read"
+        } else {
+            "written"
+        },
         source,
     })
+}
+
+/// Encrypts the pieces as the lock says. Pieces that broke off leave nothing that looks whole: age's last chunk is not written.
+fn lock(
+    sealer: &Sealer,
+    pieces: &Receiver<Option<Bytes>>,
+    mut stored: impl Write,
+) -> io::Result<()> {
+    let encryptor = match &sealer.lock {
+        Lock::Open => {
+            drain(pieces, &mut stored)?;
+            return stored.flush();
+        }
+        Lock::Recipients(recipients) => {
+            let keys = recipients.iter().chain(&sealer.witness);
+            Encryptor::with_recipients(keys.map(|key| key as &dyn age::Recipient))
+        }
+        Lock::Passphrase(passphrase) => {
+            let mut key = age::scrypt::Recipient::new(passphrase.clone());
+            key.set_work_factor(WORK_FACTOR);
+            Encryptor::with_recipients(std::iter::once(&key as _))
+        }
+    };
+    let mut sealing = encryptor
+        .map_err(io::Error::other)?
+        .wrap_output(&mut stored)?;
+    drain(pieces, &mut sealing)?;
+    sealing.finish()?;
+    stored.flush()
+}
+
+/// Writes the pieces to their end.
+fn drain(pieces: &Receiver<Option<Bytes>>, out: &mut impl Write) -> io::Result<()> {
+    loop {
+        match pieces.recv() {
+            Ok(Some(piece)) => out.write_all(&piece)?,
+            Ok(None) => return Ok(()),
+            Err(_) => return Err(io::Error::other("what is compressed broke off")),
+        }
+    }
 }
 
 fn compress(
@@ -74,7 +119,7 @@ fn compress(
             let mut encoder = zstd::stream::write::Encoder::new(stored, ZSTD_LEVEL)?;
             // Four bytes that let zstd itself find damage.
             encoder.include_checksum(true)?;
-            // A thread of its own, so that reading, encrypting and storing go on meanwhile.
+            // A thread of its own, so that reading goes on meanwhile.
             encoder.multithread(1)?;
             pump(plain, &mut encoder)?;
             encoder.finish().map(|_| ())
@@ -102,7 +147,7 @@ pub(super) fn unseal(
     stored: &mut dyn Read,
     plain: &mut dyn Write,
 ) -> Result<(), SealError> {
-    let (read_failed, write_failed) = (Cell::new(false), Cell::new(false));
+    let (read_failed, write_failed) = (AtomicBool::new(false), AtomicBool::new(false));
     let mut stored = Watched {
         inner: stored,
         failed: &read_failed,
@@ -111,7 +156,10 @@ pub(super) fn unseal(
         inner: plain,
         failed: &write_failed,
     };
-    let named = |source: io::Error| match (read_failed.get(), write_failed.get()) {
+    let named = |source: io::Error| match (
+        read_failed.load(Ordering::Relaxed),
+        write_failed.load(Ordering::Relaxed),
+    ) {
         (true, _) => SealError::Io {
             action: "read",
             source,
@@ -240,7 +288,7 @@ fn pump(from: &mut (impl Read + ?Sized), to: &mut (impl Write + ?Sized)) -> io::
 /// Remembers whether it was this end of the stream that failed.
 struct Watched<'a, T: ?Sized> {
     inner: &'a mut T,
-    failed: &'a Cell<bool>,
+    failed: &'a AtomicBool,
 }
 
 impl<T: ?Sized> Watched<'_, T> {
@@ -248,7 +296,7 @@ impl<T: ?Sized> Watched<'_, T> {
         if let Err(error) = &result
             && error.kind() != io::ErrorKind::Interrupted
         {
-            self.failed.set(true);
+            self.failed.store(true, Ordering::Relaxed);
         }
         result
     }

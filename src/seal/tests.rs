@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use age::secrecy::ExposeSecret;
 use async_trait::async_trait;
 use proptest::prelude::*;
+use ring::rand::SecureRandom;
 
 use super::*;
 use crate::api::ErrorClass;
@@ -281,6 +282,34 @@ fn a_broken_stream_is_not_called_damage() {
             ..
         })
     ));
+}
+
+#[test]
+fn what_broke_off_while_it_was_sealed_does_not_open() {
+    let key = generate();
+    let pairs = [("identities", key.identity_file.expose_secret())];
+    for compression in [Compression::None, Compression::Zstd] {
+        let (sealer, unsealer) = block_on(async {
+            let sealer = sealer(&pairs, compression).await.unwrap();
+            (sealer, unsealer(&pairs).await.unwrap())
+        });
+        // Several pieces, which nothing compresses.
+        let mut noise = vec![0; 8 << 20];
+        ring::rand::SystemRandom::new().fill(&mut noise).unwrap();
+        let mut stored = Vec::new();
+        let broken = sealer.seal(&mut (&noise[..]).chain(Broken), &mut stored);
+        assert!(matches!(broken, Err(SealError::Io { action: "read", .. })));
+        assert!(
+            stored.len() > 100_000,
+            "some of it was written: {}",
+            stored.len()
+        );
+        let opened = unsealed(&unsealer, &sealer, &stored);
+        assert!(
+            matches!(opened, Err(SealError::Damaged { .. })),
+            "{opened:?}"
+        );
+    }
 }
 
 proptest! {

@@ -1,6 +1,6 @@
 //! Reads stored backups back and proves them; the hashing and unsealing run on a thread of their own.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -12,6 +12,7 @@ use tokio_util::io::SyncIoBridge;
 use super::read_back::{EndOnDrop, HashingReader, HashingWriter, Watch};
 use super::{Live, Mapped, ReadBack, Verdict, VerifyError, judge};
 use crate::recorder::spill;
+use crate::records::{SyncingFile, WRITE_AT_ONCE};
 use crate::repository::{Check, Kind, Level, Manifest, Repository};
 use crate::seal::{SealError, Unsealer};
 use crate::snapshot;
@@ -41,7 +42,8 @@ pub async fn fetch(
         .mode(0o600)
         .open(to)
         .map_err(unwritable)?;
-    let sink = Sink::File(BufWriter::with_capacity(1 << 20, file));
+    let syncing = SyncingFile::new(file).map_err(unwritable)?;
+    let sink = Sink::File(BufWriter::with_capacity(WRITE_AT_ONCE, syncing));
     let half = RemoveOnDrop(Some(to));
     let outcome = read_sealed(repository, manifest, Some(unsealer), sink, progress).await;
     let (read, sink) = outcome.map_err(|error| match error {
@@ -53,7 +55,7 @@ pub async fn fetch(
         let file = writer
             .into_inner()
             .map_err(|error| unwritable(error.into_error()))?;
-        file.sync_all().map_err(unwritable)?;
+        file.finish().map_err(unwritable)?;
     }
     half.keep();
     Ok(())
@@ -285,7 +287,7 @@ fn check(manifest: &Manifest, read: &ReadBack) -> Result<(), VerifyError> {
 
 enum Sink {
     None,
-    File(BufWriter<File>),
+    File(BufWriter<SyncingFile>),
 }
 
 impl Write for Sink {

@@ -9,14 +9,16 @@ use super::*;
 
 /// A stream made by hand; it hangs when `hang` is set and nothing is left.
 struct Synthetic {
-    chunks: VecDeque<Chunk>,
+    chunks: VecDeque<Chunk<Vec<u8>>>,
     hang: bool,
     empty_for_ever: bool,
 }
 
 #[async_trait]
 impl Chunks for Synthetic {
-    async fn next(&mut self) -> Result<Option<Chunk>, EtcdError> {
+    type Blob = Vec<u8>;
+
+    async fn next(&mut self) -> Result<Option<Chunk<Vec<u8>>>, EtcdError> {
         match self.chunks.pop_front() {
             Some(chunk) => Ok(Some(chunk)),
             None if self.empty_for_ever => Ok(Some(Chunk {
@@ -50,7 +52,7 @@ fn digest_of(image: &[u8]) -> Vec<u8> {
 }
 
 /// The database in messages of `size` bytes, as etcd sends it, without the digest.
-fn messages(image: &[u8], size: usize) -> Vec<Chunk> {
+fn messages(image: &[u8], size: usize) -> Vec<Chunk<Vec<u8>>> {
     let mut left = image.len();
     image
         .chunks(size)
@@ -64,12 +66,12 @@ fn messages(image: &[u8], size: usize) -> Vec<Chunk> {
         .collect()
 }
 
-fn last(blob: Vec<u8>) -> Chunk {
+fn last(blob: Vec<u8>) -> Chunk<Vec<u8>> {
     Chunk { remaining: 0, blob }
 }
 
 async fn copy(
-    chunks: Vec<Chunk>,
+    chunks: Vec<Chunk<Vec<u8>>>,
     hang: bool,
     free: Option<u64>,
 ) -> (Result<Received, EtcdError>, Vec<u8>, (u64, u64)) {
@@ -116,6 +118,7 @@ async fn a_whole_stream_is_written_with_its_digest_and_counted() {
         let received = outcome.unwrap();
         assert_eq!(received.bytes, IMAGE as u64 + 32);
         assert_eq!(received.image_sha256, hex::encode(digest_of(&image)));
+        assert_eq!(received.file_sha256, hex::encode(digest_of(&written)));
         assert_eq!(written, [image.clone(), digest_of(&image)].concat());
         assert_eq!(progress, (IMAGE as u64, IMAGE as u64));
     }

@@ -31,6 +31,7 @@ fn proof() -> Proof {
         shares: Vec::new(),
         image_sha256: "ab".repeat(32),
         hash_kv: None,
+        compacted_hash: None,
         findings: Vec::new(),
     }
 }
