@@ -6,6 +6,7 @@ Times and machine-dependent metadata are left out, so that a second run changes 
 """
 
 import argparse
+import importlib
 import sys
 from pathlib import Path
 
@@ -38,6 +39,8 @@ def main():
     parser.add_argument("notebooks", nargs="*", type=Path, help="all by default")
     words = parser.parse_args()
     words.out.mkdir(parents=True, exist_ok=True)
+    # Fonts are listed here and not by the first notebook, which would say so among its outputs where that takes long.
+    importlib.import_module("matplotlib.font_manager")
     for path in words.notebooks or sorted(HERE.glob("*.ipynb")):
         execute(path, words.out)
 

@@ -13,6 +13,7 @@ use crate::api::{ErrorClass, HumanDuration, PrometheusSource};
 use crate::schedule::fit::{self, FitOptions};
 use crate::schedule::history::History;
 use crate::schedule::model::Model as Fitted;
+use crate::schedule::prior;
 use crate::schedule::score::{self, HorizonScore};
 use crate::schedule::timescale::Timescale;
 use crate::signals::series::Series;
@@ -42,6 +43,9 @@ struct Fit {
     /// Trace files: the history of one cluster, in one piece or several that follow each other.
     #[arg(long, required = true, num_args = 1.., value_name = "CSV")]
     traces: Vec<PathBuf>,
+    /// Fit a prior: the traces are histories of several clusters, each counted in multiples of its mean rate, without the time of day.
+    #[arg(long)]
+    prior: bool,
     /// Where the model goes.
     #[arg(long, value_name = "JSON")]
     out: PathBuf,
@@ -121,11 +125,14 @@ impl Fit {
             .map(|path| Ok(read_trace(path)?.series))
             .collect::<Result<Vec<Series>, CliError>>()?;
         parts.sort_by_key(Series::start);
-        let series = joined(parts)?;
-        let step = f64::from(series.step_seconds());
-        let options = FitOptions::new(&Timescale::new(&policy, step, step));
-        let model = fit::fit(&series, &options)
-            .map_err(|error| CliError::from_error(ErrorClass::Refused, &error))?;
+        let step = parts.first().map_or(300, Series::step_seconds);
+        let options = FitOptions::new(&Timescale::new(&policy, step.into(), step.into()));
+        let model = if self.prior {
+            prior::pooled(&parts, &options)
+        } else {
+            fit::fit(&joined(parts)?, &options)
+        };
+        let model = model.map_err(|error| CliError::from_error(ErrorClass::Refused, &error))?;
         let text = model
             .to_json()
             .map_err(|error| CliError::from_error(ErrorClass::Failed, &error))?;
@@ -135,7 +142,7 @@ impl Fit {
     }
 }
 
-/// One series of parts in order of time. Coefficients are one cluster's own, so histories beside each other are refused.
+/// One series of parts in order of time. Coefficients are one cluster's own, so histories beside each other are refused; a prior takes them.
 fn joined(parts: Vec<Series>) -> Result<Series, CliError> {
     let mut parts = parts.into_iter();
     let Some(first) = parts.next() else {
@@ -271,6 +278,15 @@ fn show(global: &Global, model: &Fitted) -> Result<(), CliError> {
             ("rows", model.trained_on.rows.to_string()),
             ("data digest", model.trained_on.digest.clone()),
             ("step", format!("{} s", model.step_seconds)),
+            (
+                "counts in",
+                if model.relative {
+                    "multiples of its cluster's mean rate"
+                } else {
+                    "changes a second"
+                }
+                .to_owned(),
+            ),
             (
                 "bins",
                 format!("{} of {} s", model.horizons.len(), model.bin_seconds),

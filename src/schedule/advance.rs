@@ -27,19 +27,22 @@ pub fn advance(
     let at = seconds_of(now);
     let known = history.known_at(at);
     count(policy, state, history, &scale, known);
-    if daily_due(state, &scale, at) {
+    if daily_due(policy, state, &scale, at) {
         daily(policy, state, history, archive, known);
     }
-    renew_outlook(state, history, archive, &scale, known);
+    if policy.ai_enabled {
+        renew_outlook(state, history, archive, &scale, known);
+    }
 }
 
-/// Whether a new control day began since the loop last ran.
+/// Whether a new control day began since the loop last ran, or the cron alone decided then and does so no more.
 #[must_use]
-pub fn daily_due(state: &State, scale: &Timescale, at: f64) -> bool {
+pub fn daily_due(policy: &Policy, state: &State, scale: &Timescale, at: f64) -> bool {
     let day = |at: f64| (at / scale.day + 1e-9).floor();
     let last = state.calibration.at;
     // A clock that jumped back makes a run due as well, so that a wrong future date does not stop the loop.
-    day(at) > day(last) || at + scale.day < last
+    let asked = policy.ai_enabled && state.calibration.unplayed;
+    asked || day(at) > day(last) || at + scale.day < last
 }
 
 fn count(policy: &Policy, state: &mut State, history: &History, scale: &Timescale, known: usize) {
@@ -71,6 +74,10 @@ fn count(policy: &Policy, state: &mut State, history: &History, scale: &Timescal
                 forecast,
             };
             state.drift.add(&check);
+        }
+        // A cron is not compared with itself.
+        if !policy.ai_enabled {
+            continue;
         }
         let rates = history.gapless((cell + 1).saturating_sub(period_cells), cell + 1);
         state.shadow.add(&Cell {
@@ -123,7 +130,9 @@ fn daily(
         state.adopt(model);
     }
     let from = calibrate::window_start(history, known, &scale);
-    archive.cover(history, &state.models, from, known);
+    if policy.ai_enabled {
+        archive.cover(history, &state.models, from, known);
+    }
     let evidence = Evidence {
         history,
         now: known,

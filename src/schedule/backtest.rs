@@ -139,7 +139,7 @@ pub struct Bench<'a> {
     from: usize,
     /// Gapless rates from `from` on.
     rates: Vec<f64>,
-    /// K at κ = 1.
+    /// K at κ = 1, today's.
     budgets: Vec<f64>,
     recent: Vec<Option<f64>>,
     limits: Limits,
@@ -196,7 +196,8 @@ impl<'a> Bench<'a> {
         (from, to): (usize, usize),
         limits: Limits,
     ) -> Self {
-        let half_square = 0.5 * limits.period * limits.period;
+        // K as it would be now: what was learnt since then is what is wanted to know.
+        let budget = history.mean_rate(to, scale.day).unwrap_or(0.0) * 0.5 * limits.period.powi(2);
         Self {
             history,
             scale,
@@ -204,10 +205,10 @@ impl<'a> Bench<'a> {
             from,
             rates: history.gapless(from, to),
             budgets: (from..to)
-                .map(|now| history.mean_rate(now, scale.day).unwrap_or(0.0) * half_square)
+                .map(|now| budget * history.after_drop(now, scale.day))
                 .collect(),
             recent: (from..to)
-                .map(|now| history.mean_back(now, scale.recent))
+                .map(|now| history.recent_rate(now, scale.recent))
                 .collect(),
             limits,
         }

@@ -1,5 +1,5 @@
-//! The daily control loop, which earns the trust: replay the last fourteen days with each mode, find the κ that saves
-//! most at no more exposure than the shadow cron's, and put the mode in force that needs fewest backups.
+//! The daily control loop, which earns the trust: replay the last weeks with each mode, find the κ that saves most at no more
+//! exposure than the shadow cron's, and put the mode in force that needs fewest backups.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,26 +10,29 @@ use super::policy::Policy;
 use super::shadow::{self, Levels};
 use super::timescale::Timescale;
 
-/// The range of κ that is searched.
+/// The range of κ.
 const KAPPA: (f64, f64) = (0.3, 8.0);
-/// Replays of one search. Starting from yesterday's κ four or five place the new one within [`RESOLUTION`].
-const TRIES: u32 = 6;
-/// How closely κ is placed, on the log scale.
-const RESOLUTION: f64 = 0.015;
-/// How much the log of the exposure grows with the log of κ, about: intervals go with √K.
-const SLOPE: f64 = 0.5;
-/// The shortest and the longest step of the search while only one side of the limit is known.
-const STEP: (f64, f64) = (0.03, 0.6);
+/// How much the log of κ moves for the log of the exposure: intervals go with √K, and at the bounds not at all.
+const ANSWER: f64 = 1.7;
+/// The most that κ moves at once, as a factor.
+const STEP: f64 = 2.0;
+/// Replays of one search; the next day goes on from there.
+const TRIES: u32 = 3;
+/// A κ this near the limit stays, on the log scale of the exposure.
+const NEAR: f64 = 0.005;
 /// A rule must save this much more than the one before it on the ladder, percent points, to replace it.
 const HYSTERESIS: f64 = 1.0;
-/// A search that can only end this far behind the other mode, percent points, is given up early.
-const HOPELESS: f64 = 2.0;
-/// The replay aims this much under the exposure allowed, in the first fortnight and later: what comes is never quite like what
-/// was, least of all when little was seen.
-const AIM: (f64, f64) = (0.975, 0.995);
-/// How much of yesterday's κ stays, on the log scale: fourteen days say little about one, and a κ that jumps costs backups.
-const KEPT: f64 = 0.7;
-/// How many days back a replay goes.
+/// The replay aims this much under the exposure allowed, in the first fortnight and later: what comes is never quite like what was, least of
+/// all when little was seen.
+const AIM: (f64, f64) = (0.95, 0.99);
+/// How many days κ looks back. Nothing but the changes is needed for it, and a K that follows every week's ups and downs costs backups:
+/// at the same exposure a steady one takes fewest.
+pub const LONG_DAYS: f64 = 28.0;
+/// How much of yesterday's κ stays, on the log scale, once a replay has found one.
+const STEADY: f64 = 0.8;
+/// How much of yesterday's distance between the κ of forecast and rule stays, on the log scale.
+const KEPT: f64 = 0.5;
+/// How many days back forecast and rule are compared.
 pub const DAYS: f64 = 14.0;
 
 /// How a mode did in the replay, at its best κ.
@@ -44,15 +47,25 @@ pub struct Score {
     pub mean_ratio: f64,
     /// p99 exposure over the cron's.
     pub p99_ratio: f64,
+    /// Control days that were replayed.
+    #[serde(default = "fortnight")]
+    pub days: f64,
+}
+
+/// What was replayed by the version that did not say.
+fn fortnight() -> f64 {
+    DAYS
 }
 
 impl Score {
-    /// This score with its κ drawn towards the one before.
-    fn after(self, before: Option<Self>) -> Self {
-        let kappa = before.map_or(self.kappa, |before| {
-            (KEPT * before.kappa.ln() + (1.0 - KEPT) * self.kappa.ln()).exp()
-        });
-        Self { kappa, ..self }
+    /// This score with κ moved to the limit, backups being as many as exposure is little.
+    fn at_limit(self, strain: f64) -> Self {
+        Self {
+            saved_percent: 100.0 - (100.0 - self.saved_percent) * strain,
+            mean_ratio: self.mean_ratio / strain,
+            p99_ratio: self.p99_ratio / strain,
+            ..self
+        }
     }
 }
 
@@ -64,6 +77,9 @@ pub struct Calibration {
     pub at: f64,
     /// The mode put in force.
     pub mode: Mode,
+    /// κ before any replay.
+    #[serde(default)]
+    pub prior: Option<f64>,
     /// The reactive rule's replay.
     pub reactive: Option<Score>,
     /// The forecast's.
@@ -77,6 +93,9 @@ pub struct Calibration {
     /// Whether κ is held by a study, so that nothing corrects it.
     #[serde(default)]
     pub held: bool,
+    /// Whether nothing was replayed, as the cron alone decided: a run is due once it does not.
+    #[serde(default)]
+    pub unplayed: bool,
 }
 
 impl Calibration {
@@ -86,12 +105,14 @@ impl Calibration {
         Self {
             at,
             mode: Mode::Cron,
+            prior: None,
             reactive: None,
             forecast: None,
             guardrail: None,
             potential: None,
             predicted_percent: None,
             held: false,
+            unplayed: false,
         }
     }
 
@@ -102,6 +123,7 @@ impl Calibration {
             saved_percent: 0.0,
             mean_ratio: 1.0,
             p99_ratio: 1.0,
+            days: 0.0,
         };
         self.held = true;
         self.reactive = Some(score);
@@ -113,7 +135,7 @@ impl Calibration {
         };
     }
 
-    /// κ of a mode; 1, which reproduces the cron on a flat trace, until a replay says otherwise.
+    /// κ of a mode; 1, which reproduces the cron on a flat trace, while nothing is known.
     #[must_use]
     pub fn kappa(&self, mode: Mode) -> f64 {
         let score = match mode {
@@ -121,7 +143,8 @@ impl Calibration {
             Mode::Reactive => self.reactive,
             Mode::Forecast => self.forecast.or(self.reactive),
         };
-        score.map_or(1.0, |score| score.kappa)
+        let found = score.map(|score| score.kappa).or(self.prior);
+        found.unwrap_or(1.0)
     }
 }
 
@@ -156,87 +179,109 @@ pub fn calibrate(
     next.guardrail = guardrail(history, from, now, policy.period_seconds());
     next.potential = potential(history, from, now, policy.period_seconds());
     next.predicted_percent = next.potential.map(|potential| predicted(potential, policy));
+    // Nobody asks for the rules: a thousand crons are not to be replayed each day.
+    if !policy.ai_enabled {
+        next.unplayed = true;
+        return next;
+    }
     next.mode = Mode::Reactive;
     if let Some(kappa) = evidence.archive.study().kappa {
         next.fix(kappa, evidence.has_model);
         return next;
     }
-    // Before day three a replay sees too little to move κ from 1 (scheduling.md §4, cold start).
+    next.prior = next.potential.map(prior);
+    // Before day three a replay sees too little (scheduling.md §4, cold start).
     if known_days < 3.0 {
         return next;
     }
+    let yesterday = next.prior.unwrap_or(1.0);
+    let yesterday = before.reactive.map_or(yesterday, |score| score.kappa);
     let limits = Limits::new(policy, scale, next.guardrail.unwrap_or(f64::INFINITY));
-    let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
     let aim = if known_days < DAYS { AIM.0 } else { AIM.1 };
-    let trial = Trial::new(&bench, policy, history.step(), aim);
-    let reactive = trial.best(
-        Mode::Reactive,
-        before.kappa(Mode::Reactive),
-        f64::NEG_INFINITY,
-    );
+    let trial = |from| {
+        let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
+        Trial::new(bench, policy, scale, aim)
+    };
+    let long = trial(days_back(history, now, scale, LONG_DAYS));
+    let found = long.settled(Mode::Reactive, yesterday);
+    let stays = if known_days < 4.0 { 0.0 } else { STEADY };
+    let reactive = Score {
+        kappa: yesterday.powf(stays) * found.kappa.powf(1.0 - stays),
+        ..found
+    };
     next.reactive = Some(reactive);
-    next.forecast = evidence.has_model.then(|| {
-        let needed = reactive.saved_percent - HOPELESS;
-        trial.best(Mode::Forecast, before.kappa(Mode::Forecast), needed)
+    let pair = evidence.has_model.then(|| {
+        let distance = before.forecast.map(|forecast| forecast.kappa / yesterday);
+        trial(from).beside(reactive.kappa, distance)
     });
-    next.reactive = next.reactive.map(|found| found.after(before.reactive));
-    next.forecast = next.forecast.map(|found| found.after(before.forecast));
-    next.mode = select(
-        before.mode,
-        next.reactive,
-        next.forecast,
-        policy.target_ratio(),
-    );
+    next.forecast = pair.map(|(_, forecast)| forecast);
+    let rule = pair.map_or(reactive, |(rule, _)| rule);
+    next.mode = if policy.target_ratio() >= 1.0 && hopeless(before.mode, reactive, pair) {
+        Mode::Cron
+    } else {
+        select(before.mode, rule, next.forecast)
+    };
     next
 }
 
-/// Where the replay begins.
+/// Where the replay of forecast and rule begins.
 #[must_use]
 pub fn window_start(history: &History, now: usize, scale: &Timescale) -> usize {
-    now.saturating_sub(history.cells(DAYS * scale.day))
+    days_back(history, now, scale, DAYS)
 }
 
-/// The mode with fewest backups; the forecast must be a percent better to come into force, and so must any rule to replace
-/// the cron.
-fn select(incumbent: Mode, reactive: Option<Score>, forecast: Option<Score>, target: f64) -> Mode {
-    let saved = |score: Option<Score>| score.map_or(f64::NEG_INFINITY, |score| score.saved_percent);
-    let (reactive, forecast) = (saved(reactive), saved(forecast));
+/// Where the last `days` begin, or the first sample: a young Prometheus is asked for more than it has.
+fn days_back(history: &History, now: usize, scale: &Timescale, days: f64) -> usize {
+    let wanted = now.saturating_sub(history.cells(days * scale.day));
+    wanted.max(history.first_known()).min(now)
+}
+
+/// Whether no rule saves anything, so that the cron may as well rule; where it does already, one must save a percent. It is no way
+/// out where less exposure is wanted than it has.
+fn hopeless(incumbent: Mode, reactive: Score, pair: Option<(Score, Score)>) -> bool {
+    let needed = if incumbent == Mode::Cron {
+        HYSTERESIS
+    } else {
+        0.0
+    };
+    let gained = pair.map_or(0.0, |(rule, forecast)| {
+        forecast.saved_percent - rule.saved_percent
+    });
+    reactive.saved_percent + gained.max(0.0) < needed
+}
+
+/// The mode with fewest backups on the same days; the forecast must be a percent better to come into force.
+fn select(incumbent: Mode, rule: Score, forecast: Option<Score>) -> Mode {
     let needed = if incumbent == Mode::Forecast {
         0.0
     } else {
         HYSTERESIS
     };
-    let to_leave = if incumbent == Mode::Cron {
-        HYSTERESIS
-    } else {
-        0.0
-    };
-    // The cron is no way out where less exposure is wanted than it has.
-    if target >= 1.0 && reactive.max(forecast) < to_leave {
-        Mode::Cron
-    } else if forecast >= reactive + needed {
-        Mode::Forecast
-    } else {
-        Mode::Reactive
+    match forecast {
+        Some(forecast) if forecast.saved_percent >= rule.saved_percent + needed => Mode::Forecast,
+        _ => Mode::Reactive,
     }
 }
 
 /// One replay window with the cron's levels on it.
 struct Trial<'a> {
-    bench: &'a Bench<'a>,
+    bench: Bench<'a>,
     cron: Levels,
     cron_backups: f64,
+    days: f64,
     target: f64,
 }
 
 impl<'a> Trial<'a> {
-    fn new(bench: &'a Bench<'a>, policy: &Policy, step: f64, aim: f64) -> Self {
+    fn new(bench: Bench<'a>, policy: &Policy, scale: &Timescale, aim: f64) -> Self {
+        let step = scale.step;
         let period = ((policy.period_seconds() / step).round() as usize).max(1);
         let rates = bench.rates();
         Self {
-            bench,
             cron: shadow::reference(rates, period.min(rates.len()), rates.len(), period, step),
             cron_backups: rates.len() as f64 / period as f64,
+            days: rates.len() as f64 * step / scale.day,
+            bench,
             target: aim * policy.target_ratio(),
         }
     }
@@ -249,51 +294,50 @@ impl<'a> Trial<'a> {
             saved_percent: 100.0 * (1.0 - f64::from(outcome.backups) / self.cron_backups),
             mean_ratio: ratios.mean,
             p99_ratio: ratios.p99,
+            days: self.days,
         }
     }
 
     /// How far a score is from the limits: 1 is just within.
     fn strain(&self, score: &Score) -> f64 {
         let mean = score.mean_ratio / self.target;
-        mean.max(score.p99_ratio / self.target.max(1.0))
+        mean.max(score.p99_ratio / self.target.max(1.0)).max(1e-3)
     }
 
-    /// The largest κ within the limits, by the secant rule on the log scale from the `start`. Savings grow with κ, so once a κ
-    /// that is too risky saves less than `needed`, the mode cannot win any more and the best so far will do.
-    fn best(&self, mode: Mode, start: f64, needed: f64) -> Score {
-        let (mut low, mut high) = (KAPPA.0.ln(), KAPPA.1.ln());
-        // The logs of the strain at both ends, where they were tried.
-        let (mut at_low, mut at_high) = (None, None);
-        let mut at = start.ln().clamp(low, high);
-        let mut best = None;
-        for _ in 0..TRIES {
-            let score = self.score(mode, at.exp());
-            let strain = self.strain(&score).max(1e-3).ln();
-            if strain <= 0.0 {
-                (low, at_low) = (at, Some(strain));
-                best = Some(score);
-            } else {
-                (high, at_high) = (at, Some(strain));
-                if best.is_some() && score.saved_percent < needed {
-                    break;
-                }
-            }
-            let width = high - low;
-            if width < RESOLUTION {
+    /// κ moved to where its exposure is expected at the limit, from the `start`, and what it saves there.
+    fn settled(&self, mode: Mode, start: f64) -> Score {
+        let mut score = self.score(mode, start.clamp(KAPPA.0, KAPPA.1));
+        for _ in 1..TRIES {
+            if self.strain(&score).ln().abs() < NEAR {
                 break;
             }
-            at = match (at_low, at_high) {
-                (Some(below), Some(above)) => {
-                    low + width * (-below / (above - below)).clamp(0.1, 0.9)
-                }
-                _ => {
-                    let step = (strain.abs() / SLOPE).clamp(STEP.0, STEP.1);
-                    let next = at - step.copysign(strain);
-                    next.clamp(low, high)
-                }
-            };
+            score = self.score(mode, self.moved(&score));
         }
-        best.unwrap_or_else(|| self.score(mode, KAPPA.0))
+        Score {
+            kappa: self.moved(&score),
+            ..score.at_limit(self.strain(&score))
+        }
+    }
+
+    fn moved(&self, score: &Score) -> f64 {
+        let factor = self.strain(score).powf(-ANSWER).clamp(1.0 / STEP, STEP);
+        (score.kappa * factor).clamp(KAPPA.0, KAPPA.1)
+    }
+
+    /// The rule at its κ and the forecast on the same days. The forecast's κ is the one that exposes as much as the rule's does,
+    /// from yesterday's `distance` to it.
+    fn beside(&self, kappa: f64, distance: Option<f64>) -> (Score, Score) {
+        let rule = self.score(Mode::Reactive, kappa);
+        let start = kappa * distance.unwrap_or(1.0);
+        let forecast = self.score(Mode::Forecast, start.clamp(KAPPA.0, KAPPA.1));
+        let (limit, strain) = (self.strain(&rule), self.strain(&forecast));
+        let new = if distance.is_some() { 1.0 - KEPT } else { 1.0 };
+        let factor = (limit / strain).powf(ANSWER * new).clamp(1.0 / STEP, STEP);
+        let moved = Score {
+            kappa: (forecast.kappa * factor).clamp(KAPPA.0, KAPPA.1),
+            ..forecast.at_limit(strain)
+        };
+        (rule.at_limit(limit), moved)
     }
 }
 
@@ -312,6 +356,12 @@ fn guardrail(history: &History, from: usize, now: usize, period: f64) -> Option<
     (limit > 0.0).then_some(limit)
 }
 
+/// κ as V lets it be expected. Intervals of √(2K/λ) expose √(K/2)·E√λ in the mean and the cron λ̄·T/2: equal at
+/// κ = λ̄/(E√λ)² = 1/(1 − V). Of a V so young half is believed.
+fn prior(potential: f64) -> f64 {
+    1.0 / (1.0 - 0.5 * potential.clamp(0.0, 0.7))
+}
+
 /// V = Var(√λ)/E\[λ\] on bins of a quarter of the period (30 minutes at 2 h).
 #[must_use]
 pub fn potential(history: &History, from: usize, now: usize, period: f64) -> Option<f64> {
@@ -326,9 +376,10 @@ pub fn potential(history: &History, from: usize, now: usize, period: f64) -> Opt
     (mean > 0.0).then(|| (mean - root * root) / mean)
 }
 
-/// The saving that V predicts (0.84·V + 0.4 points, at most what maxInterval allows), percent.
+/// The saving that V predicts (V + 0.5 points, at most what maxInterval allows), percent. Fitted to what the core saves from
+/// week 3 on over V of the first 14 days, on the development traces and the held-out families.
 #[must_use]
 pub fn predicted(potential: f64, policy: &Policy) -> f64 {
     let most = 1.0 - policy.period_seconds() / policy.max_seconds();
-    100.0 * (0.84 * potential + 0.004).min(most.max(0.0))
+    100.0 * (potential + 0.005).min(most.max(0.0))
 }

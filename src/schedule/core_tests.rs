@@ -4,11 +4,13 @@
 
 use jiff::Timestamp;
 
+use super::backtest::Archive;
+use super::calibrate::{Calibration, Evidence, calibrate};
 use super::decide::{Action, Observation, Source, decide};
 use super::fit::{self, FitOptions};
 use super::history::History;
 use super::model::Model;
-use super::plan::Reason;
+use super::plan::{Mode, Reason, Situation, choose};
 use super::simulate::report::{Stage, Trace};
 use super::simulate::run::{PolicyName, Taken};
 use super::timescale::Timescale;
@@ -147,6 +149,102 @@ fn uneven_traffic_is_worth_saving_at_no_more_exposure() {
 }
 
 #[test]
+fn the_rule_waits_until_waiting_costs_more_than_a_backup_would() {
+    let scale = Timescale::new(&policy(), f64::from(STEP), f64::from(STEP));
+    let budget = 1e6;
+    let situation = |changes: f64, rate: f64| Situation {
+        now: 0.0,
+        elapsed: 10_000.0,
+        changes,
+        area: budget,
+        budget,
+        recent_rate: Some(rate),
+        outlook: None,
+        guardrail: f64::INFINITY,
+        min: 3600.0,
+        max: 21_600.0,
+        period: 7200.0,
+        mode: Mode::Reactive,
+        planned: None,
+        busy: false,
+    };
+    // At rest the next interval costs K over its greatest length, in between √(2K·r), in haste K over its least and half of what comes.
+    for (rate, limit) in [
+        (0.0, 1e6 / 21_600.0),
+        (0.02, 200.0),
+        (1.0, 1e6 / 3600.0 + 1800.0),
+    ] {
+        for (factor, backup) in [(0.99, false), (1.01, true)] {
+            let choice = choose(&situation(factor * limit, rate), &scale);
+            assert_eq!(choice.backup, backup, "{factor} of {limit} at {rate}");
+            assert_eq!(choice.reason, Reason::MarginalRule);
+        }
+    }
+    // A larger area asks for less, a smaller one for more.
+    let with_area = |area: f64| Situation {
+        area,
+        ..situation(200.0, 0.02)
+    };
+    assert!(choose(&with_area(1.2 * budget), &scale).backup);
+    assert!(!choose(&with_area(0.8 * budget), &scale).backup);
+}
+
+#[test]
+fn before_any_replay_an_uneven_cluster_gets_the_intervals_of_its_potential() {
+    let trace = trace(2, office);
+    let history = History::new(&trace.series);
+    let scale = Timescale::new(&policy(), f64::from(STEP), f64::from(STEP));
+    let evidence = Evidence {
+        history: &history,
+        now: history.len(),
+        archive: &Archive::default(),
+        has_model: false,
+    };
+    let found = calibrate(&evidence, &policy(), &scale, &Calibration::cold(0.0));
+    let uneven = found.potential.unwrap();
+    assert!((0.2..0.6).contains(&uneven), "{uneven}");
+    let kappa = found.kappa(Mode::Reactive);
+    assert!((kappa - 1.0 / (1.0 - 0.5 * uneven)).abs() < 1e-9, "{kappa}");
+    assert_eq!(found.mode, Mode::Reactive);
+}
+
+#[test]
+fn what_was_replayed_is_said_and_is_no_more_than_was_seen() {
+    let seen = 6;
+    // A young Prometheus is asked for weeks that it does not have.
+    let calibrated = |empty: usize| {
+        let before = empty * DAY;
+        let made = trace(empty + seen, |cell| match cell.checked_sub(before) {
+            Some(cell) => office(cell),
+            None => f64::NAN,
+        });
+        let history = History::new(&made.series);
+        let scale = Timescale::new(&policy(), f64::from(STEP), f64::from(STEP));
+        let evidence = Evidence {
+            history: &history,
+            now: history.len(),
+            archive: &Archive::default(),
+            has_model: false,
+        };
+        let mut state = State::new(made.series.end());
+        state.calibration = calibrate(&evidence, &policy(), &scale, &Calibration::cold(0.0));
+        let observation = Observation::default();
+        let decision = decide(&policy(), &state, &history, &observation, made.series.end());
+        let said = decision.reasons.iter().any(|reason| {
+            reason.contains("the reactive rule is in force: replayed over 6 days it saves")
+        });
+        assert!(said, "{:?}", decision.reasons);
+        state.calibration.reactive.unwrap()
+    };
+    let (known, asked) = (calibrated(0), calibrated(30));
+    assert!((known.days - 6.0).abs() < 1e-9, "{known:?}");
+    assert!(
+        (asked.kappa / known.kappa - 1.0).abs() < 1e-9,
+        "{asked:?} {known:?}"
+    );
+}
+
+#[test]
 fn a_forecast_knows_what_has_just_happened() {
     // Levels that last for hours and follow no clock: only the recent windows can tell them.
     let level = |cell: usize| {
@@ -167,6 +265,7 @@ fn the_example_model_is_one_that_this_version_reads() {
     let model = Model::from_json(text).unwrap();
     assert_eq!(model.trained_on.digest, "13ccf29f");
     assert_eq!(model.horizons.len(), 24);
+    assert!(!model.relative);
 }
 
 #[test]

@@ -116,7 +116,8 @@ impl<'a> View<'a> {
             exposure.until = exposure.until.max(at);
             exposure.correct(exact);
         }
-        let rate = history.mean_rate(known, scale.day).unwrap_or(0.0);
+        let rate = history.mean_rate(known, scale.day).unwrap_or(0.0)
+            * history.after_drop(known, scale.day);
         let period = policy.period_seconds();
         let situation = Situation {
             now: at,

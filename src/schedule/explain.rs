@@ -215,23 +215,26 @@ fn mode(decision: &Decision, policy: &Policy, state: &State) -> String {
     // Control days, in the words of the clock on the wall.
     let control = Timescale::control_day(policy);
     let days = |days: f64| super::proof::span((days * control) as i64);
-    let replay = days(DAYS);
     let found = &state.calibration;
     match (decision.mode, found.mode) {
-        (Mode::Cron, Mode::Cron) if found.reactive.is_some() => {
-            format!("in the last {replay} nothing beat the cron, so the cron rules")
-        }
-        (Mode::Cron, Mode::Cron) => format!(
-            "less than {} of samples are known, so the cron rules",
-            days(1.0)
-        ),
+        (Mode::Cron, Mode::Cron) => match found.reactive {
+            Some(score) => format!(
+                "in the last {} nothing beat the cron, so the cron rules",
+                days(score.days)
+            ),
+            None => format!(
+                "less than {} of samples are known, so the cron rules",
+                days(1.0)
+            ),
+        },
         (Mode::Cron, _) => "the signal is gone, so the cron rules".to_owned(),
         (Mode::Reactive, Mode::Forecast) => {
             "the forecast is distrusted for now, so the reactive rule decides".to_owned()
         }
         (Mode::Reactive, _) => match found.reactive {
             Some(score) => format!(
-                "the reactive rule is in force: replayed over {replay} it saves {:.0} % at {:.0} % of the cron's exposure",
+                "the reactive rule is in force: replayed over {} it saves {:.0} % at {:.0} % of the cron's exposure",
+                days(score.days),
                 score.saved_percent,
                 100.0 * score.mean_ratio
             ),
@@ -244,7 +247,8 @@ fn mode(decision: &Decision, policy: &Policy, state: &State) -> String {
         },
         (Mode::Forecast, _) => match found.forecast {
             Some(score) => format!(
-                "the forecast is in force: replayed over {replay} it saves {:.0} % at {:.0} % of the cron's exposure",
+                "the forecast is in force: replayed over {} it saves {:.0} % at {:.0} % of the cron's exposure",
+                days(score.days),
                 score.saved_percent,
                 100.0 * score.mean_ratio
             ),

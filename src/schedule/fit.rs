@@ -67,6 +67,16 @@ pub enum FitError {
         /// Days needed.
         need: f64,
     },
+    /// Histories that cannot be fitted together.
+    #[error(
+        "the histories have steps of {one} s and {other} s; a prior is fitted on histories of one step"
+    )]
+    UnequalSteps {
+        /// The first one's step, seconds.
+        one: u32,
+        /// Another's.
+        other: u32,
+    },
     /// A history of zeros.
     #[error(
         "nothing changed in the history, so there is nothing to forecast; check the change rate query if that is unexpected"
@@ -138,6 +148,7 @@ pub fn fit_until(history: &History, now: usize, options: &FitOptions) -> Result<
         bin_seconds: history.cells(options.bin) as f64 * history.step(),
         step_seconds: history.step(),
         reference_rate: reference,
+        relative: false,
         features: features::NAMES.map(str::to_owned).to_vec(),
         mean: mean.to_vec(),
         scale: scale.to_vec(),

@@ -5,6 +5,9 @@ use super::fit::{dot, standardised};
 use super::history::History;
 use super::model::Model;
 
+/// How far a relative model's mean rate goes back, seconds.
+const WEEK: f64 = 7.0 * 86_400.0;
+
 /// The coming change rate in equal bins.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -129,6 +132,15 @@ impl Model {
         (self.step_seconds - history.step()).abs() < 0.5 && (self.bin_seconds - bin).abs() < 0.5
     }
 
+    /// What this model counts rates in at cell `now`, changes a second; `None` when that is not known or nothing happens.
+    fn unit(&self, history: &History, now: usize) -> Option<f64> {
+        if self.relative {
+            history.mean_back(now, WEEK).filter(|mean| *mean > 0.0)
+        } else {
+            Some(1.0)
+        }
+    }
+
     /// The forecast at cell `now`; `None` when the last hours are unknown or the numbers break down.
     #[must_use]
     pub fn forecast(&self, history: &History, now: usize) -> Option<Outlook> {
@@ -143,21 +155,23 @@ impl Model {
 
     /// As [`Model::forecast`], into a buffer that is appended to.
     pub fn forecast_into(&self, history: &History, now: usize, rates: &mut Vec<f64>) -> Option<()> {
-        let shared = features::shared(history, now, self.reference_rate)?;
+        let unit = self.unit(history, now)?;
+        let reference = unit * self.reference_rate;
+        let shared = features::shared(history, now, reference)?;
         let width = history.cells(self.bin_seconds);
         for (bin, horizon) in self.horizons.iter().enumerate() {
             let span = Span {
                 ahead: bin * width,
                 width,
             };
-            let row = features::at_horizon(history, now, span, self.reference_rate, &shared);
+            let row = features::at_horizon(history, now, span, reference, &shared);
             let row = standardised(&row, &self.mean, &self.scale);
             let log = horizon.intercept + dot(&row, &horizon.coefficients);
-            let rate = log.min(30.0).exp_m1() * self.reference_rate * horizon.smear;
+            let rate = log.min(30.0).exp_m1() * reference * horizon.smear;
             if !rate.is_finite() {
                 return None;
             }
-            rates.push(rate.clamp(0.0, horizon.cap));
+            rates.push(rate.clamp(0.0, horizon.cap * unit));
         }
         Some(())
     }
@@ -165,7 +179,11 @@ impl Model {
     /// The features that move the next six hours most, in changes, largest first.
     #[must_use]
     pub fn contributions(&self, history: &History, now: usize, count: usize) -> Vec<Contribution> {
-        let Some(shared) = features::shared(history, now, self.reference_rate) else {
+        let Some(unit) = self.unit(history, now) else {
+            return Vec::new();
+        };
+        let reference = unit * self.reference_rate;
+        let Some(shared) = features::shared(history, now, reference) else {
             return Vec::new();
         };
         let width = history.cells(self.bin_seconds);
@@ -176,12 +194,11 @@ impl Model {
                 ahead: bin * width,
                 width,
             };
-            let row = features::at_horizon(history, now, span, self.reference_rate, &shared);
+            let row = features::at_horizon(history, now, span, reference, &shared);
             let row = standardised(&row, &self.mean, &self.scale);
             let log = horizon.intercept + dot(&row, &horizon.coefficients);
             // The slope of the back-transform turns a step on the log scale into changes.
-            let slope =
-                log.min(30.0).exp() * self.reference_rate * horizon.smear * self.bin_seconds;
+            let slope = log.min(30.0).exp() * reference * horizon.smear * self.bin_seconds;
             for (total, (value, weight)) in
                 totals.iter_mut().zip(row.iter().zip(&horizon.coefficients))
             {

@@ -8,15 +8,18 @@ use super::policy::Policy;
 use super::state::State;
 use super::timescale::Timescale;
 
-/// The range of the correction of K by what was realised: risk is taken back at once, unused risk is spent slowly.
-const TRIM: (f64, f64) = (0.5, 1.2);
-/// The correction aims this much under the exposure allowed.
-const AIM: f64 = 0.99;
+/// The range of the correction of K by what was realised.
+const TRIM: (f64, f64) = (0.4, 2.0);
+/// Its powers, when there was too much exposure and when there was less than allowed: exposure goes with about the root of K, so that two
+/// would make up in the coming weeks for the past ones. Risk is taken back faster than it is spent.
+const ANSWER: (f64, f64) = (6.0, 4.0);
+/// The latter for a schedule that is younger than this, days: little was seen, and the first week is not to pay for the second.
+const YOUNG: (usize, f64) = (14, 2.0);
 
 /// What the signal says at a moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Signal<'a> {
-    /// The mean rate of the last quarter of an hour; `None` when the signal is gone.
+    /// The rate of the last quarter of an hour; `None` when the signal is gone.
     pub recent_rate: Option<f64>,
     /// A forecast that reaches past now.
     pub outlook: Option<OutlookView<'a>>,
@@ -39,7 +42,7 @@ pub fn signal<'a>(
     let recent = (scale.recent.max(scale.stale) / history.step()).ceil() as usize;
     Signal {
         recent_rate: history
-            .mean_back(known, scale.recent)
+            .recent_rate(known, scale.recent)
             .or_else(|| history.mean(known.saturating_sub(recent), known))
             .filter(|_| fresh),
         outlook: state
@@ -82,7 +85,13 @@ pub fn limit(policy: &Policy, state: &State) -> f64 {
 pub fn trim(policy: &Policy, state: &State) -> f64 {
     let realised = state.shadow.realised().filter(|_| !state.calibration.held);
     realised.map_or(1.0, |ratio| {
-        (AIM * policy.target_ratio() * ratio).clamp(TRIM.0, TRIM.1)
+        let allowed = policy.target_ratio() * ratio;
+        let power = match state.shadow.days() {
+            _ if allowed < 1.0 => ANSWER.0,
+            days if days <= YOUNG.0 => YOUNG.1,
+            _ => ANSWER.1,
+        };
+        allowed.powf(power).clamp(TRIM.0, TRIM.1)
     })
 }
 

@@ -8,6 +8,11 @@ use crate::signals::series::Series;
 /// How far the running mean rate goes back, control days.
 const MEAN_DAYS: f64 = 28.0;
 
+/// How long the level of activity is looked at, control days.
+const LEVEL_DAYS: f64 = 2.0;
+/// How many times the level K may stand for.
+const DROP: f64 = 2.0;
+
 /// A view of the past for decisions. Cell `i` covers `[i, i+1)` steps from the start.
 #[derive(Debug, Clone)]
 pub struct History {
@@ -111,6 +116,14 @@ impl History {
         }
     }
 
+    /// The first known cell; the number of cells where none is.
+    #[must_use]
+    pub fn first_known(&self) -> usize {
+        self.counts
+            .partition_point(|count| *count == 0)
+            .saturating_sub(1)
+    }
+
     /// The mean rate of the known cells in `from..to`; `None` when all are gaps.
     #[must_use]
     pub fn mean(&self, from: usize, to: usize) -> Option<f64> {
@@ -126,6 +139,35 @@ impl History {
     #[must_use]
     pub fn mean_back(&self, now: usize, seconds: f64) -> Option<f64> {
         self.mean(now.saturating_sub(self.cells(seconds)), now)
+    }
+
+    /// The change rate of this moment, from the `seconds` before cell `now`: the geometric mean of their mean and of the newest cell. The
+    /// noise of one cell is halved so, and the end of a burst is seen at once.
+    #[must_use]
+    pub fn recent_rate(&self, now: usize, seconds: f64) -> Option<f64> {
+        let mean = self.mean_back(now, seconds)?;
+        let newest = self.rate(now.wrapping_sub(1));
+        Some(if newest.is_finite() {
+            (mean * newest.max(0.0)).sqrt()
+        } else {
+            mean
+        })
+    }
+
+    /// How the last two control days compare with the same hours of up to four weeks before them; 1 while there are none.
+    #[must_use]
+    pub fn level(&self, now: usize, day: f64) -> f64 {
+        let width = self.cells(LEVEL_DAYS * day);
+        let week = self.cells(7.0 * day);
+        let then: Vec<f64> = (1..=4)
+            .filter_map(|weeks| now.checked_sub(weeks * week))
+            .filter_map(|end| self.mean(end.checked_sub(width)?, end))
+            .collect();
+        let sum: f64 = then.iter().sum();
+        match self.mean_back(now, LEVEL_DAYS * day) {
+            Some(recent) if sum > 0.0 => recent * then.len() as f64 / sum,
+            _ => 1.0,
+        }
     }
 
     /// Where the last known cell before `now` ends.
@@ -170,6 +212,12 @@ impl History {
         rates
     }
 
+    /// What of λ̄ counts after a lasting drop: K is not to be more than twice what the level of the last two days calls for.
+    #[must_use]
+    pub fn after_drop(&self, now: usize, day: f64) -> f64 {
+        (DROP * self.level(now, day)).min(1.0)
+    }
+
     /// λ̄, the running mean rate at cell `now`, over 28 days. `day` is the control day. A shorter mean would follow a change of level
     /// sooner, and K with it: the same risk for busy weeks as for quiet ones, where backups belong to the busy ones.
     #[must_use]
@@ -192,4 +240,54 @@ pub fn instant_of(seconds: f64) -> Timestamp {
     } else {
         Timestamp::MAX
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::signals::series::Point;
+
+    const DAY: f64 = 86_400.0;
+
+    fn history(rates: impl IntoIterator<Item = f64>) -> History {
+        let mut series = Series::empty(Timestamp::UNIX_EPOCH, 300).unwrap();
+        for rate in rates {
+            series.push(&Point {
+                writes: Some(rate),
+                ..Point::at(Timestamp::UNIX_EPOCH)
+            });
+        }
+        History::new(&series)
+    }
+
+    #[test]
+    fn the_end_of_a_burst_is_seen_at_once() {
+        let burst = history([9.0, 9.0, 9.0, 0.0]);
+        assert_eq!(burst.recent_rate(3, 900.0), Some(9.0));
+        assert_eq!(burst.recent_rate(4, 900.0), Some(0.0));
+        let hole = history([4.0, 4.0, f64::NAN]);
+        assert_eq!(hole.recent_rate(3, 900.0), Some(4.0));
+        assert_eq!(hole.recent_rate(0, 900.0), None);
+        assert_eq!(hole.first_known(), 0);
+        assert_eq!(history([f64::NAN, f64::NAN, 1.0]).first_known(), 2);
+        assert_eq!(history([f64::NAN]).first_known(), 1);
+        assert_eq!(history([]).first_known(), 0);
+    }
+
+    #[test]
+    fn a_weekend_is_no_drop_and_a_drop_is_one() {
+        let office = |cell: usize| if cell / 288 % 7 < 5 { 5.0 } else { 0.5 };
+        let weeks = history((0..5 * 2016).map(office));
+        let monday = 4 * 2016;
+        assert!((weeks.level(monday, DAY) - 1.0).abs() < 1e-9);
+        assert_eq!(weeks.after_drop(monday, DAY), 1.0);
+        assert_eq!(weeks.level(600, DAY), 1.0, "nothing to compare with");
+        let dropped = history((0..5 * 2016).map(|cell| {
+            let share = if cell < monday { 1.0 } else { 0.1 };
+            share * office(cell)
+        }));
+        let wednesday = monday + 2 * 288;
+        assert!((dropped.after_drop(wednesday, DAY) - 0.2).abs() < 1e-9);
+    }
 }

@@ -24,6 +24,7 @@ pub mod history;
 pub mod model;
 pub mod plan;
 pub mod policy;
+pub mod prior;
 pub mod proof;
 pub mod score;
 pub mod shadow;

@@ -26,6 +26,10 @@ pub struct Model {
     pub step_seconds: f64,
     /// The rate that counts as one unit under the logarithm, changes a second.
     pub reference_rate: f64,
+    /// Whether rates are counted in multiples of the cluster's mean rate of the last seven days, as in a prior that is to serve any
+    /// cluster, in place of changes a second.
+    #[serde(default)]
+    pub relative: bool,
     /// The feature names, as [`features::NAMES`].
     pub features: Vec<String>,
     /// Each feature's mean in training.

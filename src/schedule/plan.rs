@@ -11,6 +11,9 @@ use super::timescale::Timescale;
 /// 1 + η times the best possible (scheduling.md §3).
 pub const ETA: f64 = 2.0;
 
+/// How much the area has to say in a rule on the changes: its exponent.
+const TEMPER: f64 = 0.2;
+
 /// Which rule is in force; each falls back to the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mode {
@@ -74,7 +77,7 @@ pub struct Situation<'a> {
     pub area: f64,
     /// K: the area that a backup is worth.
     pub budget: f64,
-    /// The mean rate of the last quarter of an hour; `None` when the signal is gone.
+    /// The rate of the last quarter of an hour; `None` when the signal is gone.
     pub recent_rate: Option<f64>,
     /// The forecast, when the mode may use one.
     pub outlook: Option<OutlookView<'a>>,
@@ -179,7 +182,8 @@ fn by_mode(s: &Situation<'_>, scale: &Timescale) -> Choice {
             }
         }
         (_, _, Some(rate)) => Choice {
-            backup: s.changes >= marginal(s, rate),
+            // At a constant rate both sides are the same but for rounding.
+            backup: s.changes >= (1.0 - 1e-9) * tempered(s, marginal(s, rate)),
             reason: Reason::MarginalRule,
         },
         // No signal and nothing that bridges the hole: the cron's interval.
@@ -190,9 +194,21 @@ fn by_mode(s: &Situation<'_>, scale: &Timescale) -> Choice {
     }
 }
 
-/// The changes at which the first-order rule backs up: those of the best interval √(2K/r) at the recent rate r.
+/// The changes at which the first-order rule backs up. To wait costs u a second; the interval after a backup costs K/L + r·L/2 a
+/// second in the mean, at its best length L = √(2K/r) within the bounds. Between the bounds both sides say u = r·L.
 fn marginal(s: &Situation<'_>, rate: f64) -> f64 {
-    rate * square_root_interval(s, rate)
+    let best = square_root_interval(s, rate);
+    s.budget / best + 0.5 * rate * best
+}
+
+/// Draws a rule on u towards the area rule, which needs no rate: at a constant rate both fall due together, and the errors of one are
+/// not those of the other.
+fn tempered(s: &Situation<'_>, changes: f64) -> f64 {
+    if s.area > 0.0 {
+        changes * (s.budget / s.area).powf(TEMPER)
+    } else {
+        f64::INFINITY
+    }
 }
 
 /// √(2K/r) within the bounds.
@@ -229,8 +245,9 @@ pub fn expected_wait(s: &Situation<'_>, scale: &Timescale) -> f64 {
 /// The wait of the first-order rule if the recent rate r goes on: until u + r·t reaches the marginal u, inside the band.
 fn constant_rate_wait(s: &Situation<'_>, rate: f64) -> f64 {
     if rate <= 0.0 {
-        return if s.changes > 0.0 && s.area >= s.budget / ETA {
-            0.0
+        // Nothing more comes, so only the area grows: to K, where the tempered rule is the plain one.
+        return if s.changes >= marginal(s, rate) {
+            ((s.budget - s.area) / s.changes).max(0.0)
         } else {
             s.max
         };

@@ -5,25 +5,35 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 /// Days of tallies that are kept.
-const KEPT_DAYS: usize = 28;
+const KEPT_DAYS: usize = 56;
+/// Days whose levels are kept: as far as a comparison looks back.
+const LEVEL_DAYS: usize = 28;
 
 /// Exposure under the cron at cell `now` for each phase: the changes since the slot `offset` cells ago,
-/// for offsets of 1..=period cells.
+/// for offsets of 1..=period cells. Phases that follow on each other with the same exposure are told together, with their number: a
+/// yearly cron has a hundred thousand of them, and a young history, or a quiet one, tells few apart.
 pub fn phases(
     history: &[f64],
     now: usize,
     period_cells: usize,
     step: f64,
-    mut each: impl FnMut(f64),
+    mut each: impl FnMut(f64, usize),
 ) {
-    let mut changes = 0.0;
-    for offset in 1..=period_cells {
-        let Some(rate) = now.checked_sub(offset).and_then(|index| history.get(index)) else {
-            each(changes);
-            continue;
-        };
-        changes += rate * step;
-        each(changes);
+    let (mut changes, mut same) = (0.0, 0);
+    let known = period_cells.min(now);
+    for offset in 1..=known {
+        let rate = now.checked_sub(offset).and_then(|index| history.get(index));
+        let more = rate.map_or(0.0, |rate| rate * step);
+        if more != 0.0 && same > 0 {
+            each(changes, same);
+            same = 0;
+        }
+        changes += more;
+        same += 1;
+    }
+    same += period_cells - known;
+    if same > 0 {
+        each(changes, same);
     }
 }
 
@@ -32,8 +42,8 @@ pub fn phases(
 pub fn reference(rates: &[f64], from: usize, to: usize, period_cells: usize, step: f64) -> Levels {
     let mut samples = Vec::with_capacity((to - from) * period_cells);
     for now in (from + 1)..=to {
-        phases(rates, now, period_cells, step, |changes| {
-            samples.push(changes)
+        phases(rates, now, period_cells, step, |changes, count| {
+            samples.extend(std::iter::repeat_n(changes, count));
         });
     }
     Levels::of(&mut samples)
@@ -73,7 +83,7 @@ impl Levels {
     }
 }
 
-/// The live comparison: real and shadow exposure, day by day, for 28 days.
+/// The live comparison: real and shadow exposure, day by day, for eight weeks.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Shadow {
@@ -123,6 +133,11 @@ impl Shadow {
             if self.days.len() > KEPT_DAYS {
                 self.days.remove(0);
             }
+            let past = self.days.len().checked_sub(LEVEL_DAYS + 1);
+            if let Some(past) = past.and_then(|index| self.days.get_mut(index)) {
+                past.levels.clear();
+                past.cron_levels.clear();
+            }
         }
         let Some(tally) = self.days.last_mut() else {
             return;
@@ -130,7 +145,11 @@ impl Shadow {
         let weight = cell.step / cell.period_cells as f64;
         tally.seconds += cell.step;
         tally.cron_backups += 1.0 / cell.period_cells as f64;
-        let Some(own) = cell.changes else {
+        // A cron's slot before what is known would have had more at risk than can be told.
+        let Some(own) = cell
+            .changes
+            .filter(|_| cell.rates.len() >= cell.period_cells)
+        else {
             return;
         };
         let mut sum = 0.0;
@@ -139,14 +158,21 @@ impl Shadow {
             cell.rates.len(),
             cell.period_cells,
             cell.step,
-            |changes| {
-                sum += changes;
-                *tally.cron_levels.entry(level(changes)).or_default() += weight;
+            |changes, count| {
+                let count = count as f64;
+                sum += changes * count;
+                *tally.cron_levels.entry(level(changes)).or_default() += weight * count;
             },
         );
         tally.cron_area += sum * weight;
         tally.area += own * cell.step;
         *tally.levels.entry(level(own)).or_default() += cell.step;
+    }
+
+    /// Control days that were counted, today among them.
+    #[must_use]
+    pub fn days(&self) -> usize {
+        self.days.len()
     }
 
     /// Counts a good backup.
@@ -156,7 +182,7 @@ impl Shadow {
         }
     }
 
-    /// The comparison over the last `days` control days of `day` seconds; `None` before anything was counted.
+    /// The comparison over the last `days` control days of `day` seconds, at most 28; `None` before anything was counted.
     #[must_use]
     pub fn over(&self, days: usize, day: f64) -> Option<Comparison> {
         let recent = self.days.get(self.days.len().saturating_sub(days)..)?;
@@ -178,21 +204,13 @@ impl Shadow {
         })
     }
 
-    /// Σ U_shadow / Σ U_real, each day weighing e^(−age/28): below 1 the real schedule carried more than the cron's risk.
+    /// Σ U_shadow / Σ U_real over the whole days of eight weeks: below 1 the real schedule carried more than the cron's risk. In a part of a
+    /// day it depends on how long ago the last backup is.
     #[must_use]
     pub fn realised(&self) -> Option<f64> {
-        let last = self.days.last()?.day;
-        let weighted = |value: fn(&Tally) -> f64| {
-            let fade = |day: i64| (-((last - day) as f64) / KEPT_DAYS as f64).exp();
-            self.days
-                .iter()
-                .map(|tally| fade(tally.day) * value(tally))
-                .sum::<f64>()
-        };
-        let (cron, real) = (
-            weighted(|tally| tally.cron_area),
-            weighted(|tally| tally.area),
-        );
+        let (_, over) = self.days.split_last()?;
+        let sum = |value: fn(&Tally) -> f64| over.iter().map(value).sum::<f64>();
+        let (cron, real) = (sum(|tally| tally.cron_area), sum(|tally| tally.area));
         (real > 0.0).then(|| cron / real)
     }
 }
@@ -210,7 +228,7 @@ pub struct Cell<'a> {
     pub period_cells: usize,
     /// The real exposure at its end; `None` in a hole of the signal, where neither side's is known.
     pub changes: Option<f64>,
-    /// The rates of at least the last period, this cell last.
+    /// The rates of the last period, this cell last; fewer where no more is known.
     pub rates: &'a [f64],
 }
 
@@ -241,4 +259,58 @@ fn p99<'a>(tallies: impl Iterator<Item = &'a BTreeMap<i16, f64>>) -> f64 {
         }
     }
     0.0
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_was_exposed_is_told_of_whole_days_and_known_periods() {
+        let mut shadow = Shadow::default();
+        let rates = [1.0; 4];
+        // A day of eight cells, a period of four: backups at every fourth.
+        let mut cells = |range: std::ops::Range<usize>, extra: f64| {
+            for cell in range {
+                shadow.add(&Cell {
+                    at: cell as f64 + 0.5,
+                    day: 8.0,
+                    step: 1.0,
+                    period_cells: 4,
+                    changes: Some((cell % 4) as f64 + 1.0 + extra),
+                    rates: rates.get(..4.min(cell + 1)).unwrap_or_default(),
+                });
+            }
+            shadow.realised()
+        };
+        assert_eq!(cells(0..8, 0.0), None, "the first day is not over");
+        // What was at risk before the fourth cell is not compared.
+        let first = (5.0 * 2.5, 4.0 + 1.0 + 2.0 + 3.0 + 4.0);
+        assert_eq!(cells(8..10, 9.0), Some(first.0 / first.1));
+        let second = (8.0 * 2.5, 8.0 * 11.5);
+        let both = (first.0 + second.0) / (first.1 + second.1);
+        assert!((cells(10..18, 9.0).unwrap() - both).abs() < 1e-12);
+    }
+
+    #[test]
+    fn phases_that_have_the_same_at_risk_are_told_together() {
+        let told = |history: &[f64], now, period| {
+            let mut all = Vec::new();
+            phases(history, now, period, 1.0, |changes, count| {
+                all.push((changes, count));
+            });
+            all
+        };
+        let history = [1.0, 0.0, 0.0, 2.0];
+        assert_eq!(told(&history, 4, 10), [(2.0, 3), (3.0, 7)]);
+        assert_eq!(told(&history, 4, 2), [(2.0, 2)]);
+        assert_eq!(told(&history, 3, 3), [(0.0, 2), (1.0, 1)]);
+        assert_eq!(
+            told(&[], 0, 420_000),
+            [(0.0, 420_000)],
+            "a leap year's cron"
+        );
+        assert_eq!(told(&[3.0, 4.0], 2, 4), [(4.0, 1), (7.0, 3)]);
+    }
 }

@@ -114,19 +114,62 @@ pub fn surprise(expected: &Expected, raw_size: f64) -> Surprise {
     }
 }
 
-/// The mean absolute percentage error of expecting each backup's snapshot size from those before it; `None` for fewer
-/// than two. What a model card reports.
+/// How well one quantity was expected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Score {
+    /// The mean of |expected − seen| / seen, percent.
+    pub mean_error_percent: f64,
+    /// How many lay within the range, percent.
+    pub within_percent: f64,
+}
+
+/// How well backups were expected.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Scores {
+    /// Backups compared.
+    pub count: usize,
+    /// Bytes of the snapshot.
+    pub raw_size: Score,
+    /// Bytes that were stored.
+    pub stored_size: Score,
+    /// Seconds that it took.
+    pub seconds: Score,
+}
+
+/// Expects each backup from those before it, as soon as there are [`LEAST`] of them, and compares; `None` when there is nothing to
+/// compare. What the model card reports.
 #[must_use]
-pub fn mean_error_percent(past: &[Past]) -> Option<f64> {
-    let errors: Vec<f64> = (1..past.len())
+pub fn score(past: &[Past]) -> Option<Scores> {
+    let compared: Vec<(Expected, &Past)> = (LEAST..past.len())
         .filter_map(|index| {
             let (before, rest) = past.split_at(index);
-            let actual = rest.first().filter(|one| one.is_sound())?;
-            let expected = expect(before, Some(actual.db_size))?;
-            Some(100.0 * (expected.raw_size.likely - actual.raw_size).abs() / actual.raw_size)
+            let actual = rest
+                .first()
+                .filter(|one| one.is_sound() && one.seconds > 0.0)?;
+            Some((expect(before, Some(actual.db_size))?, actual))
         })
         .collect();
-    (!errors.is_empty()).then(|| errors.iter().sum::<f64>() / errors.len() as f64)
+    let count = compared.len();
+    let of = |expected: fn(&Expected) -> Range, actual: fn(&Past) -> f64| {
+        let (mut error, mut within) = (0.0, 0usize);
+        for (said, seen) in &compared {
+            let (said, seen) = (expected(said), actual(seen));
+            error += (said.likely - seen).abs() / seen;
+            within += usize::from((said.low..=said.high).contains(&seen));
+        }
+        Score {
+            mean_error_percent: 100.0 * error / count as f64,
+            within_percent: 100.0 * within as f64 / count as f64,
+        }
+    };
+    (count > 0).then(|| Scores {
+        count,
+        raw_size: of(|expected| expected.raw_size, |past| past.raw_size),
+        stored_size: of(|expected| expected.stored_size, |past| past.stored_size),
+        seconds: of(|expected| expected.seconds, |past| past.seconds),
+    })
 }
 
 impl Past {
@@ -196,7 +239,8 @@ fn line(
     ))
 }
 
-/// Widens a guess by the residuals that nine in ten of the past kept to.
+/// Widens a guess by what nine in ten of the past kept to, each measured from the line through the others: the residual over 1 − h, with
+/// h = 1/n + (x − x̄)²/Σ(x − x̄)² its own pull on the line. A line through few points passes too near to them.
 fn settled(
     guess: Range,
     past: &[Past],
@@ -204,15 +248,24 @@ fn settled(
     to: &impl Fn(&Past) -> f64,
     says: impl Fn(f64) -> Option<f64>,
 ) -> Range {
+    let count = past.len() as f64;
+    let mean = past.iter().map(from).sum::<f64>() / count;
+    let spread: f64 = past.iter().map(|one| (from(one) - mean).powi(2)).sum();
     let mut residuals: Vec<f64> = past
         .iter()
-        .filter_map(|one| Some((to(one) - says(from(one))?).abs()))
+        .filter_map(|one| {
+            let pull = 1.0 / count + (from(one) - mean).powi(2) / spread;
+            let others = if pull < 0.99 { 1.0 - pull } else { 1.0 };
+            Some((to(one) - says(from(one))?).abs() / others)
+        })
         .collect();
     if residuals.is_empty() {
         return guess;
     }
     residuals.sort_by(f64::total_cmp);
-    let index = (residuals.len() * 9 / 10).min(residuals.len() - 1);
+    // Of n that came before and the one that comes, each is as likely to be the largest.
+    let index = (0.9 * (count + 1.0)).ceil() as usize;
+    let index = index.clamp(1, residuals.len()) - 1;
     let margin = residuals.get(index).copied().unwrap_or(0.0);
     Range {
         likely: guess.likely,
@@ -244,7 +297,11 @@ mod tests {
         assert!((expected.raw_size.likely / (420.0 * MIB) - 1.0).abs() < 0.01);
         assert!((expected.seconds.likely - 5.2).abs() < 0.05, "{expected:?}");
         assert!(expected.seconds.high < 5.5);
-        assert!(mean_error_percent(&history).unwrap() < 10.0);
+        let scores = score(&history).unwrap();
+        assert_eq!(scores.count, 26);
+        assert!(scores.raw_size.mean_error_percent < 1.0, "{scores:?}");
+        assert!(scores.seconds.mean_error_percent < 10.0, "{scores:?}");
+        assert!(score(&history[..LEAST]).is_none());
     }
 
     #[test]

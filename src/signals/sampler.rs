@@ -120,6 +120,22 @@ impl Sampler {
         self.samples.newest()
     }
 
+    /// The samples, oldest first.
+    pub fn samples(&self) -> impl Iterator<Item = Sample> {
+        self.samples.iter().copied()
+    }
+
+    /// Takes the samples of an earlier history, when there are none yet; they are saved with the next one.
+    pub fn go_on_from(&mut self, earlier: impl IntoIterator<Item = Sample>) {
+        if self.samples.len() > 0 {
+            return;
+        }
+        for sample in earlier {
+            self.samples.take(sample);
+        }
+        self.rewrite = true;
+    }
+
     /// Changes since a revision of a cluster; `None` before the first sample.
     #[must_use]
     pub fn exposure_since(&self, cluster_id: u64, revision: i64) -> Option<Exposure> {

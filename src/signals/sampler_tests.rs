@@ -25,21 +25,7 @@ impl StatusSource for Fake {
                 attempts: "http://gone: refused".to_owned(),
             });
         }
-        Ok(MemberStatus {
-            endpoint: "http://fake".to_owned(),
-            cluster_id: 0xfeed,
-            member_id: 1,
-            revision,
-            raft_term: 1,
-            raft_index: 1,
-            applied_index: 1,
-            db_size: 4096,
-            db_size_in_use: 4096,
-            version: "3.6.1".to_owned(),
-            leader: 1,
-            is_learner: false,
-            errors: Vec::new(),
-        })
+        Ok(MemberStatus::alone_at(revision))
     }
 }
 

@@ -43,7 +43,9 @@ impl<'a> Drawing<'a> {
         let cron = (1..=rates.len())
             .map(|now| {
                 let mut sum = 0.0;
-                shadow::phases(&rates, now, period_cells, step, |changes| sum += changes);
+                shadow::phases(&rates, now, period_cells, step, |changes, count| {
+                    sum += changes * count as f64;
+                });
                 sum / period_cells as f64
             })
             .collect();

@@ -257,7 +257,7 @@ impl<'a> Stage<'a> {
         let own_highest = highest(samples.get(from..).unwrap_or_default());
         let mut cron_highest = 0.0f64;
         for now in (from + 1)..=end {
-            shadow::phases(&self.rates, now, self.period, self.step, |u| {
+            shadow::phases(&self.rates, now, self.period, self.step, |u, _| {
                 cron_highest = cron_highest.max(u);
             });
         }
