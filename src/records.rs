@@ -1,4 +1,7 @@
-//! Small JSON files that survive a crash: each is replaced atomically, and a damaged one is set aside.
+//! Small JSON files that survive a crash: each is replaced atomically, and a damaged one is set aside. Beside them, large files that
+//! reach the disk while they are written.
+
+mod syncing;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -6,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+pub use syncing::{SyncingFile, WRITE_AT_ONCE};
 
 use crate::api::ErrorClass;
 

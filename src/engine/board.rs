@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -21,7 +21,7 @@ pub struct Board {
     file: PathBuf,
 }
 
-/// From so many schedules on the whole is published once in [`AT_MOST`], not after each change: it is copied each time.
+/// From so many schedules on the whole is published once in [`AT_MOST`], not after each change: their list is made anew each time.
 const MANY: usize = 50;
 /// How long a change of one of many may stay unpublished.
 const AT_MOST: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ struct Parts {
     published: Option<Instant>,
     unpublished: bool,
     snapshot: StatusSnapshot,
-    schedules: BTreeMap<ResourceName, ScheduleState>,
+    schedules: BTreeMap<ResourceName, Arc<ScheduleState>>,
     stores: BTreeMap<String, StoreState>,
 }
 
@@ -77,7 +77,7 @@ impl Board {
     /// A schedule's state changed.
     pub fn schedule(&self, name: &ResourceName, state: ScheduleState, now: Timestamp) {
         self.change(now, |parts| {
-            parts.schedules.insert(name.clone(), state);
+            parts.schedules.insert(name.clone(), Arc::new(state));
         });
     }
 
@@ -90,7 +90,7 @@ impl Board {
     ) {
         self.change(now, |parts| {
             if let Some(state) = parts.schedules.get_mut(name) {
-                change(state);
+                change(Arc::make_mut(state));
             }
         });
     }

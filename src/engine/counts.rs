@@ -63,23 +63,22 @@ impl Counts {
         }
     }
 
-    /// The counts in place of another signal, unless they are too few, late, or the schedule asks for its own query.
+    /// The counts in place of another signal; none while they are too few or late, or the schedule asks for its own query. Why they are
+    /// too few is added to the report.
     pub fn instead_of(
         &self,
-        (other, mut report): (Series, SignalReport),
+        (other, report): (&Series, &mut SignalReport),
         now: Timestamp,
-    ) -> (Series, SignalReport) {
-        let Ok(counts) = self.sampler.series(self.step_seconds) else {
-            return (other, report);
-        };
+    ) -> Option<(Series, SignalReport)> {
+        let counts = self.sampler.series(self.step_seconds).ok()?;
         let step = i64::from(self.step_seconds);
         let fresh = counts
             .fresh_until()
             .is_some_and(|at| now.duration_since(at).as_secs() <= step * STALE_CELLS);
         if report.signal == Signal::CustomQuery || !fresh {
-            return (other, report);
+            return None;
         }
-        let series = beside(&counts, &other);
+        let series = beside(&counts, other);
         let mut counted = SignalReport::of(SignalSource::Recorder, &series);
         let wanted = report.samples.min(LEARNED_CELLS).div_ceil(2);
         if counted.samples < wanted {
@@ -87,10 +86,10 @@ impl Counts {
                 "{}; the recorder's counts by key cover {} moments, and {wanted} are needed to learn from",
                 report.why, counted.samples
             );
-            return (other, report);
+            return None;
         }
-        counted.warnings = report.warnings;
-        (series, counted)
+        counted.warnings = std::mem::take(&mut report.warnings);
+        Some((series, counted))
     }
 }
 

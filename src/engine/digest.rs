@@ -252,7 +252,7 @@ mod tests {
             levels: BTreeMap::from([("Consistent".to_owned(), consistent)]),
             failed,
         };
-        status.schedules[0].days = vec![
+        Arc::make_mut(&mut status.schedules[0]).days = vec![
             tally("2026-11-18", 100, 100),
             tally("2026-11-19", 4, 0),
             tally("2026-11-25", 2, 1),
@@ -267,12 +267,14 @@ mod tests {
             facts.details["etcd/prod"],
             "backups: 6 Consistent; 1 failed; restorable from 2026-10-26 03:40 UTC to 2026-11-25 01:28 UTC; 31 % fewer backups than the cron at 98 % of its exposure"
         );
-        let one = status.schedules[0].clone();
+        let one = (*status.schedules[0]).clone();
         status.schedules = (0..100)
-            .map(|number| ScheduleState {
-                name: format!("s{number:03}"),
-                protected: number != 77,
-                ..one.clone()
+            .map(|number| {
+                Arc::new(ScheduleState {
+                    name: format!("s{number:03}"),
+                    protected: number != 77,
+                    ..one.clone()
+                })
             })
             .collect();
         let facts = summary(&status, now);

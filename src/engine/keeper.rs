@@ -31,6 +31,13 @@ impl Drop for Keeper {
     }
 }
 
+/// The API server writes status and bookkeeping into the same object: neither is a change of what is wanted.
+fn same_wishes(one: &EtcdBackupSchedule, other: &EtcdBackupSchedule) -> bool {
+    one.spec == other.spec
+        && one.metadata.annotations == other.metadata.annotations
+        && one.metadata.uid == other.metadata.uid
+}
+
 impl Keeper {
     /// No tasks yet.
     pub fn new(services: Arc<Services>) -> Self {
@@ -43,6 +50,20 @@ impl Keeper {
     /// What the tasks share.
     pub fn services(&self) -> &Arc<Services> {
         &self.services
+    }
+
+    /// Whether a schedule is followed just as it is.
+    pub fn follows(&self, name: &ResourceName, schedule: &EtcdBackupSchedule) -> bool {
+        self.tasks.get(name).is_some_and(|kept| {
+            !kept.task.is_finished() && same_wishes(&kept.wanted.borrow(), schedule)
+        })
+    }
+
+    /// Has a schedule looked at now.
+    pub fn look_again(&self, name: &ResourceName) {
+        if let Some(kept) = self.tasks.get(name) {
+            kept.wanted.send_modify(|_| ());
+        }
     }
 
     /// Whether a schedule has a task.
@@ -66,10 +87,7 @@ impl Keeper {
             .filter(|kept| !kept.task.is_finished());
         if let Some(kept) = alive {
             kept.wanted.send_if_modified(|now| {
-                // The API server writes status and bookkeeping into the same object: neither is a change of what is wanted.
-                let changed = now.spec != schedule.spec
-                    || now.metadata.annotations != schedule.metadata.annotations
-                    || now.metadata.uid != schedule.metadata.uid;
+                let changed = !same_wishes(now, &schedule);
                 if changed {
                     *now = schedule;
                 }

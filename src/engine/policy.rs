@@ -56,20 +56,24 @@ pub fn step_seconds(policy: &Policy) -> u32 {
     u32::try_from((period / 24).clamp(1, 300)).unwrap_or(300)
 }
 
-/// The Prometheus that a schedule reads: its own, each absent field taken from the config's; none when the cron alone
-/// decides, since nothing would look at it.
+/// The Prometheus that a schedule reads: its own, each absent field taken from the config's where that is for the schedule's namespace
+/// (`trusted`); none when the cron alone decides, since nothing would look at it.
 pub fn prometheus_in_force(
     spec: &EtcdBackupScheduleSpec,
     config: &EtcdGuardianConfig,
+    trusted: bool,
 ) -> Option<PrometheusSource> {
     if !spec.ai_optimization.enabled {
         return None;
     }
-    let base = config.prometheus.clone().unwrap_or_default();
+    let base = config.prometheus.clone().filter(|_| trusted);
+    let base = base.unwrap_or_default();
     let own = spec.ai_optimization.prometheus.clone().unwrap_or_default();
+    // The config's credentials are for the config's server alone.
+    let credentials = base.credentials_secret.filter(|_| own.url.is_none());
     let merged = PrometheusSource {
         url: own.url.or(base.url),
-        credentials_secret: own.credentials_secret.or(base.credentials_secret),
+        credentials_secret: own.credentials_secret.or(credentials),
         change_rate_query: own.change_rate_query.or(base.change_rate_query),
         db_size_query: own.db_size_query.or(base.db_size_query),
         load_query: own.load_query.or(base.load_query),
@@ -168,7 +172,8 @@ mod tests {
                     {configmaps: 40, /registry/secrets/: 300, /registry/example.com/widgets: 0, /registry/pods/kube-system/: 9, \
                     /registry/minions: 10}}";
         let spec = spec("0 */2 * * *", text);
-        let source = prometheus_in_force(&spec, &EtcdGuardianConfig::default()).unwrap();
+        let config = EtcdGuardianConfig::default();
+        let source = prometheus_in_force(&spec, &config, true).unwrap();
         let wanted = [
             ("configmaps", 40),
             ("nodes", 10),
@@ -182,6 +187,34 @@ mod tests {
             .map(|(n, w)| (n.as_str(), *w))
             .collect();
         assert_eq!(found, wanted);
+    }
+
+    #[test]
+    fn the_configs_prometheus_is_for_trusted_namespaces_and_its_credentials_for_itself() {
+        let config = EtcdGuardianConfig {
+            prometheus: Some(PrometheusSource {
+                url: Some("http://ours".to_owned()),
+                credentials_secret: Some("operator:p".to_owned()),
+                load_query: Some("load".to_owned()),
+                ..PrometheusSource::default()
+            }),
+            ..EtcdGuardianConfig::default()
+        };
+        let in_force = |ai: &str, trusted| {
+            let source = prometheus_in_force(&spec("@hourly", ai), &config, trusted)?;
+            let load = source.load_query.is_some();
+            Some((source.url?, source.credentials_secret, load))
+        };
+        let ours = Some("operator:p".to_owned());
+        let (none, own) = (
+            "{enabled: true}",
+            "{enabled: true, prometheus: {url: 'http://own'}}",
+        );
+        let url = |word: &str| format!("http://{word}");
+        assert_eq!(in_force(none, true), Some((url("ours"), ours, true)));
+        assert_eq!(in_force(own, true), Some((url("own"), None, true)));
+        assert_eq!(in_force(none, false), None);
+        assert_eq!(in_force(own, false), Some((url("own"), None, false)));
     }
 
     #[test]

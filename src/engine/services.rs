@@ -9,10 +9,14 @@ use tokio::sync::Semaphore;
 use super::ResourceName;
 use super::board::Board;
 use super::host::Host;
+use super::lookout::Lookouts;
+use super::policy::prometheus_in_force;
 use super::slots::Slots;
 use super::state::StateDir;
 use crate::alert::{Alerter, Event, Facts, Kind, Subject};
-use crate::api::{ClusterConfig, EtcdBackupSpec, EtcdGuardianConfig};
+use crate::api::{
+    ClusterConfig, EtcdBackupScheduleSpec, EtcdBackupSpec, EtcdGuardianConfig, PrometheusSource,
+};
 use crate::etcd::{ConnectOptions, SharedClusters};
 use crate::export::ApiServer;
 use crate::pipeline::Services as PipelineServices;
@@ -31,6 +35,8 @@ pub struct Services {
     pub secrets: Arc<dyn Secrets>,
     /// Connections to etcd that schedules look through.
     pub clusters: SharedClusters,
+    /// What schedules of the same cluster share.
+    pub lookouts: Lookouts,
     /// The metrics that `/metrics` serves.
     pub metrics: Arc<Metrics>,
     /// Tells people.
@@ -115,6 +121,32 @@ impl Services {
             .cluster(self.config.cluster.as_ref(), &found, spec, namespace)
     }
 
+    /// The Prometheus that a schedule reads. The config's tells of the config's cluster, and to trusted namespaces alone.
+    pub fn prometheus_of(
+        &self,
+        spec: &EtcdBackupScheduleSpec,
+        namespace: &str,
+    ) -> Option<PrometheusSource> {
+        prometheus_in_force(spec, &self.config, self.trust.covers(namespace))
+    }
+
+    /// A word for that cluster and for whom it is asked, the same from start to start: a file can have it as its name. The config's own
+    /// is the same cluster whatever its endpoints are.
+    pub fn cluster_key(&self, spec: &EtcdBackupSpec, namespace: &str) -> String {
+        let own = spec.etcd_endpoints.is_empty() && self.trust.covers(namespace);
+        if own && spec.etcd_certificates.is_none() && spec.etcd_auth.is_none() {
+            return "own".to_owned();
+        }
+        let mut cluster = self.cluster_of(spec, namespace);
+        if own {
+            cluster.endpoints.clear();
+        }
+        let text = serde_json::to_vec(&cluster).unwrap_or_default();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &text);
+        let short = digest.as_ref().iter().take(16);
+        short.map(|byte| format!("{byte:02x}")).collect()
+    }
+
     /// How to reach the etcd of a backup; credentials are read anew each time.
     pub async fn connect_options(
         &self,
@@ -132,13 +164,12 @@ impl Services {
         namespace: &str,
     ) -> Result<Repository, RepositoryError> {
         let observer = Arc::new(CountRequests(Arc::clone(&self.metrics)));
-        Repository::open(
-            &spec.storage_location,
-            namespace,
-            self.secrets.as_ref(),
-            observer,
-        )
-        .await
+        let (location, secrets) = (&spec.storage_location, self.secrets.as_ref());
+        let mut repository = Repository::open(location, namespace, secrets, observer).await?;
+        if !self.trust.covers(namespace) {
+            repository.keep_to_secret();
+        }
+        Ok(repository)
     }
 
     /// What a pipeline needs of these services.

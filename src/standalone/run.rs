@@ -14,8 +14,8 @@ use super::{Desired, FolderWatch, requests, single_task};
 use crate::alert::{AlertObserver, Alerter, Facts, Heartbeat, Kind};
 use crate::api::{ErrorClass, EtcdGuardianConfig};
 use crate::engine::{
-    About, Board, Keeper, LOOKS, Looked, ResourceName, ScheduleTask, Services, Slots, StateDir,
-    StateError, Trust, digest, policy_of,
+    About, Board, Keeper, LOOKS, Looked, Lookouts, ResourceName, ScheduleTask, Services, Slots,
+    StateDir, StateError, Trust, digest, policy_of,
 };
 use crate::secrets::Secrets;
 use crate::serve::{self, Metrics};
@@ -127,6 +127,7 @@ pub async fn run(start: Start) -> Result<Result<(), ErrorClass>, LoopError> {
         config_file: start.config_file,
         secrets: start.secrets,
         clusters: crate::etcd::SharedClusters::default(),
+        lookouts: Lookouts::default(),
         metrics,
         alerter,
         state,

@@ -2,8 +2,10 @@
 
 mod back_up;
 mod drill;
+mod inbox;
 mod judge;
 mod publish;
+mod sources;
 mod standing;
 
 use std::sync::Arc;
@@ -11,18 +13,21 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::sync::OwnedSemaphorePermit;
 
+use self::inbox::Asked;
+pub use self::inbox::{Inbox, TRIGGER_ANNOTATION, Wish};
+use self::sources::{open_signals, signals_setup};
 use super::ResourceName;
 use super::dispatch::{Failed, StageName};
+use super::lookout::SHARED_AT_MOST;
 use super::meter;
-use super::observe::{Signals, SignalsSetup};
-use super::policy::{policy_of, prometheus_in_force, recorder_weights, step_seconds};
+use super::observe::Signals;
+use super::policy::policy_of;
 use super::record::{GoodBackup, ScheduleRecord};
 use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
-use crate::cause::with_causes;
 use crate::pipeline::Recording;
 use crate::repository::Window;
 use crate::schedule::backtest::Archive;
@@ -31,33 +36,14 @@ use crate::schedule::timescale::Timescale;
 use crate::schedule::{Policy, explain, slots};
 use crate::serve::{ChainState, Fills};
 
-/// A new value of this annotation on a schedule asks for one backup now.
-pub const TRIGGER_ANNOTATION: &str = "etcdguardian.io/trigger";
 /// The record is saved at least this often; what a crash loses is counted again from the history.
 const SAVE_EVERY: SignedDuration = SignedDuration::from_secs(60);
 
+/// What a schedule is told by another one's look is at most this part of the time between looks old.
+const SHARED_PART: f64 = 1.0 / 60.0;
+
 /// How long a schedule waits for its turn to look.
 const TURN: Duration = Duration::from_secs(5);
-
-/// What a command wants of a schedule.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Wish {
-    /// A backup now.
-    Trigger,
-    /// No backups for now.
-    Suspend,
-    /// Backups again.
-    Resume,
-}
-
-/// What a schedule's task is told from outside.
-pub struct Inbox {
-    /// The resource, anew whenever it changes.
-    pub wanted: watch::Receiver<Arc<EtcdBackupSchedule>>,
-    /// Wishes of commands.
-    pub wishes: mpsc::Receiver<Wish>,
-}
 
 /// One schedule at work.
 pub struct ScheduleTask {
@@ -69,7 +55,6 @@ pub struct ScheduleTask {
     archive: Archive,
     record: ScheduleRecord,
     saved: Option<Timestamp>,
-    certificates_seen: Option<Timestamp>,
     stage: StageName,
     store_error: Option<Failed>,
     etcd_error: Option<Failed>,
@@ -115,7 +100,8 @@ impl ScheduleTask {
         let policy = policy_of(&schedule.spec).map_err(|error| error.to_string())?;
         let record = services.host.load(&name).await?;
         let record = record.unwrap_or_default().checked(now);
-        let signals = open_signals(&services, &name, &schedule, &policy)?;
+        let setup = signals_setup(&services, &name, &schedule, &policy);
+        let signals = open_signals(&services, setup, None).await?;
         let mut task = Self {
             services,
             name,
@@ -125,7 +111,6 @@ impl ScheduleTask {
             archive: Archive::default(),
             record,
             saved: None,
-            certificates_seen: None,
             stage: StageName::default(),
             store_error: None,
             etcd_error: None,
@@ -157,11 +142,18 @@ impl ScheduleTask {
         let mut turn = Some(self.turn().await);
         Box::pin(self.settle_interrupted(&mut turn)).await;
         let mut asked = None;
+        let mut looked = Looked::Waited;
         loop {
             if turn.is_none() {
                 turn = Some(self.turn().await);
             }
-            let looked = Box::pin(self.look(asked.take(), &mut turn)).await;
+            // After a backup, and when one is asked for, it is the newest that counts.
+            let within = if looked == Looked::Waited && asked.is_none() {
+                Duration::from_secs_f64(self.cadence() * SHARED_PART).min(SHARED_AT_MOST)
+            } else {
+                Duration::ZERO
+            };
+            looked = Box::pin(self.look(asked.take(), within, &mut turn)).await;
             turn = None;
             let now = Timestamp::now();
             let pause = match looked {
@@ -178,7 +170,7 @@ impl ScheduleTask {
                         break;
                     }
                     let schedule = inbox.wanted.borrow_and_update().clone();
-                    self.change(schedule);
+                    Box::pin(self.change(schedule)).await;
                 }
                 Some(wish) = inbox.wishes.recv() => asked = Box::pin(self.heed(wish)).await,
                 why = self.segment_due() => asked = Some(Asked::because(why)),
@@ -201,7 +193,7 @@ impl ScheduleTask {
     /// fails too when a backup could not be made now: whoever runs rounds by hand has no other way to hear of it.
     pub async fn once(&mut self) -> Looked {
         self.settle_interrupted(&mut None).await;
-        let looked = self.look(None, &mut None).await;
+        let looked = self.look(None, Duration::ZERO, &mut None).await;
         self.end_drill().await;
         match looked {
             Looked::Waited => {
@@ -221,9 +213,14 @@ impl ScheduleTask {
         }
     }
 
-    async fn look(&mut self, asked: Option<Asked>, turn: &mut Option<Turn>) -> Looked {
+    async fn look(
+        &mut self,
+        asked: Option<Asked>,
+        within: Duration,
+        turn: &mut Option<Turn>,
+    ) -> Looked {
         let now = Timestamp::now();
-        let observed = self.observe(now).await;
+        let observed = self.observe(within, now).await;
         let decision = self.decide(&observed, now).await;
         self.drill(now).await;
         self.publish(&observed, &decision, now).await;
@@ -255,60 +252,6 @@ impl ScheduleTask {
         let core = self.record.core.as_ref();
         core.filter(|_| self.record.failure.is_some())
             .and_then(|core| slots::retry_at(&self.policy, core))
-    }
-
-    fn change(&mut self, schedule: Arc<EtcdBackupSchedule>) {
-        match policy_of(&schedule.spec) {
-            Ok(policy) => {
-                let step = step_seconds(&policy);
-                let prometheus_changed = schedule.spec.ai_optimization.prometheus
-                    != self.schedule.spec.ai_optimization.prometheus
-                    || schedule.spec.ai_optimization.significance
-                        != self.schedule.spec.ai_optimization.significance;
-                let weights = |spec| recorder_weights(spec, &self.services.config);
-                let weights_changed = weights(&schedule.spec) != weights(&self.schedule.spec);
-                if step != self.signals.step_seconds() || prometheus_changed || weights_changed {
-                    match open_signals(&self.services, &self.name, &schedule, &policy) {
-                        Ok(signals) => {
-                            self.signals = signals;
-                            // Begun anew with the new counter; what is on disk is continued.
-                            self.renew = true;
-                        }
-                        Err(error) => tracing::warn!(schedule = %self.name, "{error}"),
-                    }
-                }
-                self.policy = policy;
-                self.schedule = schedule;
-                self.apply_record();
-                tracing::info!(schedule = %self.name, "the schedule changed");
-            }
-            Err(error) => {
-                tracing::warn!(schedule = %self.name, "the changed schedule is not valid, the old one stays in force: {error}");
-            }
-        }
-    }
-
-    async fn heed(&mut self, wish: Wish) -> Option<Asked> {
-        match wish {
-            Wish::Trigger => {
-                return Some(Asked::because("asked for by 'schedule trigger'".to_owned()));
-            }
-            Wish::Suspend => self.record.suspended = true,
-            Wish::Resume => self.record.suspended = false,
-        }
-        self.apply_record();
-        self.save(Timestamp::now(), true).await;
-        None
-    }
-
-    /// The trigger annotation, when it has a value that was not heeded yet.
-    fn annotated(&self) -> Option<Asked> {
-        let annotations = self.schedule.metadata.annotations.as_ref()?;
-        let value = annotations.get(TRIGGER_ANNOTATION)?;
-        (self.record.trigger.as_ref() != Some(value)).then(|| Asked {
-            why: format!("asked for by the annotation {TRIGGER_ANNOTATION}"),
-            annotation: Some(value.clone()),
-        })
     }
 
     /// What the record says about the policy: suspended by hand, and how long a backup takes.
@@ -390,40 +333,3 @@ impl ScheduleTask {
 pub(super) struct Turn(
     #[expect(dead_code, reason = "held, not read")] Option<OwnedSemaphorePermit>,
 );
-
-/// Why a backup is to be made outside the decision's course.
-struct Asked {
-    why: String,
-    annotation: Option<String>,
-}
-
-impl Asked {
-    fn because(why: String) -> Self {
-        Self {
-            why,
-            annotation: None,
-        }
-    }
-}
-
-/// The signals of a schedule as its resource and the config want them.
-fn open_signals(
-    services: &Services,
-    name: &ResourceName,
-    schedule: &EtcdBackupSchedule,
-    policy: &Policy,
-) -> Result<Signals, String> {
-    let file = services.state.root().join("signals");
-    let counts = recorder_weights(&schedule.spec, &services.config);
-    let setup = SignalsSetup {
-        counts: counts.map(|weights| {
-            let name = format!("{}_{}.counts", name.namespace, name.name);
-            (weights, file.join(name))
-        }),
-        prometheus: prometheus_in_force(&schedule.spec, &services.config),
-        namespace: name.namespace.clone(),
-        sampler_file: file.join(format!("{}_{}.samples", name.namespace, name.name)),
-        step_seconds: step_seconds(policy),
-    };
-    Signals::open(setup).map_err(|error| with_causes(&error))
-}

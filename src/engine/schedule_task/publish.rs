@@ -10,7 +10,6 @@ use crate::engine::chains;
 use crate::engine::meter;
 use crate::engine::observe::Observed;
 use crate::engine::plan::{self, Cover, Protection};
-use crate::engine::policy::prometheus_in_force;
 use crate::engine::record::GoodBackup;
 use crate::engine::report;
 use crate::schedule::decide::Decision;
@@ -198,9 +197,9 @@ impl ScheduleTask {
     }
 
     pub(super) fn tell_of_model(&self, observed: &Observed, decision: &Decision, now: Timestamp) {
-        if !self.policy.ai_enabled
-            || prometheus_in_force(&self.schedule.spec, &self.services.config).is_none()
-        {
+        let (services, namespace) = (&self.services, &self.name.namespace);
+        let prometheus = services.prometheus_of(&self.schedule.spec, namespace);
+        if !self.policy.ai_enabled || prometheus.is_none() {
             return;
         }
         let lost = observed.error.is_some() || decision.reason == Reason::SignalLost;

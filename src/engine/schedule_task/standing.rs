@@ -154,10 +154,11 @@ impl ScheduleTask {
         if !self.wants_recording() {
             return;
         }
-        let said = warnings.iter().find_map(|warning| {
-            let gap = warning.strip_prefix("RecorderGap: ");
-            gap.or_else(|| warning.strip_prefix("ChainDisagrees: "))
-        });
+        let after = |begin: &str| {
+            warnings
+                .iter()
+                .find_map(|warning| warning.strip_prefix(begin))
+        };
         let is_full = backup.kind == Kind::Full.to_string();
         let hole = match &self.windows[..] {
             [.., before, newest] if is_full && newest.first == backup.revision => {
@@ -165,16 +166,20 @@ impl ScheduleTask {
             }
             _ => None,
         };
-        let gap = hole.as_deref().or(said);
+        let hole = hole.or_else(|| after("RecorderGap: ").map(str::to_owned));
+        // That etcd contradicts its record is the graver news: the hole only follows from it.
+        let said = [after("ChainDisagrees: ").map(str::to_owned), hole];
+        let said: Vec<String> = said.into_iter().flatten().collect();
+        let gap = (!said.is_empty()).then(|| said.join("; "));
         let facts = Facts {
-            what: match gap {
+            what: match &gap {
                 Some(gap) => format!("schedule {}: {gap}", self.name.name),
                 None => format!(
                     "schedule {}: changes are recorded without a hole again",
                     self.name.name
                 ),
             },
-            next_step: gap.map(|_| "etcdguardian status".to_owned()),
+            next_step: gap.as_ref().map(|_| "etcdguardian status".to_owned()),
             last_good: Some(backup.taken),
             ..Facts::default()
         };
