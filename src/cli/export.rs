@@ -12,6 +12,7 @@ use tracing::Instrument;
 use super::CliError;
 use super::args::Global;
 use super::backup::view;
+use super::backup_create::Mode;
 use super::context::Context;
 use super::object_restore::{LOG, ServerFlags};
 use super::output::{self, Format};
@@ -38,14 +39,20 @@ pub struct Export {
     #[arg(long, short, value_name = "N")]
     namespace: Vec<String>,
     /// Only this resource, as configmaps or widgets.example.com, also when it is derived; may be given more than once.
-    #[arg(long, value_name = "RESOURCE", conflicts_with = "exclude")]
+    #[arg(long, value_name = "RESOURCE", conflicts_with_all = ["exclude", "add"])]
     include: Vec<String>,
     /// Leave this resource out; may be given more than once.
     #[arg(long, value_name = "RESOURCE")]
     exclude: Vec<String>,
+    /// Take this derived resource too, besides all others; may be given more than once.
+    #[arg(long, value_name = "RESOURCE")]
+    add: Vec<String>,
     /// Encrypt for the Secret of secretsDir with the key recipients or passphrase.
     #[arg(long, value_name = "SECRET")]
     encryption_secret: Option<String>,
+    /// Everything, or what changed since the newest export of the same cluster in the store, which it is then read back with.
+    #[arg(long, value_enum, default_value_t = Mode::Full)]
+    mode: Mode,
     /// Folder for the bundle on its way. TMPDIR unless given.
     #[arg(long, value_name = "DIR")]
     scratch: Option<PathBuf>,
@@ -67,8 +74,12 @@ impl Export {
             .encryption_secret
             .as_ref()
             .map(|secret| json!({"enabled": true, "encryptionSecret": secret}));
+        let mode = match self.mode {
+            Mode::Full => "Full",
+            Mode::Incremental => "Incremental",
+        };
         let spec = json!({
-            "backupMode": "Full", "source": "Proxy", "storageLocation": location, "encryption": encryption,
+            "backupMode": mode, "source": "Proxy", "storageLocation": location, "encryption": encryption,
             // As long as it takes: whoever waits can end it.
             "activeDeadlineSeconds": 604_800,
         });
@@ -87,6 +98,7 @@ impl Export {
             export: Selection {
                 exclude: self.exclude.clone(),
                 include: self.include.clone(),
+                add: self.add.clone(),
                 namespaces: self.namespace.clone(),
             },
             makes_velero_pair: false,

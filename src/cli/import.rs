@@ -107,7 +107,7 @@ impl Import {
         let items = import::plan(&server, &file, &index).await?;
         let target = server.target().await?;
         let mut report = Report {
-            findings: findings(&index.about, &index.facts, &items, &target),
+            findings: findings(&index, &items, &target),
             server: server.url().to_owned(),
             source: match chain.len() {
                 1 => format!("export {}", manifest.id),

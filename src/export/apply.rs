@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Mutex;
 
-use k8s_openapi::api::core::v1::{Node, Service};
 use kube::api::{
-    Api, ApiResource, DynamicObject, GroupVersionKind, ListParams, ObjectMeta, Patch, PatchParams,
-    PostParams, ValidationDirective,
+    Api, ApiResource, DynamicObject, GroupVersionKind, ObjectMeta, Patch, PatchParams, PostParams,
+    ValidationDirective,
 };
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::discovery::{ApiCapabilities, Scope, pinned_kind};
@@ -15,7 +14,6 @@ use kube::{Client, Config};
 use serde_json::{Map, Value, json};
 
 use super::ExportError;
-use super::findings::Target;
 use super::plan::{Change, compare, holds};
 use super::stored::Identity;
 use crate::cause::with_causes;
@@ -46,17 +44,6 @@ pub struct Incoming {
 
 /// What a server says of a list that has a key twice.
 const TWICE: &str = "duplicate entries for key";
-
-/// Kinds that moved to another group: Kubernetes' own deprecation guide.
-const MOVED: [(&str, &str, &str); 7] = [
-    ("extensions", "Ingress", "networking.k8s.io"),
-    ("extensions", "NetworkPolicy", "networking.k8s.io"),
-    ("extensions", "Deployment", "apps"),
-    ("extensions", "DaemonSet", "apps"),
-    ("extensions", "ReplicaSet", "apps"),
-    ("extensions", "PodSecurityPolicy", "policy"),
-    ("events.k8s.io", "Event", ""),
-];
 
 impl Server {
     /// Connects to the server of a kubeconfig, else of `KUBECONFIG`, else of the pod.
@@ -121,28 +108,6 @@ impl Server {
     /// Its URL.
     pub fn url(&self) -> &str {
         &self.url
-    }
-
-    /// What of the cluster an import may trip over; what may not be asked is left open.
-    ///
-    /// # Errors
-    /// When the server cannot be reached.
-    pub async fn target(&self) -> Result<Target, ExportError> {
-        let version = self.client.apiserver_version().await;
-        let version = version.map_err(ExportError::server("ask the server for its version"))?;
-        let services: Api<Service> = Api::namespaced(self.client.clone(), "default");
-        let service = services.get_opt("kubernetes").await.ok().flatten();
-        let nodes: Api<Node> = Api::all(self.client.clone());
-        let nodes = nodes.list(&ListParams::default()).await;
-        let nodes = nodes.map(|list| list.items).unwrap_or_default();
-        Ok(Target {
-            version: version.git_version,
-            service_address: service.and_then(|service| service.spec?.cluster_ip),
-            pod_ranges: nodes
-                .into_iter()
-                .filter_map(|node| node.spec?.pod_cidr)
-                .collect(),
-        })
     }
 
     /// Whether a namespace is there.
@@ -293,10 +258,7 @@ impl Server {
     ) -> Result<Option<Incoming>, ExportError> {
         let identity = &incoming.identity;
         let own = super::kinds::group_of(&identity.api_version);
-        let moved = MOVED
-            .iter()
-            .find(|(group, kind, _)| *group == own && *kind == identity.kind);
-        let group = moved.map_or(own, |(_, _, now)| now);
+        let group = super::kinds::group_now(own, &identity.kind);
         let served = match kube::discovery::group(&self.client, group).await {
             Ok(group) => {
                 let mut all = group.resources_by_stability().into_iter();

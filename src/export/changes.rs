@@ -210,10 +210,12 @@ async fn watch(
 /// What a refusal means.
 fn ended(error: kube::Error, words: String) -> Result<End, ExportError> {
     match error {
-        // Not allowed to watch, not watchable, forgotten (410: a server's cache of a kind holds the last hundreds of its events, and
+        // Not allowed to watch, not watchable, too busy for it, forgotten (410: a server's cache of a kind holds the last hundreds of its events, and
         // begins anew when the definition of a custom kind changes) or half forgotten (500: etcd has compacted what an object was
         // before): what can be listed is listed.
-        kube::Error::Api(status) if [403, 404, 405, 410, 500, 503, 504].contains(&status.code) => {
+        kube::Error::Api(status)
+            if [403, 404, 405, 410, 429, 500, 503, 504].contains(&status.code) =>
+        {
             Ok(End::Open(status.message))
         }
         error => Err(ExportError::server(words)(error)),

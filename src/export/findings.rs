@@ -5,10 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::bundle::About;
+use super::fit::coming;
 use super::import::Step;
+use super::index::Index;
 use super::plan::Change;
+use super::ranges::{self, Ranges};
 use super::stored::Identity;
+use super::target::Target;
 
 /// Names that are given as examples.
 const NAMED: usize = 5;
@@ -22,23 +25,14 @@ pub struct Facts {
     pub pod_ranges: BTreeSet<String>,
     /// The address of the service `default/kubernetes`, the first of the range of services.
     pub service_address: Option<String>,
+    /// Ranges of the addresses of services, where the cluster says them (since Kubernetes 1.33).
+    pub service_ranges: BTreeSet<String>,
     /// Volumes, whose contents are not in a bundle.
     pub volumes: Vec<String>,
     /// Objects with finalizers, which keep them until somebody removes these.
     pub finalizers: BTreeSet<String>,
     /// Services that are asked before anything is changed, as `shop/hook`, and whose silence refuses it.
     pub hooks: BTreeSet<String>,
-}
-
-/// The same of the cluster that is imported into.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Target {
-    /// As `v1.34.0`.
-    pub version: String,
-    /// Ranges that its nodes give their pods.
-    pub pod_ranges: BTreeSet<String>,
-    /// The address of its service `default/kubernetes`.
-    pub service_address: Option<String>,
 }
 
 /// One thing to know before.
@@ -68,6 +62,11 @@ impl Facts {
                 if identity.namespace == "default" && identity.name == "kubernetes" =>
             {
                 self.service_address = text("clusterIP");
+            }
+            (_, "ServiceCIDR") => {
+                let cidrs = spec.and_then(|spec| spec.get("cidrs")?.as_array());
+                let all = cidrs.into_iter().flatten().filter_map(Value::as_str);
+                self.service_ranges.extend(all.map(str::to_owned));
             }
             (_, "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration") => {
                 let hooks = object.get("webhooks").and_then(Value::as_array);
@@ -103,7 +102,8 @@ fn service_of(config: &Value) -> Option<String> {
 }
 
 /// What a person should know before an import.
-pub fn findings(about: &About, facts: &Facts, steps: &[Step], target: &Target) -> Vec<Finding> {
+pub fn findings(index: &Index, steps: &[Step], target: &Target) -> Vec<Finding> {
+    let (about, facts) = (&index.about, &index.facts);
     let mut found = Vec::new();
     let mut push = |code, blocks, message: String| {
         found.push(Finding {
@@ -123,6 +123,31 @@ pub fn findings(about: &About, facts: &Facts, steps: &[Step], target: &Target) -
                 "the export is of Kubernetes {from} and this server is {to}: versions that it does not serve are named below"
             ),
         );
+    }
+    let mut converted: BTreeMap<(String, String), usize> = BTreeMap::new();
+    for (one, step) in index.objects.iter().zip(steps) {
+        let (from, to) = (&one.identity.api_version, &step.identity.api_version);
+        if from != to {
+            let from = format!("{from} {}", one.identity.kind);
+            *converted.entry((from, to.clone())).or_default() += 1;
+        }
+    }
+    for ((from, to), count) in converted {
+        push(
+            "VersionNotServed",
+            false,
+            format!(
+                "{count} objects are of {from}, which this server does not serve: they are applied as {to}, with strict checking of their fields"
+            ),
+        );
+    }
+    let new = steps.iter().filter(|step| {
+        step.identity.kind == "CustomResourceDefinition"
+            && matches!(step.change, Change::Create | Change::Untried)
+    });
+    let new: BTreeSet<String> = new.map(|step| step.identity.name.clone()).collect();
+    if !new.is_empty() {
+        push("DefinitionMissing", false, coming(&new, "export"));
     }
     let mut missing: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for step in steps {
@@ -154,35 +179,32 @@ pub fn findings(about: &About, facts: &Facts, steps: &[Step], target: &Target) -
             ),
         );
     }
-    if let (Some(from), Some(to)) = (&facts.service_address, &target.service_address)
-        && from != to
-    {
+    if let Some((from, to)) = services_differ(facts, target) {
         push(
             "ServiceRangeDiffers",
             false,
             format!(
-                "services had addresses around {from} and here around {to}: they get new ones, and whatever has an old one written down must change"
+                "services had addresses {from} and here {to}: they get new ones, and whatever has an old one written down must change"
             ),
         );
     }
     if !facts.pod_ranges.is_empty() && facts.pod_ranges.is_disjoint(&target.pod_ranges) {
-        let ranges = |ranges: &BTreeSet<String>| {
-            let all: Vec<String> = ranges.iter().cloned().collect();
-            if all.is_empty() {
-                "no range yet".to_owned()
-            } else {
-                some(&all)
-            }
-        };
         push(
             "PodRangeDiffers",
             false,
             format!(
                 "pods had addresses of {} and here nodes have {}: look at network policies and firewalls that name ranges",
-                ranges(&facts.pod_ranges),
-                ranges(&target.pod_ranges)
+                ranges::words(&facts.pod_ranges),
+                ranges::words(&target.pod_ranges)
             ),
         );
+    }
+    let of = |services, pods| Ranges { services, pods };
+    if let Some(clash) = ranges::clash(
+        of(&facts.service_ranges, &facts.pod_ranges),
+        of(&target.service_ranges, &target.pod_ranges),
+    ) {
+        push(clash.code, clash.blocks, clash.message);
     }
     if !facts.volumes.is_empty() {
         push(
@@ -236,24 +258,35 @@ pub fn findings(about: &About, facts: &Facts, steps: &[Step], target: &Target) -
     found
 }
 
+/// Where services had their addresses and where they get them, when that is not the same: the ranges, else the first addresses.
+fn services_differ(facts: &Facts, target: &Target) -> Option<(String, String)> {
+    let (from, to) = (&facts.service_ranges, &target.service_ranges);
+    if !from.is_empty() && !to.is_empty() {
+        let words = |ranges| format!("of {}", some(ranges));
+        return from.is_disjoint(to).then(|| (words(from), words(to)));
+    }
+    let (from, to) = (
+        facts.service_address.as_ref()?,
+        target.service_address.as_ref()?,
+    );
+    (from != to).then(|| (format!("around {from}"), format!("around {to}")))
+}
+
 /// `1.34` of `v1.34.0`, as numbers.
-fn minor(version: &str) -> Option<(u32, u32)> {
+pub(super) fn minor(version: &str) -> Option<(u32, u32)> {
     let mut parts = version.trim_start_matches('v').split('.');
     let mut number = || parts.next()?.parse().ok();
     Some((number()?, number()?))
 }
 
-fn some(names: &[String]) -> String {
-    let mut text = names
-        .iter()
-        .take(NAMED)
-        .cloned()
-        .collect::<Vec<_>>()
-        .join(", ");
-    if names.len() > NAMED {
-        text.push_str(&format!(" and {} more", names.len() - NAMED));
+/// The first few names, and how many more there are.
+pub(super) fn some<'a>(names: impl IntoIterator<Item = &'a String>) -> String {
+    let all: Vec<&str> = names.into_iter().map(String::as_str).collect();
+    let shown: Vec<&str> = all.iter().copied().take(NAMED).collect();
+    match all.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!("{} and {more} more", shown.join(", ")),
+        _ => shown.join(", "),
     }
-    text
 }
 
 #[cfg(test)]
@@ -261,6 +294,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use serde_json::json;
 
+    use super::super::bundle::About;
     use super::*;
 
     fn identity(api_version: &str, kind: &str, namespace: &str, name: &str) -> Identity {
@@ -289,9 +323,19 @@ mod tests {
             identity("v1", "PersistentVolume", "", "pv"),
             json!({"metadata": {"finalizers": ["kubernetes.io/pv-protection", "csi.example.com/x"]}}),
         );
+        look(
+            identity("networking.k8s.io/v1", "ServiceCIDR", "", "kubernetes"),
+            json!({"spec": {"cidrs": ["10.96.0.0/12"]}}),
+        );
         let about = About {
             server_version: "v1.30.4-eks-1".to_owned(),
             ..About::default()
+        };
+        let index = |about, facts| Index {
+            about,
+            facts,
+            objects: Vec::new(),
+            left: Vec::new(),
         };
         let step = Step {
             identity: identity("policy/v1beta1", "PodSecurityPolicy", "", "restricted"),
@@ -302,35 +346,51 @@ mod tests {
             applied: None,
             error: None,
         };
+        let mut definition = step.clone();
+        definition.identity = identity(
+            "apiextensions.k8s.io/v1",
+            "CustomResourceDefinition",
+            "",
+            "d",
+        );
+        definition.change = Change::Create;
         let target = Target {
             version: "v1.34.1".to_owned(),
             service_address: Some("172.20.0.1".to_owned()),
+            pod_ranges: BTreeSet::from(["10.97.0.0/16".to_owned()]),
             ..Target::default()
         };
-        let found = findings(&about, &facts, &[step], &target);
+        let found = findings(&index(about, facts), &[step, definition], &target);
         let codes: Vec<&str> = found.iter().map(|one| one.code).collect();
         let expected = [
             "VersionDiffers",
+            "DefinitionMissing",
             "KindNotServed",
             "NodesLeftBehind",
             "ServiceRangeDiffers",
             "PodRangeDiffers",
+            "RangesClash",
             "VolumesAreEmpty",
             "ForeignFinalizers",
         ];
         assert_eq!(codes, expected, "{found:?}");
         assert!(
-            found[1].blocks && found[1].message.contains("restricted"),
+            found[2].blocks && found[2].message.contains("restricted"),
             "{found:?}"
         );
         assert!(
-            found[6].message.contains("csi.example.com/x")
-                && !found[6].message.contains("pv-protection")
+            found[8].message.contains("csi.example.com/x")
+                && !found[8].message.contains("pv-protection")
         );
         let same = Target {
             version: "v1.30.1".to_owned(),
             ..Target::default()
         };
-        assert!(findings(&about, &Facts::default(), &[], &same).is_empty());
+        let about = About {
+            server_version: "v1.30.4-eks-1".to_owned(),
+            ..About::default()
+        };
+        let none = index(about, Facts::default());
+        assert!(findings(&none, &[], &same).is_empty());
     }
 }

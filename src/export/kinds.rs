@@ -115,6 +115,61 @@ impl WantedKind {
     }
 }
 
+/// Groups that API servers of Kubernetes have served themselves; all others are of definitions or of other servers.
+const BUILT_IN: [&str; 28] = [
+    "",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "apiregistration.k8s.io",
+    "apps",
+    "auditregistration.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "coordination.k8s.io",
+    "discovery.k8s.io",
+    "events.k8s.io",
+    "extensions",
+    "flowcontrol.apiserver.k8s.io",
+    "imagepolicy.k8s.io",
+    "internal.apiserver.k8s.io",
+    "lifecycle.k8s.io",
+    "networking.k8s.io",
+    "node.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "resource.k8s.io",
+    "scheduling.k8s.io",
+    "settings.k8s.io",
+    "storage.k8s.io",
+    "storagemigration.k8s.io",
+];
+
+/// Whether Kubernetes itself serves, or has served, a group.
+pub fn is_built_in(group: &str) -> bool {
+    BUILT_IN.contains(&group)
+}
+
+/// Kinds that moved to another group: Kubernetes' own deprecation guide.
+const MOVED: [(&str, &str, &str); 7] = [
+    ("extensions", "Ingress", "networking.k8s.io"),
+    ("extensions", "NetworkPolicy", "networking.k8s.io"),
+    ("extensions", "Deployment", "apps"),
+    ("extensions", "DaemonSet", "apps"),
+    ("extensions", "ReplicaSet", "apps"),
+    ("extensions", "PodSecurityPolicy", "policy"),
+    ("events.k8s.io", "Event", ""),
+];
+
+/// The group in which a kind of a group is served today.
+pub fn group_now<'a>(group: &'a str, kind: &str) -> &'a str {
+    let mut moved = MOVED.iter();
+    let moved = moved.find(|(from, of, _)| *from == group && *of == kind);
+    moved.map_or(group, |(.., now)| now)
+}
+
 /// The group of an API version: `apps` of `apps/v1`, nothing of `v1`.
 pub fn group_of(api_version: &str) -> &str {
     api_version.split_once('/').map_or("", |(group, _)| group)

@@ -14,6 +14,7 @@ use tempfile::SpooledTempFile;
 
 use super::ExportError;
 use crate::cause::with_causes;
+use crate::repository::retry_after;
 
 /// Objects of a page.
 const PAGE: u32 = 500;
@@ -202,12 +203,6 @@ pub async fn page(
     }
 }
 
-/// What priority and fairness says to those it turns away: whole seconds.
-fn retry_after(headers: &http::HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(http::header::RETRY_AFTER)?.to_str().ok()?;
-    Some(Duration::from_secs(seconds.trim().parse().ok()?))
-}
-
 /// A refusal, in the server's words where it has some.
 fn refusal(code: u16, body: &[u8]) -> kube::Error {
     let status = serde_json::from_slice(body).unwrap_or_else(|error| {
@@ -328,11 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_server_names_the_pause() {
-        let mut headers = http::HeaderMap::new();
-        assert_eq!(retry_after(&headers), None);
-        headers.insert(http::header::RETRY_AFTER, "3".parse().unwrap());
-        assert_eq!(retry_after(&headers), Some(Duration::from_secs(3)));
+    fn a_refusal_keeps_the_servers_words() {
         let kube::Error::Api(status) = refusal(429, b"Too many requests") else {
             unreachable!();
         };

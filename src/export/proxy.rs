@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::ExportError;
 use super::bundle::{About, KindCount, Skipped, Writer};
 use super::direct::Named;
+use super::kinds::group_of;
 use super::list::{Kind, Listed, list, page};
 use super::resources::{Selection, platform_of, resource_name};
 
@@ -78,7 +79,16 @@ pub(super) async fn wanted<W: Write>(
     let aggregated = aggregated(client).await?;
     let stored = stored_versions(client).await?;
     let mut wanted = Vec::new();
-    for mut kind in discover(client).await? {
+    let found = discover(client).await?;
+    for version in &aggregated {
+        // Of one whose server is down nothing is discovered.
+        let group = group_of(version);
+        if !found.iter().any(|kind| kind.resource.group == group) {
+            let reason = "it is an aggregated API, whose server does not say what it serves";
+            skip(writer, &format!("*.{group}"), reason);
+        }
+    }
+    for mut kind in found {
         let name = resource_name(&kind.resource.plural, &kind.resource.group);
         if let Some(version) = stored.get(&name) {
             kind.resource.version.clone_from(version);
@@ -215,14 +225,7 @@ async fn stored_versions(client: &Client) -> Result<BTreeMap<String, String>, Ex
 
 /// Every resource in its most stable version, those too that are not in their group's preferred one: itself, whether it has namespaces, whether it can be listed.
 async fn discover(client: &Client) -> Result<Vec<Kind>, ExportError> {
-    let discovery = match Discovery::new(client.clone()).run_aggregated().await {
-        Ok(discovery) => discovery,
-        // Before Kubernetes 1.26.
-        Err(_) => Discovery::new(client.clone())
-            .run()
-            .await
-            .map_err(ExportError::server("ask the server what it serves"))?,
-    };
+    let discovery = discovery(client).await?;
     let mut found: Vec<Kind> = discovery
         .groups()
         .flat_map(|group| group.resources_by_stability())
@@ -237,4 +240,32 @@ async fn discover(client: &Client) -> Result<Vec<Kind>, ExportError> {
         key(one).cmp(&key(other))
     });
     Ok(found)
+}
+
+/// Every version in which each kind is served, by group and kind; the most stable one first.
+pub(super) async fn served(
+    client: &Client,
+) -> Result<BTreeMap<(String, String), Vec<String>>, ExportError> {
+    let mut found: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+    for group in discovery(client).await?.groups() {
+        for version in group.versions() {
+            for (resource, _) in group.versioned_resources(version) {
+                let kind = found.entry((resource.group, resource.kind)).or_default();
+                kind.push(resource.version);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// What a server says that it serves.
+async fn discovery(client: &Client) -> Result<Discovery, ExportError> {
+    match Discovery::new(client.clone()).run_aggregated().await {
+        Ok(discovery) => Ok(discovery),
+        // Before Kubernetes 1.26.
+        Err(_) => Discovery::new(client.clone())
+            .run()
+            .await
+            .map_err(ExportError::server("ask the server what it serves")),
+    }
 }

@@ -35,6 +35,8 @@ pub struct Selection {
     pub exclude: Vec<String>,
     /// Only these resources; all when empty.
     pub include: Vec<String>,
+    /// Resources that are left out unless they are named, and taken besides all others.
+    pub add: Vec<String>,
     /// Only objects of these namespaces, and the namespaces themselves; all when empty.
     pub namespaces: Vec<String>,
 }
@@ -49,8 +51,8 @@ impl Selection {
             }
         } else if named(&self.exclude) {
             return Some("excluded".to_owned());
-        } else if LEFT_OUT.contains(&resource) {
-            return Some("derived: left out unless asked for with --include".to_owned());
+        } else if LEFT_OUT.contains(&resource) && !named(&self.add) {
+            return Some("derived: left out unless asked for with --include or --add".to_owned());
         }
         if !self.namespaces.is_empty() && !namespaced && resource != "namespaces" {
             return Some("of the whole cluster, and only namespaces are asked for".to_owned());
@@ -63,7 +65,10 @@ impl Selection {
     /// SHA-256 of what is asked for, hexadecimal, whatever the order of the names.
     pub fn digest(&self) -> String {
         let sorted = |names: &[String]| names.iter().cloned().collect::<BTreeSet<String>>();
-        let asked = [&self.exclude, &self.include, &self.namespaces].map(|names| sorted(names));
+        let mut asked = vec![&self.exclude, &self.include, &self.namespaces];
+        // So that an export of before goes on.
+        asked.extend(Some(&self.add).filter(|add| !add.is_empty()));
+        let asked: Vec<_> = asked.into_iter().map(|names| sorted(names)).collect();
         let text = serde_json::json!(asked).to_string();
         hex::encode(digest(&SHA256, text.as_bytes()))
     }
@@ -123,6 +128,14 @@ mod tests {
         };
         assert_eq!(some.refusal("events", true, true), None);
         assert!(some.refusal("configmaps", true, true).is_some());
+        let more = Selection {
+            add: vec!["events".to_owned()],
+            ..Selection::default()
+        };
+        assert_eq!(more.refusal("events", true, true), None);
+        assert_eq!(more.refusal("configmaps", true, true), None);
+        assert!(more.refusal("endpoints", true, true).is_some());
+        assert_ne!(more.digest(), all.digest());
         let tenant = Selection {
             namespaces: vec!["shop".to_owned()],
             ..Selection::default()
