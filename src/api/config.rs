@@ -23,7 +23,7 @@ pub struct EtcdGuardianConfig {
     /// The etcd cluster of resources that name no endpoints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster: Option<ClusterConfig>,
-    /// Prometheus of schedules that name none.
+    /// Prometheus of schedules that name none; under the operator of those in trusted namespaces alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prometheus: Option<PrometheusSource>,
     /// Store of resources that name none.

@@ -2,6 +2,7 @@
 
 mod alerts;
 mod backup;
+mod backup_status;
 mod config;
 mod document;
 mod duration;
@@ -20,6 +21,7 @@ mod tests;
 
 pub use alerts::*;
 pub use backup::*;
+pub use backup_status::*;
 pub use config::*;
 pub use document::{DocumentError, Resource, parse_config, parse_resources};
 pub use duration::{DurationError, HumanDuration};

@@ -195,7 +195,7 @@ impl Default for AiOptimization {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PrometheusSource {
-    /// Its URL; the config's when absent.
+    /// Its URL; the config's when absent, in trusted namespaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 2048))]
     pub url: Option<String>,
@@ -369,7 +369,7 @@ pub struct DecisionStatus {
     /// Model that was asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
-    /// Changes that would be lost if etcd died now.
+    /// Changes that would be lost if etcd died, counted in the last half hour.
     pub exposure: i64,
     /// Changes that the policy accepts to lose.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{
-    Encryption, EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig, Provider,
-    RetentionPolicy, StorageLocation, validate_alerts,
+    Encryption, EtcdBackup, EtcdBackupSchedule, EtcdBackupSpec, EtcdGuardianConfig,
+    ExportResources, Provider, RetentionPolicy, StorageLocation, validate_alerts,
 };
 
 /// One wrong field: where, and what to write instead.
@@ -112,6 +112,16 @@ fn backup_spec(found: &mut Findings, path: &str, spec: &EtcdBackupSpec) {
     found
         .0
         .extend(encryption_problem(path, spec.encryption.as_ref()));
+    let resources = spec.export_resources.as_ref();
+    let both = |one: &ExportResources| {
+        !one.include.is_empty() && (!one.exclude.is_empty() || !one.add.is_empty())
+    };
+    if resources.is_some_and(both) {
+        found.push(
+            format!("{path}.exportResources"),
+            "takes include alone, or exclude and add",
+        );
+    }
     if let Some(policy) = &spec.retention_policy {
         retention(found, path, policy);
     }

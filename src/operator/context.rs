@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 
 use super::conditions::shortened;
 use super::labels::MANAGER;
+use super::retries::Retries;
 use super::runs::Runs;
 use crate::api::OperatorConfig;
 use crate::engine::{ResourceName, Services};
@@ -43,6 +44,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Work under way.
     pub runs: Runs,
+    /// Objects that the API server refuses.
+    pub retries: Retries,
     /// The standing watches of incremental schedules.
     pub recordings: watch::Sender<HashMap<ResourceName, Recording>>,
     /// Work that goes on in this process.
@@ -92,10 +95,33 @@ impl Context {
             + DeserializeOwned
             + Debug,
     {
-        let mut metadata = json!({ "name": object.name_any() });
-        if let (true, Some(version), Value::Object(fields)) =
-            (versioned, &object.meta().resource_version, &mut metadata)
-        {
+        let name = ResourceName {
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        };
+        let version = object.meta().resource_version.as_deref();
+        self.write_status_of(&name, version.filter(|_| versioned), status)
+            .await
+    }
+
+    /// The same of an object that need not be at hand; with a `version` only while it has that one.
+    ///
+    /// # Errors
+    /// When the API server refuses, the object is not there, or somebody was faster.
+    pub async fn write_status_of<K>(
+        &self,
+        name: &ResourceName,
+        version: Option<&str>,
+        status: &impl Serialize,
+    ) -> Result<K, kube::Error>
+    where
+        K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+            + Clone
+            + DeserializeOwned
+            + Debug,
+    {
+        let mut metadata = json!({ "name": name.name });
+        if let (Some(version), Value::Object(fields)) = (version, &mut metadata) {
             fields.insert("resourceVersion".to_owned(), json!(version));
         }
         let patch = json!({
@@ -104,9 +130,9 @@ impl Context {
             "metadata": metadata,
             "status": status,
         });
-        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let api: Api<K> = self.api(&name.namespace);
         api.patch_status(
-            &object.name_any(),
+            &name.name,
             &PatchParams::apply(MANAGER).force(),
             &Patch::Apply(&patch),
         )

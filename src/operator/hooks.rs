@@ -3,6 +3,7 @@
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, ListParams};
+use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 use tokio::io::AsyncReadExt;
 
@@ -59,8 +60,12 @@ pub fn commands_of(
 /// Names and addresses of the API server, as a pod knows it and as this process reaches it.
 fn api_servers() -> Vec<String> {
     let from_pod = std::env::var("KUBERNETES_SERVICE_HOST").ok();
+    servers_of(from_pod, Kubeconfig::read().ok())
+}
+
+/// The same from what a pod's environment and a kubeconfig say. Pure.
+fn servers_of(from_pod: Option<String>, named: Option<Kubeconfig>) -> Vec<String> {
     let inside = ["kubernetes.default.svc", "kubernetes.default"].map(str::to_owned);
-    let named = kube::config::Kubeconfig::read().ok();
     let clusters = named.map(|config| config.clusters).unwrap_or_default();
     let urls = clusters.into_iter().filter_map(|one| one.cluster?.server);
     let hosts = urls.filter_map(|url| Some(url::Url::parse(&url).ok()?.host_str()?.to_owned()));
@@ -207,6 +212,32 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn no_hook_of_a_tenant_reaches_the_api_server() {
+        let config: Kubeconfig = serde_json::from_value(json!({
+            "clusters": [{"name": "c", "cluster": {"server": "https://203.0.113.7:6443"}}],
+        }))
+        .unwrap();
+        let mut api_servers = servers_of(Some("203.0.113.1".to_owned()), Some(config));
+        // Here nobody knows the names.
+        api_servers.retain(|one| one.parse::<std::net::IpAddr>().is_ok());
+        let fence = Fence {
+            only: Vec::new(),
+            api_servers,
+        };
+        for (url, allowed) in [
+            ("https://203.0.113.1/", false),
+            ("https://203.0.113.7:6443/", false),
+            ("http://[::ffff:203.0.113.7]/", false),
+            ("http://203.0.113.8/", true),
+        ] {
+            let url = url::Url::parse(url).unwrap();
+            let admitted = fence.admit(&url.host().unwrap(), 443).await;
+            assert_eq!(admitted.is_ok(), allowed, "{url}: {admitted:?}");
+            assert!(allowed || admitted.unwrap_err().contains("is the API server"));
+        }
+    }
 
     #[test]
     fn a_ready_pod_is_chosen_before_one_that_is_not() {

@@ -16,6 +16,7 @@ pub mod lease;
 mod manifests;
 pub mod report;
 pub mod restore;
+mod retries;
 pub mod rights;
 mod run;
 mod runs;

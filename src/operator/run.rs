@@ -14,15 +14,17 @@ use tokio::sync::{Semaphore, watch};
 use super::context::Context;
 use super::labels::MANAGER;
 use super::lease::{Election, RELEASE};
+use super::retries::Retries;
 use super::runs::Runs;
 use super::schedule::ClusterHost;
-use super::secrets::{ClusterSecrets, own_cluster};
+use super::secrets::{ClusterSecrets, own_cluster, own_prometheus};
 use super::{backup, discovery, manifests, restore, schedule};
 use crate::alert::{AlertObserver, Alerter, Heartbeat};
 use crate::api::{ErrorClass, EtcdBackup, EtcdGuardianConfig};
 use crate::cause::with_causes;
 use crate::engine::{
-    Board, Host, LOOKS, Services, Slots, StateDir, StateError, Trust, cluster_name, digest,
+    Board, Host, LOOKS, Lookouts, Services, Slots, StateDir, StateError, Trust, cluster_name,
+    digest,
 };
 use crate::serve::{self, Metrics};
 
@@ -125,6 +127,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
     let namespace = namespace_of(&config, &client);
     let trust = trust_of(&config, &namespace);
     config.cluster = config.cluster.map(own_cluster);
+    config.prometheus = config.prometheus.map(own_prometheus);
     let state_root = config.state_dir.clone().unwrap_or_else(|| STATE.into());
     let state = StateDir::open(&state_root)?;
     state.empty_scratch()?;
@@ -180,6 +183,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
         config,
         config_file: start.config_file,
         clusters: crate::etcd::SharedClusters::default(),
+        lookouts: Lookouts::default(),
         metrics,
         alerter,
         state,
@@ -192,6 +196,7 @@ pub async fn run(start: Start, told: impl Future<Output = ()>) -> Result<Ended, 
         config: operator_config,
         namespace,
         runs: Runs::default(),
+        retries: Retries::default(),
         recordings: watch::Sender::default(),
         tasks: std::sync::Mutex::default(),
     });

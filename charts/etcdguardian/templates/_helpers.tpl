@@ -81,7 +81,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
       "httpHookHosts" .Values.operator.httpHookHosts
       "concurrency" (int .Values.operator.concurrency) "historyLimit" (int .Values.operator.historyLimit)
       "leaderElection" (dict "enabled" .Values.leaderElection.enabled "leaseName" (include "etcdguardian.fullname" .)) "jobs" $jobs) }}
-{{- with .Values.monitoring.prometheus.url }}{{ $_ := set $config "prometheus" (dict "url" .) }}{{ end }}
+{{- with .Values.monitoring.prometheus }}
+{{- if .url }}
+{{- $prometheus := dict "url" .url }}
+{{- with .credentialsSecret }}{{ $_ := set $prometheus "credentialsSecret" . }}{{ end }}
+{{- $_ := set $config "prometheus" $prometheus }}
+{{- end }}
+{{- end }}
 {{- with .Values.monitoring.tracing.endpoint }}{{ $_ := set $config "tracing" (dict "endpoint" .) }}{{ end }}
 {{- with include "etcdguardian.store" . }}{{ $_ := set $config "store" (fromJson .) }}{{ end }}
 {{- $channels := list }}

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::{Api, ResourceExt};
+use kube::{Api, Resource, ResourceExt};
 
 use super::plan::{self, scope};
 use super::status::Draft;
@@ -17,6 +17,7 @@ use crate::operator::job::{self, Purpose};
 use crate::operator::labels::SCHEDULE_ANNOTATION;
 use crate::operator::lease::is_conflict;
 use crate::operator::report::Outcome;
+use crate::operator::retries;
 use crate::operator::tenancy::plan::Account;
 use crate::operator::work::{self, Handed, Tools};
 use crate::pipeline::{Part, Recording};
@@ -26,23 +27,40 @@ const WATCH_STANDS: Duration = Duration::from_secs(20);
 /// The object's stage is shown while an attempt is handed over: whoever was slower reads it again.
 const TRIES: usize = 10;
 
-/// Carries an attempt to its end, or to the Job that does it. Every way out leaves word in [`Context::runs`].
+/// Carries an attempt to its end, or to the Job that does it; where the API server refuses that it begins, it is asked ever later.
 pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64) {
+    let mut refusals = 0;
+    while let Err(error) = try_to_begin(&context, &backup, attempt).await {
+        refusals += 1;
+        let wait = retries::wait_after(refusals);
+        let (kind, object) = (EtcdBackup::kind(&()), ResourceName::of(backup.as_ref()));
+        let seconds = wait.as_secs();
+        tracing::warn!(%kind, %object, "no attempt begins for {seconds} s: {}", with_causes(&error));
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Every way out leaves word in [`Context::runs`], but for an error: then nothing is begun.
+async fn try_to_begin(
+    context: &Arc<Context>,
+    backup: &EtcdBackup,
+    attempt: i64,
+) -> Result<(), kube::Error> {
     let uid = backup.uid().unwrap_or_default();
-    let name = ResourceName::of(backup.as_ref());
+    let name = ResourceName::of(backup);
     let slot = context.services.slots.acquire(&name.namespace).await;
     let run_id = uuid::Uuid::now_v7().to_string();
-    let recording = recording_of(&context, &backup).await;
+    let recording = recording_of(context, backup).await;
     let stands = recording.recorder.as_ref();
     let stands = stands.is_some_and(|recorder| recorder.is_alive());
     let has_jobs = context.config.jobs.image.is_some();
     let here = plan::made_here(&backup.spec, has_jobs, stands);
-    let mut purpose = Purpose::backup(&backup, &run_id, attempt);
+    let mut purpose = Purpose::backup(backup, &run_id, attempt);
     purpose.handed = Handed::of(Part::Whole, &recording);
     let job_name = here.is_none().then(|| purpose.job_in(&context.namespace));
-    let Some(claimed) = claim(&context, &name, &uid, &run_id, attempt, job_name).await else {
+    let Some(claimed) = claim(context, backup, &run_id, attempt, job_name).await? else {
         context.runs.forget(&uid);
-        return;
+        return Ok(());
     };
     tracing::info!(backup = %name, run = %run_id, attempt, job = here.is_none(), "backup begins");
     let note = format!("attempt {attempt}: {}", scope(&claimed.spec));
@@ -51,11 +69,11 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
         .await;
     audit(&claimed, "backup", &scope(&claimed.spec), "begun");
     let Some(part) = here else {
-        match job::create(&context, &purpose).await {
+        match job::create(context, &purpose).await {
             Ok(()) => context.runs.in_job(&uid, slot),
             Err(error) => context.runs.ended(&uid, not_created(&error)),
         }
-        return;
+        return Ok(());
     };
     context.runs.here(&uid, None);
     let services = &context.services;
@@ -87,16 +105,17 @@ pub async fn begin(context: Arc<Context>, backup: Arc<EtcdBackup>, attempt: i64)
         Ok(outcome) => {
             drop(slot);
             context.runs.ended(&uid, outcome);
-            return;
+            return Ok(());
         }
         Err(rest) => rest,
     };
     purpose.handed.part = rest;
-    match hand_over(&context, &purpose).await {
+    match hand_over(context, &purpose).await {
         Ok(true) => context.runs.in_job(&uid, slot),
         Ok(false) => context.runs.forget(&uid),
         Err(error) => context.runs.ended(&uid, not_created(&error)),
     }
+    Ok(())
 }
 
 /// What an incremental backup of a schedule is cut from, and when the next full one is due.
@@ -162,39 +181,37 @@ async fn hand_over(context: &Context, purpose: &Purpose) -> Result<bool, kube::E
     }
 }
 
-/// Writes that the attempt begins, unless another replica has begun one, or the object is gone.
+/// Writes that the attempt begins, unless another replica has begun one, or the object is gone or another one meanwhile.
+///
+/// # Errors
+/// What the API server refused.
 async fn claim(
     context: &Context,
-    name: &ResourceName,
-    uid: &str,
+    backup: &EtcdBackup,
     run_id: &str,
     attempt: i64,
     job: Option<String>,
-) -> Option<EtcdBackup> {
+) -> Result<Option<EtcdBackup>, kube::Error> {
+    let name = ResourceName::of(backup);
     let api: Api<EtcdBackup> = context.api(&name.namespace);
-    let fresh = match api.get_opt(&name.name).await {
-        Ok(fresh) => fresh?,
-        Err(error) => {
-            tracing::warn!(backup = %name, "cannot be read before its work begins: {}", with_causes(&error));
-            return None;
-        }
+    let Some(fresh) = api.get_opt(&name.name).await? else {
+        return Ok(None);
     };
-    let pending = fresh
+    let phase = fresh
         .status
         .as_ref()
-        .and_then(|status| status.phase.as_deref())
-        .is_none_or(|phase| phase == "Pending");
-    let deleted = fresh.metadata.deletion_timestamp.is_some();
-    if fresh.uid().as_deref() != Some(uid) || deleted || !pending {
-        return None;
+        .and_then(|status| status.phase.as_deref());
+    let pending = phase.is_none_or(|phase| phase == "Pending");
+    let as_seen = fresh.metadata.uid == backup.metadata.uid
+        && fresh.metadata.generation == backup.metadata.generation;
+    if !as_seen || fresh.metadata.deletion_timestamp.is_some() || !pending {
+        return Ok(None);
     }
     let status = Draft::of(&fresh, Timestamp::now()).begun(run_id, attempt, job);
     match context.write_status(&fresh, &status, true).await {
-        Ok(claimed) => Some(claimed),
-        Err(error) => {
-            tracing::warn!(backup = %name, "the attempt is not begun: {}", with_causes(&error));
-            None
-        }
+        Ok(claimed) => Ok(Some(claimed)),
+        Err(error) if is_conflict(&error) => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -10,7 +10,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::api::{DynamicObject, Patch, PatchParams};
@@ -27,7 +26,7 @@ use super::context::{Context, PAGE, audit};
 use super::hooks::backup_hooks;
 use super::job;
 use super::labels::{CATALOGUE_ANNOTATION, FINALIZER, MANAGER};
-use super::lease::is_conflict;
+use super::retries;
 use super::runs::Known;
 use super::secrets::foreign_names;
 use super::tenancy::plan::account_problem;
@@ -41,8 +40,6 @@ const LOOK: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_secs(15);
 /// Velero takes its time.
 const VELERO: Duration = Duration::from_secs(2);
-/// An API server that refused is asked again after this.
-const AFTER_ERROR: Duration = Duration::from_secs(5);
 /// Reconciles that run at once; each does little but wait for the API server or a store.
 const CONCURRENCY: u16 = 16;
 
@@ -51,45 +48,25 @@ pub async fn control(context: Arc<Context>) {
     let backups: Api<DeserializeGuard<EtcdBackup>> = Api::all(context.client.clone());
     let jobs: Api<Job> = Api::namespaced(context.client.clone(), &context.namespace);
     let config = kube::runtime::controller::Config::default().concurrency(CONCURRENCY);
-    Controller::new(backups, watcher::Config::default().page_size(PAGE))
+    let controller = Controller::new(backups, watcher::Config::default().page_size(PAGE))
         .with_config(config)
         .watches(jobs, job::watched(), |job| {
             job::owner_of(&job, "EtcdBackup")
                 .map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace))
-        })
-        .run(reconcile, |_, _, _| Action::requeue(AFTER_ERROR), context)
-        .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(%error, "the watch of EtcdBackups was interrupted");
-            }
-        })
-        .await;
+        });
+    retries::control(controller, reconcile, LOOK, context).await;
 }
 
 async fn reconcile(
     object: Arc<DeserializeGuard<EtcdBackup>>,
     context: Arc<Context>,
 ) -> Result<Action, kube::Error> {
-    let outcome = match &object.0 {
+    match &object.0 {
         Ok(backup) => look(&context, Arc::new(backup.clone())).await,
         Err(invalid) => {
             let message = format!("the object cannot be read: {}", invalid.error);
             refuse_unreadable::<EtcdBackup>(&context, &invalid.metadata, &message).await
         }
-    };
-    context
-        .services
-        .metrics
-        .reconciled("EtcdBackup", outcome.is_ok());
-    match outcome {
-        // Somebody was faster: what they wrote comes by the watch.
-        Err(error) if is_conflict(&error) => Ok(Action::requeue(LOOK)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Action::await_change()),
-        Err(error) => {
-            tracing::warn!(backup = %ObjectRef::from(object.as_ref()), "{}", crate::cause::with_causes(&error));
-            Err(error)
-        }
-        outcome => outcome,
     }
 }
 

@@ -10,6 +10,7 @@ use crate::api::{
 };
 use crate::engine::plan::retry_pause;
 use crate::export::resources::selector_of;
+use crate::kms::is_of_secret;
 use crate::operator::conditions::spec_changed;
 use crate::operator::labels::{CATALOGUE_ANNOTATION, FINALIZER, SCHEDULE_LABEL};
 use crate::operator::report::{Finished, Outcome};
@@ -288,6 +289,13 @@ pub fn own_things(spec: &EtcdBackupSpec) -> Option<String> {
     if velero.is_some_and(|velero| velero.enabled) {
         return Some(
             "Velero, which backs up with rights of its own (veleroIntegration)".to_owned(),
+        );
+    }
+    let key = spec.encryption.as_ref().filter(|one| one.enabled);
+    let key = key.and_then(|one| one.kms_key_id.as_deref());
+    if key.is_some_and(|key| !is_of_secret(&spec.storage_location, key)) {
+        return Some(
+            "the operator's cloud identity (encryption.kmsKeyID is not of the cloud of the storageLocation's credentialsSecret)".to_owned(),
         );
     }
     let replicas = spec.replicate_to.iter();

@@ -268,6 +268,14 @@ fn next_step(reason: &str) -> &'static str {
         "Evicted" => {
             return "free room on the nodes or raise scratch.sizeLimit in the chart's values, then create the EtcdBackup anew under another name";
         }
+        "EvictionByEvictionAPI"
+        | "PreemptionByScheduler"
+        | "DeletionByTaintManager"
+        | "DeletionByPodGC"
+        | "TerminationByKubelet"
+        | "NodeLost" => {
+            return "see that nodes are no longer drained or lost, or set priorityClassName in the chart's values, then create the EtcdBackup anew under another name";
+        }
         "JobNotCreated" => {
             return "see that the operator's role and the namespace's quota allow Jobs, then create the EtcdBackup anew under another name";
         }

@@ -28,9 +28,16 @@ pub fn verdict(job: Option<&Job>, report: Option<Report>, run_id: &str, pods: &[
         .status
         .iter()
         .flat_map(|status| status.conditions.iter().flatten());
+    // `FailureTarget` comes first, `Failed` only once the pod is gone: one that is being evicted can still say why it ends, and one on a
+    // lost node never goes.
     let ended = conditions
         .filter(|condition| condition.status == "True")
-        .find(|condition| matches!(condition.type_.as_str(), "Failed" | "Complete"));
+        .find(|condition| {
+            matches!(
+                condition.type_.as_str(),
+                "Failed" | "Complete" | "FailureTarget"
+            )
+        });
     let Some(ended) = ended else {
         return Work::Going(report.and_then(|report| report.stage));
     };
@@ -162,6 +169,9 @@ mod tests {
         }
         let (reason, _) = lost(Some(&limit), &[]);
         assert_eq!(reason, "BackoffLimitExceeded", "the pod is gone too");
+        let doomed = job(Some("FailureTarget"), "BackoffLimitExceeded");
+        let evicted = pod(disrupted("EvictionByEvictionAPI"));
+        assert_eq!(lost(Some(&doomed), &[evicted]).0, "EvictionByEvictionAPI");
         let late = job(Some("Failed"), "DeadlineExceeded");
         assert_eq!(lost(Some(&late), &[]).0, "DeadlineExceeded");
         assert_eq!(lost(None, &[]).0, "JobGone");

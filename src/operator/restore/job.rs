@@ -270,12 +270,16 @@ fn arguments(plan: &Plan<'_>, member: &Member) -> Vec<String> {
     let spec = &plan.restore.spec;
     let config = format!("{CONFIG_FOLDER}/guardian.yaml");
     let words = initial_cluster(plan.members);
+    let namespace = plan.restore.namespace().unwrap_or_default();
     let mut args: Vec<String> = [
         "restore",
         "--config",
         &config,
         "--backup",
         plan.backup,
+        // As the plan: what another namespace put into the same store is no part of the chain.
+        "--namespace",
+        &namespace,
         "--data-dir",
         &member.data_dir,
         "--name",

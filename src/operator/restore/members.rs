@@ -141,15 +141,27 @@ pub fn parent(data_dir: &str) -> String {
     }
 }
 
-/// The release in the image tag of the StatefulSet's etcd.
+/// The release in the image tag of the StatefulSet's etcd; of other containers only where none is called etcd.
 pub fn etcd_version(set: &StatefulSet) -> Option<String> {
-    let containers = set.spec.template.spec.as_ref()?.containers.iter();
-    containers
-        .filter_map(|container| container.image.as_deref()?.rsplit_once(':'))
-        .find_map(|(_, tag)| {
-            let version = tag.trim_start_matches('v');
-            minor(version).map(|_| version.to_owned())
-        })
+    let containers = &set.spec.template.spec.as_ref()?.containers;
+    let images = |named: bool| {
+        let some = containers.iter().filter(move |one| {
+            let image = one.image.as_deref().unwrap_or_default();
+            let name = image.rsplit('/').next().unwrap_or_default();
+            !named || one.name.contains("etcd") || name.contains("etcd")
+        });
+        some.filter_map(|one| one.image.as_deref())
+    };
+    let version = |image: &str| {
+        let (tagged, _) = image.split_once('@').unwrap_or((image, ""));
+        let (_, tag) = tagged.rsplit_once(':')?;
+        let version = tag.trim_start_matches('v');
+        minor(version).map(|_| version.to_owned())
+    };
+    if images(true).next().is_some() {
+        return images(true).find_map(version);
+    }
+    images(false).find_map(version)
 }
 
 fn minor(version: &str) -> Option<(u32, u32)> {
@@ -157,8 +169,8 @@ fn minor(version: &str) -> Option<(u32, u32)> {
     Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
-/// Whether etcd of release `to` reads data of release `from`: the same minor, or newer by one, or older by one (whose storage
-/// is the same since 3.4, and which etcd itself refuses at the start where it is not).
+/// Whether etcd of release `to` reads data of release `from`: the same minor or a newer one, or older by one (whose storage
+/// is the same since 3.4, and which etcd itself refuses at the start where it is not); a release that cannot be told is refused.
 pub fn compatible(
     from: &str,
     to: Option<&str>,
@@ -180,7 +192,8 @@ pub fn compatible(
         (Some((major, from)), Some((other, to))) if major == other && to + 1 >= from => None,
         _ => Some(format!(
             "the backup is of etcd {from}, and the StatefulSet runs {}: use that minor release or a newer one, or set versionCompatibility.allowMismatch",
-            to.unwrap_or("an unknown release")
+            to.filter(|to| minor(to).is_some())
+                .unwrap_or("a release that its image does not tell")
         )),
     };
     match verdict {

@@ -18,7 +18,6 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::api::batch::v1::Job;
 use kube::core::DeserializeGuard;
@@ -33,57 +32,38 @@ use self::status::Draft;
 use super::backup::refuse_unreadable;
 use super::context::{Context, PAGE, audit};
 use super::job::{owner_of, watched};
-use super::lease::is_conflict;
+use super::retries;
 use crate::api::{EtcdRestore, EtcdRestoreStatus};
-use crate::cause::with_causes;
 use crate::pipeline::hooks::HookFailed;
 
 /// A restore that goes on is looked at this often.
 const LOOK: Duration = Duration::from_secs(1);
-/// An API server that refused is asked again after this.
-const AFTER_ERROR: Duration = Duration::from_secs(5);
 
 /// Runs until the process ends.
 pub async fn control(context: Arc<Context>) {
     let restores: Api<DeserializeGuard<EtcdRestore>> = Api::all(context.client.clone());
     let jobs: Api<Job> = Api::all(context.client.clone());
-    Controller::new(restores, watcher::Config::default().page_size(PAGE))
-        .watches(jobs, watched(), |job| {
+    let controller = Controller::new(restores, watcher::Config::default().page_size(PAGE)).watches(
+        jobs,
+        watched(),
+        |job| {
             owner_of(&job, "EtcdRestore")
                 .map(|owner| ObjectRef::new(&owner.name).within(&owner.namespace))
-        })
-        .run(reconcile, |_, _, _| Action::requeue(AFTER_ERROR), context)
-        .for_each(|result| async {
-            if let Err(error) = result {
-                tracing::debug!(%error, "the watch of EtcdRestores was interrupted");
-            }
-        })
-        .await;
+        },
+    );
+    retries::control(controller, reconcile, LOOK, context).await;
 }
 
 async fn reconcile(
     object: Arc<DeserializeGuard<EtcdRestore>>,
     context: Arc<Context>,
 ) -> Result<Action, kube::Error> {
-    let outcome = match &object.0 {
+    match &object.0 {
         Ok(restore) => look(&context, restore).await,
         Err(invalid) => {
             let message = format!("the object cannot be read: {}", invalid.error);
             refuse_unreadable::<EtcdRestore>(&context, &invalid.metadata, &message).await
         }
-    };
-    context
-        .services
-        .metrics
-        .reconciled("EtcdRestore", outcome.is_ok());
-    match outcome {
-        Err(error) if is_conflict(&error) => Ok(Action::requeue(LOOK)),
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Action::await_change()),
-        Err(error) => {
-            tracing::warn!(restore = %ObjectRef::from(object.as_ref()), "{}", with_causes(&error));
-            Err(error)
-        }
-        outcome => outcome,
     }
 }
 
@@ -118,8 +98,14 @@ async fn look(context: &Arc<Context>, restore: &EtcdRestore) -> Result<Action, k
         }
         Step::Reject { reason, message } | Step::Fail { reason, message } => {
             draft.fail(reason, &message);
+            let mut outcome = "failed".to_owned();
+            // A right that is missing is said in the same way by every restore and backup.
+            if reason == "NotAllowed" {
+                draft.status.phase = Some("Rejected".to_owned());
+                outcome = format!("rejected: {message}");
+            }
             write(context, restore, &draft).await?;
-            audit(restore, "restore", &scope(restore), "failed");
+            audit(restore, "restore", &scope(restore), &outcome);
             context
                 .event(restore, true, reason, "Restore", &message)
                 .await;

@@ -175,7 +175,7 @@ pub async fn source(context: &Context, restore: &EtcdRestore) -> Source {
     let same: Vec<_> = catalog
         .backups
         .iter()
-        .filter(|backup| backup.cluster_id == named.cluster_id)
+        .filter(|one| one.cluster_id == named.cluster_id && one.namespace == namespace)
         .cloned()
         .collect();
     let until = rules::until(&restore.spec).unwrap_or(Until::Revision(named.revision));

@@ -205,7 +205,8 @@ fn pending(seen: &Seen<'_>) -> Step {
             message: message.clone(),
         },
         Source::Found { chain, version } => {
-            let target = seen.stateful_set.as_ref().and_then(etcd_version);
+            let target = seen.stateful_set.as_ref();
+            let target = target.map(|set| etcd_version(set).unwrap_or_default());
             match compatible(
                 version,
                 target.as_deref(),

@@ -2,6 +2,7 @@
 
 use crate::api::{EtcdRestoreSpec, FieldError, RestoreMode, encryption_problem};
 use crate::operator::hooks::without_pod;
+use crate::operator::secrets::foreign_names_of_restore;
 use crate::recorder::merge::Until;
 
 /// Rules that the schema cannot say, repeated for servers without CEL.
@@ -28,6 +29,7 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
         );
     }
     found.extend(encryption_problem("spec", spec.encryption.as_ref()));
+    found.extend(foreign_names_of_restore(spec));
     for (hooks, path) in [
         (&spec.pre_restore_hooks, "spec.preRestoreHooks"),
         (&spec.post_restore_hooks, "spec.postRestoreHooks"),

@@ -3,9 +3,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Container;
 
 use super::job::{Plan, runbook};
-use super::members::{Place, compatible, members};
+use super::members::{Place, compatible, etcd_version, members};
 use super::plan::{Step, When, decide};
 use super::rules::problems;
 use super::seen::{Health, JobState, Seen, Source};
@@ -205,8 +206,10 @@ fn the_etcd_of_the_api_server_is_restored_by_hand_and_the_plan_says_how() {
         token: "t",
     });
     assert_eq!(
-        text.matches("etcdguardian restore --from 's3://b?region=r' --backup one")
-            .count(),
+        text.matches(
+            "etcdguardian restore --from 's3://b?region=r' --backup one --namespace n --data-dir"
+        )
+        .count(),
         3
     );
     assert_eq!(text.matches("--to-revision 7").count(), 3);
@@ -283,6 +286,61 @@ fn an_older_etcd_gets_no_newer_data_unless_it_is_allowed() {
             .unwrap()
             .is_some()
     );
+}
+
+#[test]
+fn the_release_is_read_from_etcds_own_image_and_one_that_is_not_told_is_refused() {
+    let running = |images: &[(&str, &str)]| {
+        let mut set = set(3, 3);
+        let pod = set.spec.template.spec.as_mut().unwrap();
+        let etcd = pod.containers[0].clone();
+        pod.containers = images
+            .iter()
+            .map(|(name, image)| Container {
+                name: (*name).to_owned(),
+                image: Some((*image).to_owned()),
+                ..etcd.clone()
+            })
+            .collect();
+        set
+    };
+    let digest = "registry:5000/etcd:v3.5.9@sha256:0123456789abcdef";
+    for (images, version) in [
+        (vec![("etcd", digest)], Some("3.5.9")),
+        (
+            vec![("metrics", "m:9.9.9"), ("e", "x/etcd:3.6.1-r0")],
+            Some("3.6.1-r0"),
+        ),
+        (
+            vec![("metrics", "m:9.9.9"), ("etcd", "mirror:latest")],
+            None,
+        ),
+        (vec![("etcd", "registry:5000/etcd")], None),
+        (vec![("db", "mirror:3.6.2")], Some("3.6.2")),
+    ] {
+        assert_eq!(
+            etcd_version(&running(&images)).as_deref(),
+            version,
+            "{images:?}"
+        );
+    }
+    let wanted = restore(INTO_SET, "");
+    let unknown = running(&[("etcd", "etcd:latest")]);
+    match decide(&seen(&wanted, Some(unknown.clone())), now()) {
+        Step::Reject { reason, message } => {
+            assert_eq!(reason, "VersionMismatch");
+            assert!(message.contains("does not tell"), "{message}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let allowed = restore(
+        &format!("{INTO_SET}, versionCompatibility: {{check: true, allowMismatch: true}}"),
+        "",
+    );
+    match decide(&seen(&allowed, Some(unknown)), now()) {
+        Step::Plan { warnings, .. } => assert_eq!(warnings.len(), 1),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Decided where the folders of nodes may be written to.

@@ -29,6 +29,9 @@ const RECORD_KEY: &str = "record.json";
 const SAVE_CORE: SignedDuration = SignedDuration::from_mins(30);
 /// A status that differs in its decision alone is written at most this often.
 const SHOW_DECISION: SignedDuration = SignedDuration::from_secs(60);
+/// One that differs only in the number of changes at risk, which grows with every write to etcd, at most this often: a metric has it anew
+/// at each look.
+const SHOW_EXPOSURE: SignedDuration = SignedDuration::from_mins(30);
 
 /// Keeps records in ConfigMaps of the operator's namespace.
 #[derive(Default)]
@@ -49,6 +52,11 @@ impl ClusterHost {
     /// The context needs the services, and these the host: so the context comes last.
     pub fn set_context(&self, context: Arc<Context>) {
         let _ = self.context.set(context);
+    }
+
+    /// What a schedule's status says is not what was written here: it is written anew.
+    pub fn say_again(&self, name: &ResourceName) {
+        self.with(name, |known| known.shown = None);
     }
 
     /// A schedule is gone: nothing of it is remembered.
@@ -259,21 +267,26 @@ impl Host for ClusterHost {
         let known = self.with(name, |known| known.clone());
         let says = plan::shown(status);
         if let Some((shown, at)) = &known.shown {
-            let lately = now.duration_since(*at).abs() < SHOW_DECISION;
+            let within = |limit: SignedDuration| now.duration_since(*at).abs() < limit;
             if says.as_ref() == Ok(shown)
-                || (lately && says.as_ref().is_ok_and(|says| says.but_decision(shown)))
+                || says.as_ref().is_ok_and(|says| {
+                    (within(SHOW_DECISION) && says.but_decision(shown))
+                        || (within(SHOW_EXPOSURE) && says.but_exposure(shown))
+                })
             {
                 return;
             }
         }
-        let api: Api<EtcdBackupSchedule> = context.api(&name.namespace);
-        let Ok(Some(object)) = api.get_opt(&name.name).await else {
-            return;
+        let written = context.write_status_of::<EtcdBackupSchedule>(name, None, status);
+        let object = match written.await {
+            Ok(object) => object,
+            // Its end comes by the watch.
+            Err(kube::Error::Api(answer)) if answer.code == 404 => return,
+            Err(error) => {
+                tracing::warn!(schedule = %name, "the status cannot be written: {}", with_causes(&error));
+                return;
+            }
         };
-        if let Err(error) = context.write_status(&object, status, false).await {
-            tracing::warn!(schedule = %name, "the status cannot be written: {}", with_causes(&error));
-            return;
-        }
         let ready = status
             .conditions
             .iter()

@@ -23,7 +23,7 @@ use super::backup::refuse_unreadable;
 use super::conditions::{Said, say};
 use super::context::{Context, PAGE};
 use super::hooks::backup_hooks;
-use super::secrets::foreign_names;
+use super::secrets::foreign_names_of_schedule;
 use crate::api::{EtcdBackupSchedule, FieldError, validate_schedule};
 use crate::engine::{Keeper, ResourceName, policy_of};
 
@@ -50,14 +50,14 @@ pub async fn control(context: Arc<Context>, host: Arc<ClusterHost>) {
             watcher::Event::Init => listed.clear(),
             watcher::Event::InitApply(object) => {
                 listed.insert(name_of(&object));
-                want(&context, &mut keeper, object).await;
+                want(&context, &host, &mut keeper, object).await;
             }
             watcher::Event::InitDone => {
                 let kept = std::mem::take(&mut listed);
                 let gone = keeper.retain(|name| kept.contains(name));
                 forget(&context, &host, &gone).await;
             }
-            watcher::Event::Apply(object) => want(&context, &mut keeper, object).await,
+            watcher::Event::Apply(object) => want(&context, &host, &mut keeper, object).await,
             watcher::Event::Delete(object) => {
                 let name = name_of(&object);
                 let gone = keeper.retain(|kept| *kept != name);
@@ -88,10 +88,11 @@ async fn forget(context: &Context, host: &ClusterHost, gone: &[ResourceName]) {
 /// Has a schedule followed, or says why it cannot be. A schedule that was changed for the worse stays in force as it was.
 async fn want(
     context: &Context,
+    host: &ClusterHost,
     keeper: &mut Keeper,
     object: DeserializeGuard<EtcdBackupSchedule>,
 ) {
-    let schedule = match object.0 {
+    let mut schedule = match object.0 {
         Ok(schedule) => schedule,
         Err(invalid) => {
             let message = format!("the object cannot be read: {}", invalid.error);
@@ -108,11 +109,24 @@ async fn want(
         }
     };
     let name = ResourceName::of(&schedule);
+    // A thousand of them are held in memory: without what others wrote into them.
+    schedule.metadata.managed_fields = None;
+    schedule.annotations_mut().remove(LAST_APPLIED);
+    // Mostly it is the status that changed, which was written here.
+    if keeper.follows(&name, &schedule) {
+        let phase = schedule
+            .status
+            .as_ref()
+            .and_then(|one| one.phase.as_deref());
+        // A change for the worse was taken back: what was said of it holds no more.
+        if phase == Some("Rejected") {
+            host.say_again(&name);
+            keeper.look_again(&name);
+        }
+        return;
+    }
     let mut problems = validate_schedule(&schedule);
-    problems.extend(foreign_names(
-        &schedule.spec.backup_template.spec,
-        "spec.backupTemplate.spec",
-    ));
+    problems.extend(foreign_names_of_schedule(&schedule.spec));
     problems.extend(backup_hooks(
         &schedule.spec.backup_template.spec,
         "spec.backupTemplate.spec",
@@ -122,7 +136,11 @@ async fn want(
         problems.extend(not_trusted(context, &name, &schedule));
     }
     let outcome = if problems.is_empty() {
-        keeper.want(name.clone(), wanted(&schedule)).await
+        let wanted = EtcdBackupSchedule {
+            status: None,
+            ..schedule.clone()
+        };
+        keeper.want(name.clone(), wanted).await
     } else {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         Err(problems.join("; "))
@@ -139,17 +157,6 @@ async fn want(
         };
         refuse(context, &schedule, &format!("{message}{stays}")).await;
     }
-}
-
-/// What of a schedule is followed. A thousand of them are held in memory: without what others wrote into them.
-fn wanted(schedule: &EtcdBackupSchedule) -> EtcdBackupSchedule {
-    let mut wanted = EtcdBackupSchedule {
-        status: None,
-        ..schedule.clone()
-    };
-    wanted.metadata.managed_fields = None;
-    wanted.annotations_mut().remove(LAST_APPLIED);
-    wanted
 }
 
 /// What a schedule of a namespace that is not trusted asks of the operator's own.
@@ -171,7 +178,8 @@ fn not_trusted(
                 .map(|_| "a file of the operator".to_owned()),
         ),
     ];
-    what.into_iter()
+    let mut found: Vec<FieldError> = what
+        .into_iter()
         .filter_map(|(path, what)| {
             let message = not_allowed(&name.namespace, &context.namespace, &what?);
             Some(FieldError {
@@ -179,7 +187,12 @@ fn not_trusted(
                 message,
             })
         })
-        .collect()
+        .collect();
+    let source = schedule.spec.ai_optimization.prometheus.as_ref();
+    let own = context.services.config.prometheus.as_ref();
+    let own = own.and_then(|own| own.url.as_deref());
+    found.extend(source.and_then(|source| plan::foreign_prometheus(source, own)));
+    found
 }
 
 async fn refuse(context: &Context, schedule: &EtcdBackupSchedule, message: &str) {

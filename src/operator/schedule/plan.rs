@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::api::{
     DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus,
-    EtcdBackupSpec,
+    EtcdBackupSpec, FieldError, PrometheusSource,
 };
 use crate::engine::{Done, Failed, GoodBackup, ResourceName};
 use crate::operator::labels::{
@@ -138,6 +138,40 @@ fn good(backup: &EtcdBackup) -> Option<GoodBackup> {
     })
 }
 
+/// What a schedule of a namespace that is not trusted would ask of the operator's Prometheus, at `own`: a query reads whatever is in
+/// there, of all that it scrapes.
+pub fn foreign_prometheus(source: &PrometheusSource, own: Option<&str>) -> Option<FieldError> {
+    let wrong = |field: &str, message: &str| FieldError {
+        path: format!("spec.aiOptimization.prometheus.{field}"),
+        message: message.to_owned(),
+    };
+    if let Some(url) = source.url.as_deref() {
+        let ours = own.is_some_and(|own| server(own).is_some() && server(own) == server(url));
+        let message = "is the operator's Prometheus, which tells trusted namespaces alone: name another one, or none, or have this namespace added to operator.trustedNamespaces";
+        return ours.then(|| wrong("url", message));
+    }
+    let fields = [
+        ("changeRateQuery", source.change_rate_query.is_some()),
+        ("dbSizeQuery", source.db_size_query.is_some()),
+        ("loadQuery", source.load_query.is_some()),
+        ("credentialsSecret", source.credentials_secret.is_some()),
+    ];
+    let (field, _) = fields.into_iter().find(|(_, named)| *named)?;
+    let message = "is for a Prometheus that this schedule names itself, as the operator's tells trusted namespaces alone: set aiOptimization.prometheus.url, or leave it out";
+    Some(wrong(field, message))
+}
+
+/// Host and port of a URL, the same for the names by which a Service is known in its cluster.
+fn server(url: &str) -> Option<(String, u16)> {
+    let url: url::Url = url.trim().parse().ok()?;
+    let host = url.host_str()?.trim_end_matches('.').to_lowercase();
+    let host = match host.split_once(".svc") {
+        Some((name, "" | ".cluster.local")) => name.to_owned(),
+        _ => host,
+    };
+    Some((host, url.port_or_known_default()?))
+}
+
 /// What is to be done so that the objects show what the catalogue holds.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Sync {
@@ -227,6 +261,7 @@ pub fn digest(value: &impl Serialize) -> Result<Digest, String> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     whole: Digest,
+    unexposed: Digest,
     undecided: Digest,
 }
 
@@ -234,6 +269,11 @@ impl Shown {
     /// Whether they differ in their decision at most.
     pub fn but_decision(&self, other: &Self) -> bool {
         self.undecided == other.undecided
+    }
+
+    /// Whether they differ in the changes at risk at most.
+    pub fn but_exposure(&self, other: &Self) -> bool {
+        self.unexposed == other.unexposed
     }
 }
 
@@ -247,9 +287,17 @@ pub fn shown(status: &EtcdBackupScheduleStatus) -> Result<Shown, String> {
         condition.last_transition_time.0 = jiff::Timestamp::UNIX_EPOCH;
     }
     let whole = digest(&status)?;
+    if let Some(decision) = &mut status.decision {
+        decision.exposure = 0;
+    }
+    let unexposed = digest(&status)?;
     status.decision = None;
     let undecided = digest(&status)?;
-    Ok(Shown { whole, undecided })
+    Ok(Shown {
+        whole,
+        unexposed,
+        undecided,
+    })
 }
 
 /// Whether two statuses say the same, whatever the time.

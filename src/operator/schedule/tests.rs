@@ -3,7 +3,7 @@
 
 use kube::ResourceExt;
 
-use super::plan::{Sync, child, end, found_child, is_ours, sync};
+use super::plan::{Sync, child, end, found_child, is_ours, shown, sync};
 use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule};
 use crate::engine::GoodBackup;
 
@@ -115,4 +115,23 @@ fn objects_show_the_newest_of_the_catalogue() {
     };
     let kept = sync(&[failed("a"), failed("b")], &[], 2, 1);
     assert_eq!(kept.delete.len(), 1);
+}
+
+#[test]
+fn a_status_that_differs_in_the_changes_at_risk_alone_is_known_as_such() {
+    let status = |exposure: i64, at: &str, message: &str| {
+        serde_json::from_value(serde_json::json!({
+            "message": message,
+            "decision": {"source": "Cron", "intervalSeconds": 1, "at": at, "exposure": exposure},
+        }))
+        .unwrap()
+    };
+    let day = "2026-11-20T09:00:00Z";
+    let one = shown(&status(1, day, "m")).unwrap();
+    let more = shown(&status(2, day, "m")).unwrap();
+    assert!(one != more && one.but_exposure(&more) && one.but_decision(&more));
+    let later = shown(&status(1, "2026-11-21T09:00:00Z", "m")).unwrap();
+    assert!(!one.but_exposure(&later) && one.but_decision(&later));
+    let other = shown(&status(1, day, "n")).unwrap();
+    assert!(!one.but_exposure(&other) && !one.but_decision(&other));
 }

@@ -315,8 +315,12 @@ async fn fetch_bundle(
         Workspace::take(&scratch.join("data"), false).map_err(|error| broken(&error))?;
     let fetched = fetch::fetch(&repository, &chain, &unsealer, &workspace).await;
     let fetched = fetched.map_err(|error| broken(&error))?;
+    let selector = restore.spec.object_selector.as_ref();
     let selection = Selection {
         namespaces: restore.spec.namespace_filter.clone(),
+        add: selector
+            .map(|one| one.resources.clone())
+            .unwrap_or_default(),
         ..Selection::default()
     };
     let (from, to) = (fetched.file.clone(), file.to_owned());
