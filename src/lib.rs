@@ -23,7 +23,7 @@
 //! | [`seal`] | compression and encryption envelopes |
 //! | [`etcd`] | connections, snapshot stream, status, HashKV |
 //! | [`snapshot`] | the file format: pages, rows, data directories |
-//! | [`records`] | small files that survive a crash |
+//! | [`records`] | small files that survive a crash, and large ones on their way to the disk |
 //! | [`secrets`] | where credentials come from |
 //! | [`api`] | what users write: resources, config, defaults, validation |
 //! | [`telemetry`] | logs, and traces to a collector |

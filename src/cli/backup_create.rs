@@ -62,7 +62,7 @@ pub struct Create {
 
 /// Which kind of backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Mode {
+pub(super) enum Mode {
     Full,
     Incremental,
 }

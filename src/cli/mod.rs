@@ -31,6 +31,7 @@ mod progress;
 mod redact;
 mod report;
 mod restore;
+mod restore_fit;
 mod restore_from;
 mod run;
 mod schedule;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
@@ -154,6 +155,7 @@ fn page_url(listen: &str) -> String {
 /// Judges a stored status at `now`: a loop that died leaves one that once was true.
 fn judge(mut snapshot: StatusSnapshot, now: Timestamp) -> Screen {
     for schedule in &mut snapshot.schedules {
+        let schedule = Arc::make_mut(schedule);
         schedule.protected = schedule.protected_until.is_some_and(|until| now <= until);
     }
     let verdict = verdict(&snapshot.schedules);
@@ -302,7 +304,7 @@ mod tests {
         };
         let snapshot = StatusSnapshot {
             now: Some(at(0)),
-            schedules: vec![schedule],
+            schedules: vec![Arc::new(schedule)],
             ..StatusSnapshot::default()
         };
         assert!(judge(snapshot.clone(), at(10)).protected);

@@ -53,7 +53,7 @@ impl<'a> Brief<'a> {
             cluster: &whole.cluster,
             started: whole.started,
             now: whole.now,
-            schedules: whole.schedules.iter().map(card).collect(),
+            schedules: whole.schedules.iter().map(|one| card(one)).collect(),
             stores: &whole.stores,
             alerts: &whole.alerts,
             past_alerts: &whole.past_alerts,

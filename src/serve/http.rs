@@ -242,7 +242,7 @@ async fn schedule(State(shown): State<Shown>, Query(named): Query<Named>) -> Res
         let snapshot = &*shown.status.borrow();
         let mut all = snapshot.schedules.iter();
         let found = all.find(|one| one.namespace == named.namespace && one.name == named.name);
-        found.map(serde_json::to_vec)
+        found.map(|one| serde_json::to_vec(&**one))
     };
     match body {
         Some(body) => json(body),

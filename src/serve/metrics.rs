@@ -13,6 +13,7 @@ use super::labels::{
 use super::series::Series;
 use crate::alert::AlertObserver;
 use crate::repository::StoreObserver;
+use crate::schedule::decide::Source;
 use crate::telemetry;
 
 /// How long a backup took, and in which trace that can be read.
@@ -177,7 +178,7 @@ impl Metrics {
                     gauge.set(changes);
                 });
             }
-            None => self.exposure.keep(|one| *one != labels),
+            None => self.exposure.remove(&labels),
         }
     }
 
@@ -216,20 +217,21 @@ impl Metrics {
         interval: Duration,
         next: Option<Timestamp>,
     ) {
-        let labels = SourceLabels {
+        let labels = |source: String| SourceLabels {
             namespace: namespace.to_owned(),
             schedule: schedule.to_owned(),
-            source: source.to_owned(),
+            source,
         };
-        self.interval.keep(|one| {
-            one.namespace != namespace || one.schedule != schedule || one.source == source
-        });
-        self.interval.with(labels, |gauge| {
+        let all = Source::ALL.map(|source| format!("{source:?}"));
+        for other in all.into_iter().filter(|other| other != source) {
+            self.interval.remove(&labels(other));
+        }
+        self.interval.with(labels(source.to_owned()), |gauge| {
             gauge.set(interval.as_secs_f64());
         });
         let labels = ScheduleLabels::new(namespace, schedule);
         if next.is_none() {
-            self.next.keep(|one| *one != labels);
+            self.next.remove(&labels);
         }
         set_moment(&self.next, &labels, next);
     }
@@ -259,7 +261,7 @@ impl Metrics {
         let labels = ScheduleLabels::new(namespace, schedule);
         for (series, moment) in [(&self.recoverable_from, from), (&self.recoverable_to, to)] {
             if moment.is_none() {
-                series.keep(|one| *one != labels);
+                series.remove(&labels);
             }
             set_moment(series, &labels, moment);
         }

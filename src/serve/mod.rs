@@ -1,6 +1,7 @@
 //! The HTTP listener: metrics, health, the status page and its JSON.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -37,8 +38,9 @@ pub struct StatusSnapshot {
     pub started: Option<Timestamp>,
     /// When this was written.
     pub now: Option<Timestamp>,
-    /// The schedules, by name.
-    pub schedules: Vec<ScheduleState>,
+    /// The schedules, by name. Shared: a thousand of them are held once, however often the whole is published.
+    #[serde(with = "shared")]
+    pub schedules: Vec<Arc<ScheduleState>>,
     /// The stores.
     pub stores: Vec<StoreState>,
     /// Alerts that stand.
@@ -49,6 +51,27 @@ pub struct StatusSnapshot {
     pub channels: Vec<ChannelStatus>,
     /// What in the manifests or config is wrong.
     pub problems: Vec<String>,
+}
+
+/// Shared values as the values themselves.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub fn serialize<T: Serialize, S: Serializer>(
+        all: &[Arc<T>],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(all.iter().map(Arc::as_ref))
+    }
+
+    pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Arc<T>>, D::Error> {
+        let all = Vec::<T>::deserialize(from)?;
+        Ok(all.into_iter().map(Arc::new).collect())
+    }
 }
 
 /// A schedule as the page and `etcdguardian status` show it.

@@ -1,5 +1,7 @@
 //! The one sentence on top of everything: protected or not. The page, the terminal and the exit code say the same. Pure.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::ScheduleState;
@@ -22,7 +24,7 @@ impl ScheduleState {
 }
 
 /// Judges all schedules. A suspended one protects nothing, and nobody is told that it does not.
-pub fn verdict(schedules: &[ScheduleState]) -> Verdict {
+pub fn verdict(schedules: &[Arc<ScheduleState>]) -> Verdict {
     let active = schedules.iter().filter(|one| !one.suspended()).count();
     let unsafe_now = schedules
         .iter()
@@ -51,18 +53,18 @@ pub fn verdict(schedules: &[ScheduleState]) -> Verdict {
 mod tests {
     use super::*;
 
-    fn one(protected: bool, suspended: bool) -> ScheduleState {
+    fn one(protected: bool, suspended: bool) -> Arc<ScheduleState> {
         let mut state = ScheduleState {
             protected,
             ..ScheduleState::default()
         };
         state.status.phase = Some(if suspended { "Suspended" } else { "Active" }.to_owned());
-        state
+        Arc::new(state)
     }
 
     #[test]
     fn a_suspended_schedule_is_said_to_be_so_and_counts_for_nothing() {
-        let said = |all: &[ScheduleState]| {
+        let said = |all: &[Arc<ScheduleState>]| {
             let verdict = verdict(all);
             (verdict.protected, verdict.words)
         };
