@@ -1,8 +1,9 @@
 //! A backup of a real etcd to a real S3 server and back, beside each of its stages alone: `make bench-pipeline`. Prints
 //! docs/performance.md's section.
 //!
-//! BENCH_SIZE says how large the database is, as 1G. Values are as alike and as different as those of Kubernetes: a third is random.
-//! All rates are megabytes of the database a second, so that stages that see compressed bytes can be compared with those before.
+//! BENCH_SIZE says how large the database is, as 1G; with BENCH_ALONE=no no stage is measured alone. Values are as alike and as
+//! different as those of Kubernetes: a third is random. All rates are megabytes of the database a second, so that stages that
+//! see compressed bytes can be compared with those before.
 
 #![allow(
     clippy::unwrap_used,
@@ -11,26 +12,29 @@
     clippy::print_stdout
 )]
 
-use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+#[path = "pipeline/alone.rs"]
+mod alone;
+#[path = "pipeline/servers.rs"]
+mod servers;
+
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use etcd_client::{Client, Txn, TxnOp};
 use etcdguardian::api::{ClusterConfig, Compression};
 use etcdguardian::export::ApiServer;
 use etcdguardian::export::resources::Selection;
 use etcdguardian::pipeline::{self, Part, Progress, Request, Services, Stage};
-use etcdguardian::repository::{Repository, SilentObserver};
-use etcdguardian::seal::{Digest, Seal, Sealer, Unsealer};
+use etcdguardian::repository::SilentObserver;
+use etcdguardian::seal::{Sealer, Unsealer};
 use etcdguardian::secrets::FolderSecrets;
 use jiff::Timestamp;
 use secrecy::ExposeSecret;
-use tokio::io::AsyncReadExt;
 
-const VALUE: usize = 64 * 1024;
+use servers::{Servers, private_bytes, seconds, tool};
+
 const ROUNDS: usize = 3;
 
 fn main() {
@@ -55,89 +59,47 @@ fn bytes_of(text: &str) -> u64 {
     digits.parse::<u64>().expect("as 1G or 500M") << unit
 }
 
-/// A server that ends with the benchmark.
-struct Server(Child);
+/// Notes at the beginning of each stage what the backup, etcd and the store have had of the processor.
+struct Clocks {
+    processes: [u32; 3],
+    seen: Mutex<Vec<[f64; 3]>>,
+}
 
-impl Server {
-    fn start(name: &str, arguments: &[String]) -> Self {
-        let tools = std::env::var("ETCDGUARDIAN_TOOLS").unwrap_or_else(|_| {
-            format!(
-                "{}/.cache/etcdguardian/tools",
-                std::env::var("HOME").unwrap()
-            )
-        });
-        let child = Command::new(format!("{tools}/bin/{name}"))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        Self(child)
+impl Clocks {
+    fn look(&self) {
+        self.seen.lock().unwrap().push(self.processes.map(seconds));
     }
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+impl Progress for Clocks {
+    fn stage(&self, _: Stage) {
+        self.look();
     }
-}
 
-/// Hears how far a backup is, and says nothing.
-struct Silent;
-
-impl Progress for Silent {
-    fn stage(&self, _: Stage) {}
     fn bytes(&self, _: u64, _: u64) {}
+}
+
+/// A stage of the whole: how long it took, and the processor's seconds of the backup, etcd and the store.
+struct Ran {
+    stage: Stage,
+    took: Duration,
+    busy: [f64; 3],
 }
 
 struct Bench {
     folder: PathBuf,
-    endpoint: String,
     location: String,
     sealer: Sealer,
     unsealer: Unsealer,
-    _servers: [Server; 2],
+    servers: Servers,
 }
 
 impl Bench {
     async fn start(folder: &Path) -> Self {
-        let port = || {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
-        let (client, peer, s3) = (port(), port(), port());
-        let at = |name: &str| folder.join(name).display().to_string();
-        for name in ["s3/backups", "iam", "secrets/s3", "secrets/seal"] {
+        for name in ["secrets/s3", "secrets/seal"] {
             std::fs::create_dir_all(folder.join(name)).unwrap();
         }
-        let endpoint = format!("http://127.0.0.1:{client}");
-        let etcd = [
-            format!("--data-dir={}", at("etcd")),
-            format!("--listen-client-urls={endpoint}"),
-            format!("--advertise-client-urls={endpoint}"),
-            format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
-            format!("--initial-advertise-peer-urls=http://127.0.0.1:{peer}"),
-            format!("--initial-cluster=default=http://127.0.0.1:{peer}"),
-            "--quota-backend-bytes=34359738368".to_owned(),
-            "--snapshot-count=1000".to_owned(),
-            "--max-wals=2".to_owned(),
-            "--unsafe-no-fsync".to_owned(),
-        ];
-        let versitygw = [
-            format!("--port=127.0.0.1:{s3}"),
-            "--access=vgw".to_owned(),
-            "--secret=vgwsecret".to_owned(),
-            "--quiet".to_owned(),
-            format!("--iam-dir={}", at("iam")),
-            "posix".to_owned(),
-            at("s3"),
-        ];
-        let servers = [
-            Server::start("etcd-3.6", &etcd),
-            Server::start("versitygw", &versitygw),
-        ];
+        let servers = Servers::start(folder);
         let key = etcdguardian::seal::generate();
         let secret = |name: &str, text: &str| {
             std::fs::write(folder.join("secrets").join(name), text).unwrap();
@@ -157,42 +119,56 @@ impl Bench {
         let sealer = resolve.await.unwrap();
         Self {
             folder: folder.to_owned(),
-            endpoint,
             location: format!(
-                "{{provider: S3, bucket: backups, region: us-east-1, endpoint: 'http://127.0.0.1:{s3}', credentialsSecret: s3, addressing: Path}}"
+                "{{provider: S3, bucket: backups, region: us-east-1, endpoint: '{}', credentialsSecret: s3, addressing: Path}}",
+                servers.store_url
             ),
             sealer,
             unsealer,
-            _servers: servers,
+            servers,
         }
     }
 
     async fn run(&self, size: u64) {
-        let size = self.fill(size).await;
+        let size = self.servers.fill(size).await;
         let megabytes = size as f64 / 1e6;
         println!("\n### {megabytes:.0} MB of etcd 3.6 to S3 and back\n");
         let whole = self.back_up().await;
         let rate = |took: Duration| megabytes / took.as_secs_f64();
-        println!("| stage of the whole | took | MB/s |\n| --- | ---: | ---: |");
-        let mut all = Duration::ZERO;
-        for (stage, took) in &whole {
-            all += *took;
-            if took.as_millis() > 0 {
-                println!(
-                    "| {} | {:.2} s | {:.0} |",
-                    stage.name(),
-                    took.as_secs_f64(),
-                    rate(*took)
-                );
+        println!(
+            "| stage of the whole | took | MB/s | processor: backup | etcd | store |\n| --- | ---: | ---: | ---: | ---: | ---: |"
+        );
+        let line = |name: &str, took: Duration, [own, etcd, store]: [f64; 3]| {
+            println!(
+                "| {name} | {:.2} s | {:.0} | {own:.1} s | {etcd:.1} s | {store:.1} s |",
+                took.as_secs_f64(),
+                rate(took)
+            );
+        };
+        let (mut all, mut busy) = (Duration::ZERO, [0.0; 3]);
+        for ran in &whole {
+            all += ran.took;
+            for (all, own) in busy.iter_mut().zip(ran.busy) {
+                *all += own;
+            }
+            if ran.took.as_millis() > 0 {
+                line(ran.stage.name(), ran.took, ran.busy);
             }
         }
+        line("all of it", all, busy);
+        if std::env::var("BENCH_ALONE").is_ok_and(|word| word == "no") {
+            return;
+        }
+        let of = |wanted: Stage| whole.iter().find(|ran| ran.stage == wanted).unwrap().took;
+        let streamed = self.stream();
+        let stored = of(Stage::Snapshot) + of(Stage::Check) + of(Stage::Store);
         println!(
-            "| all of it | {:.2} s | {:.0} |",
-            all.as_secs_f64(),
-            rate(all)
+            "\nFrom etcd to S3: {:.0} MB/s, {:.2} of `etcdctl snapshot save`, {:.0} MB/s.",
+            rate(stored),
+            streamed.as_secs_f64() / stored.as_secs_f64(),
+            rate(streamed)
         );
-        let of = |wanted: Stage| whole.iter().find(|(stage, _)| *stage == wanted).unwrap().1;
-        let (there, back) = self.alone(size).await;
+        let (there, back) = self.alone().await;
         for (name, stages, took) in [
             ("to S3", there, of(Stage::Store)),
             ("and back", back, of(Stage::Verify)),
@@ -211,34 +187,23 @@ impl Bench {
         }
     }
 
-    /// Fills etcd until its database has about so many bytes.
-    async fn fill(&self, size: u64) -> u64 {
-        let mut client = loop {
-            if let Ok(mut client) = Client::connect([&self.endpoint], None).await
-                && client.status().await.is_ok()
-            {
-                break client;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        };
-        let mut state = 1_u64;
-        let mut written = 0;
-        let mut key = 0;
-        while written < size {
-            let puts: Vec<TxnOp> = (0..16)
-                .map(|_| {
-                    key += 1;
-                    let name = format!("/registry/configmaps/bench/value-{key:09}");
-                    TxnOp::put(name, value(&mut state), None)
-                })
-                .collect();
-            written += (puts.len() * (VALUE + 4096)) as u64;
-            client.txn(Txn::new().and_then(puts)).await.unwrap();
-        }
-        u64::try_from(client.status().await.unwrap().db_size()).unwrap()
+    /// etcd's own stream to the disk, by etcd's own client.
+    fn stream(&self) -> Duration {
+        let took = (0..ROUNDS).map(|_| {
+            let to = self.folder.join("etcdctl.db");
+            let start = Instant::now();
+            let mut saved = Command::new(tool("etcdctl-3.6"));
+            saved.args(["--endpoints", &self.servers.endpoint, "snapshot", "save"]);
+            let output = saved.arg(&to).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            let took = start.elapsed();
+            std::fs::remove_file(&to).unwrap();
+            took
+        });
+        took.min().unwrap()
     }
 
-    async fn back_up(&self) -> Vec<(Stage, Duration)> {
+    async fn back_up(&self) -> Vec<Ran> {
         let spec = format!(
             "{{backupMode: Full, storageLocation: {}, encryption: {{enabled: true, encryptionSecret: seal}}}}",
             self.location
@@ -251,7 +216,7 @@ impl Bench {
             run_id: "bench".to_owned(),
             cluster_name: "bench".to_owned(),
             cluster: ClusterConfig {
-                endpoints: vec![self.endpoint.clone()],
+                endpoints: vec![self.servers.endpoint.clone()],
                 ..ClusterConfig::default()
             },
             export: Selection::default(),
@@ -266,137 +231,42 @@ impl Bench {
             commands: Arc::new(pipeline::hooks::OnThisHost),
             api: ApiServer::Inferred,
         };
-        let made = pipeline::run(&request, &services, &Silent).await.unwrap();
+        let Servers { etcd, store, .. } = &self.servers;
+        let clocks = Clocks {
+            processes: [std::process::id(), etcd.id(), store.id()],
+            seen: Mutex::default(),
+        };
+        let running = Arc::new(AtomicBool::new(true));
+        let runs = Arc::clone(&running);
+        let watch = std::thread::spawn(move || {
+            let mut peak = 0;
+            while runs.load(Ordering::Relaxed) {
+                peak = peak.max(private_bytes());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            peak
+        });
+        let made = pipeline::run(&request, &services, &clocks).await.unwrap();
+        clocks.look();
+        running.store(false, Ordering::Relaxed);
         println!(
-            "Backup {}: {} of {} MB stored.\n",
+            "Backup {}: {} of {} MB stored, with at most {} MiB of private memory.\n",
             made.manifest.level,
             made.manifest.stored_size / 1_000_000,
-            made.manifest.raw_size / 1_000_000
+            made.manifest.raw_size / 1_000_000,
+            watch.join().unwrap() >> 20
         );
-        made.stages
+        let seen = clocks.seen.into_inner().unwrap();
+        let between = seen.windows(2).map(|pair| {
+            let mut busy = pair[1];
+            for (after, before) in busy.iter_mut().zip(pair[0]) {
+                *after -= before;
+            }
+            busy
+        });
+        let stages = made.stages.into_iter().zip(between);
+        stages
+            .map(|((stage, took), busy)| Ran { stage, took, busy })
+            .collect()
     }
-
-    /// Each stage by itself, the best of a few: on the way there, and on the way back.
-    async fn alone(&self, size: u64) -> (Vec<Alone>, Vec<Alone>) {
-        let at = |name: &str| self.folder.join(name);
-        let (plain, packed, sealed) = (at("plain"), at("packed"), at("sealed"));
-        let secrets = FolderSecrets::new(Some(at("secrets")));
-        let location = serde_saphyr::from_str(&self.location).unwrap();
-        let repository = Repository::open(&location, "default", &secrets, Arc::new(SilentObserver))
-            .await
-            .unwrap();
-        let made = repository.find("bench").await.unwrap();
-        // The plain file as it was, out of the store.
-        let mut stored = repository.read(&made.data_key).await.unwrap();
-        let mut out = tokio::fs::File::create(&sealed).await.unwrap();
-        tokio::io::copy(&mut stored, &mut out).await.unwrap();
-        drop(out);
-        let seal = made.seal.clone();
-        self.open(&seal, made.compression, &sealed, file(&plain));
-        let zstd = Sealer::open(Compression::Zstd);
-        let pack = |out: &mut dyn Write| zstd.seal(&mut read(&plain), out).unwrap();
-        pack(&mut file(&packed));
-        let mut there = vec![
-            alone("SHA-256", || digest(&plain)),
-            alone("zstd", || pack(&mut io::sink())),
-            alone("age", || {
-                self.sealer
-                    .seal(&mut read(&packed), &mut io::sink())
-                    .unwrap();
-            }),
-        ];
-        let mut best = Duration::MAX;
-        for round in 0..ROUNDS {
-            let length = made.stored_size;
-            let key = made
-                .data_key
-                .replace(&made.id, &format!("{}-{round}", made.id));
-            let mut reader = tokio::fs::File::open(&sealed).await.unwrap();
-            reader.set_max_buf_size(1 << 20);
-            let start = Instant::now();
-            repository
-                .store_stream(&key, length, "bench", &mut reader, &|_| {})
-                .await
-                .unwrap();
-            best = best.min(start.elapsed());
-        }
-        there.push(("S3, put", best));
-        best = Duration::MAX;
-        for _ in 0..ROUNDS {
-            let start = Instant::now();
-            let mut stored = repository.read(&made.data_key).await.unwrap();
-            let mut buffer = vec![0; 256 * 1024];
-            while stored.read(&mut buffer).await.unwrap() > 0 {}
-            best = best.min(start.elapsed());
-        }
-        let packed_only = Seal::default();
-        let back = vec![
-            ("S3, get", best),
-            alone("age", || {
-                self.open(&seal, Compression::None, &sealed, io::sink())
-            }),
-            alone("zstd", || {
-                self.open(&packed_only, Compression::Zstd, &packed, io::sink());
-            }),
-            alone("SHA-256", || digest(&plain)),
-        ];
-        assert!(size > 0);
-        (there, back)
-    }
-
-    fn open(&self, seal: &Seal, compression: Compression, from: &Path, mut to: impl Write) {
-        self.unsealer
-            .unseal(seal, compression, &mut read(from), &mut to)
-            .unwrap();
-        to.flush().unwrap();
-    }
-}
-
-type Alone = (&'static str, Duration);
-
-fn alone(name: &'static str, mut work: impl FnMut()) -> Alone {
-    let took = (0..ROUNDS).map(|_| {
-        let start = Instant::now();
-        work();
-        start.elapsed()
-    });
-    (name, took.min().unwrap())
-}
-
-fn digest(plain: &Path) {
-    let (mut reader, mut digest) = (read(plain), Digest::start().unwrap());
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match reader.read(&mut buffer).unwrap() {
-            0 => break,
-            length => digest.update(&buffer[..length]),
-        }
-    }
-    digest.finish().unwrap();
-}
-
-fn read(path: &Path) -> BufReader<File> {
-    BufReader::with_capacity(1 << 20, File::open(path).unwrap())
-}
-
-fn file(path: &Path) -> BufWriter<File> {
-    BufWriter::with_capacity(1 << 20, File::create(path).unwrap())
-}
-
-/// A third random letters, the rest alike.
-fn value(state: &mut u64) -> Vec<u8> {
-    let mut value = Vec::with_capacity(VALUE);
-    while value.len() < VALUE {
-        value.extend_from_slice(
-            b"{\"metadata\":{\"managedFields\":[{\"apiVersion\":\"v1\",\"fieldsType\":\"FieldsV1\",\"manager\":\"kubelet\"}],\"uid\":\"",
-        );
-        for _ in 0..50 {
-            *state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            value.push(b'a' + u8::try_from((*state >> 33) % 26).unwrap());
-        }
-    }
-    value.truncate(VALUE);
-    value
 }

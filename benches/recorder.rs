@@ -2,7 +2,8 @@
 //!
 //! BENCH_SECONDS says how long is written, BENCH_RATE how many writes a second, BENCH_EVENTS how many events are merged. Every write
 //! is a key of its own with 1 KiB, 25 to a transaction, so that it is the recorder and not etcd's log that is measured; etcd runs
-//! without fsync. The recorder is a process of its own, whose private memory is watched.
+//! without fsync. The recorder is a process of its own, whose private memory is watched. ETCDBRCTL names a binary of Gardener's
+//! etcdbrctl, whose restore of a base and what was written after it is then timed beside ours.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,6 +14,8 @@
 
 #[path = "peers/generate.rs"]
 mod generate;
+#[path = "recorder/peer.rs"]
+mod peer;
 
 use std::io::{BufRead, BufReader, BufWriter, Read};
 use std::path::{Path, PathBuf};
@@ -61,6 +64,9 @@ fn main() {
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |");
     keeping_up(&runtime, scratch.path());
     merging(scratch.path());
+    if let Ok(brctl) = std::env::var("ETCDBRCTL") {
+        peer::delta_restores(&runtime, scratch.path(), &brctl);
+    }
 }
 
 /// The recorder in a process of its own: says how far it is until its input ends.
@@ -169,7 +175,8 @@ impl Drop for Server {
     }
 }
 
-fn etcd(folder: &Path) -> (Server, String) {
+/// A server by its name among the tests' tools, and its client URL.
+fn etcd(name: &str, folder: &Path) -> (Server, String) {
     let port = || {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap().port()
@@ -182,7 +189,7 @@ fn etcd(folder: &Path) -> (Server, String) {
         || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache/etcdguardian/tools"),
         PathBuf::from,
     );
-    let process = Command::new(tools.join("bin/etcd-3.6"))
+    let process = Command::new(tools.join("bin").join(name))
         .arg(format!("--data-dir={}", folder.join("etcd").display()))
         .arg(format!("--listen-client-urls={client}"))
         .arg(format!("--advertise-client-urls={client}"))
@@ -194,22 +201,27 @@ fn etcd(folder: &Path) -> (Server, String) {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .expect("etcd-3.6: run `make tools`");
+        .expect("an etcd: run `make tools`");
     (Server(process), client)
 }
 
-fn keeping_up(runtime: &tokio::runtime::Runtime, scratch: &Path) {
-    let (_server, endpoint) = etcd(scratch);
+/// Waits until etcd has a leader; its revision then.
+fn first_revision(runtime: &tokio::runtime::Runtime, endpoint: &str) -> i64 {
     let begin = Instant::now();
-    let first = loop {
-        let options = ConnectOptions::plain(endpoint.clone());
+    loop {
+        let options = ConnectOptions::plain(endpoint.to_owned());
         let status = runtime.block_on(async { Etcd::connect(&options).await?.status().await });
         match status {
-            Ok(status) if status.leader != 0 => break status.revision,
+            Ok(status) if status.leader != 0 => return status.revision,
             _ => assert!(begin.elapsed() < Duration::from_secs(60), "etcd is not up"),
         }
         std::thread::sleep(Duration::from_millis(100));
-    };
+    }
+}
+
+fn keeping_up(runtime: &tokio::runtime::Runtime, scratch: &Path) {
+    let (_server, endpoint) = etcd("etcd-3.6", scratch);
+    let first = first_revision(runtime, &endpoint);
     let recording = Recording::start(&endpoint, &scratch.join("live"), None);
     recording.wait_for(first);
     let (seconds, rate) = (set("BENCH_SECONDS", 20), set("BENCH_RATE", 10_000));
