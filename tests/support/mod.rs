@@ -4,14 +4,17 @@
 
 mod binary;
 mod browser;
+pub mod clusters;
 mod dense;
 mod etcd;
 mod http;
 mod kubernetes;
+mod lost;
 mod otlp;
 mod pki;
 mod process;
 mod prometheus;
+mod s3;
 mod servers;
 mod stores;
 pub mod traces;
@@ -25,10 +28,12 @@ pub use dense::dense;
 pub use etcd::Etcd;
 pub use http::http;
 pub use kubernetes::Kubernetes;
+pub use lost::LostAnswers;
 pub use otlp::{Collector, Seen};
 pub use pki::Pki;
 pub use process::{Process, free_port, until, until_within};
 pub use prometheus::Prometheus;
+pub use s3::{Issuer, Minio, S3rver, curl};
 pub use servers::{Mailpit, SlackFake, Toxiproxy, Versitygw};
 pub use stores::{Azurite, GcsFake, KmsFake, OssGate, block_on, location};
 

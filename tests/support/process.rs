@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long anything may take to become ready; generous, because tests share few cores with builds.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A loopback port that nobody listens on. Below the kernel's ephemeral range, so that no outgoing connection takes it meanwhile.
 pub fn free_port() -> u16 {

@@ -1,6 +1,6 @@
 //! A real Prometheus: with back-filled history, with targets it scrapes, or both.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -21,6 +21,11 @@ impl Prometheus {
     /// Starts one. `history` is OpenMetrics text with times in seconds, grouped by family and ending in `# EOF`; empty for none.
     /// `targets` are `host:port` of job `etcd`, scraped every second.
     pub fn start(history: &str, targets: &[String]) -> Self {
+        Self::with_rules(history, targets, &[])
+    }
+
+    /// The same with files of rules, which are looked at every second.
+    pub fn with_rules(history: &str, targets: &[String], rules: &[PathBuf]) -> Self {
         let scratch = tempfile::tempdir().expect("a scratch folder");
         let data = scratch.path().join("data");
         if !history.is_empty() {
@@ -28,8 +33,13 @@ impl Prometheus {
         }
         let config = scratch.path().join("prometheus.yml");
         let quoted: Vec<String> = targets.iter().map(|target| format!("'{target}'")).collect();
+        let files: Vec<String> = rules
+            .iter()
+            .map(|file| format!("'{}'", file.display()))
+            .collect();
         let text = format!(
-            "global: {{scrape_interval: 1s}}\nscrape_configs:\n- job_name: etcd\n  static_configs: [{{targets: [{}]}}]\n",
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n- job_name: etcd\n  static_configs: [{{targets: [{}]}}]\n",
+            files.join(", "),
             quoted.join(", ")
         );
         std::fs::write(&config, text).expect("write prometheus.yml");
@@ -58,6 +68,12 @@ impl Prometheus {
     /// The result of an instant query.
     pub fn query(&self, expression: &str) -> serde_json::Value {
         self.ask("query?query=", expression)["result"].clone()
+    }
+
+    /// The values of a label in the series of a selector.
+    pub fn label_values(&self, selector: &str, label: &str) -> Vec<String> {
+        let values = self.ask(&format!("label/{label}/values?match%5B%5D="), selector);
+        serde_json::from_value(values).expect("a list of values")
     }
 
     /// What the observations of a selector point at, of whatever time.

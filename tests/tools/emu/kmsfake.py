@@ -3,8 +3,9 @@
 Standard library only; the cryptography is a toy, the checks are not:
 
  - AWS: SigV4 recomputed; TrentService.GenerateDataKey and .Decrypt by ARN, encryption context bound, wrong key refused.
- - Alibaba: ACS3-HMAC-SHA256 recomputed; GenerateDataKey and Decrypt of 2016-01-20; AssumeRoleWithOIDC (audience, expiry); the ECS
-   metadata server with its token.
+ - Alibaba: ACS3-HMAC-SHA256 recomputed, parameters in the query or in a form, a nonce taken once; GenerateDataKey and Decrypt of
+   2016-01-20; AssumeRoleWithOIDC (audience, expiry); the ECS metadata server with its token. Alibaba's own SDKs are held to it by
+   alibaba_sdks.py.
  - AWS identities: EKS pod identity (/eks, the token in Authorization) and AssumeRoleWithWebIdentity.
  - Azure: the token endpoint of tenant `tenant-1` for a federated credential (client, assertion, scope); the token is the one that
    azurite believes: a JWT whose issuer, audience and time are looked at.
@@ -20,7 +21,7 @@ ALI = {"LTAItest": ("testsecret", None), "STS.machine": ("machinesecret", "machi
 KEYS = {k: {"state": "Enabled", "material": [os.urandom(32)]} for k in ("k1", "k2")}
 # A replica in another region has the same material.
 REPLICA = {"mrk-replica": "k1"}
-FAULTS, REQUESTS, LOCK = [], [], threading.Lock()
+FAULTS, REQUESTS, NONCES, LOCK = [], [], set(), threading.Lock()
 LIFE = {"told": 3600, "real": 3600}
 
 
@@ -192,11 +193,18 @@ class Handler(BaseHTTPRequestHandler):
         if sha(self.body) != self.headers.get("x-acs-content-sha256") or not needed <= set(names.split(";")):
             raise Refused(400, "SignatureDoesNotMatch")
         headers = "".join(f"{n}:{(self.headers.get(n) or '').strip()}\n" for n in names.split(";"))
-        canonical = "\n".join([self.command, "/", "", headers, names, sha(self.body)])
+        encoded = lambda text: U.quote(text, safe="-_.~")  # noqa: E731
+        query = "&".join(f"{encoded(k)}={encoded(v)}" for k, v in sorted(self.query()))
+        canonical = "\n".join([self.command, "/", query, headers, names, sha(self.body)])
         text = "ACS3-HMAC-SHA256\n" + sha(canonical.encode())
         if not hmac.compare_digest(hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest(), signature):
             raise Refused(400, "SignatureDoesNotMatch")
-        wish = dict(U.parse_qsl(self.body.decode()))
+        with LOCK:
+            nonce = self.headers["x-acs-signature-nonce"]
+            if nonce in NONCES:
+                raise Refused(400, "SignatureNonceUsed")
+            NONCES.add(nonce)
+        wish = self.parameters()
         context = json.loads(wish.get("EncryptionContext") or "{}")
         missing = Refused(404, "Forbidden.KeyNotFound")
         if action == "GenerateDataKey":
@@ -208,8 +216,14 @@ class Handler(BaseHTTPRequestHandler):
         usable(key, missing, Refused(409, "Rejected.Disabled"))
         self.answer(200, {"KeyId": key, "Plaintext": base64.b64encode(plain).decode()})
 
+    def query(self):
+        return U.parse_qsl(self.path.partition("?")[2], keep_blank_values=True)
+
+    def parameters(self):
+        return dict(self.query() + U.parse_qsl(self.body.decode(), keep_blank_values=True))
+
     def rrsa(self):
-        wish = dict(U.parse_qsl(self.body.decode()))
+        wish = self.parameters()
         try:
             claims = wish["OIDCToken"].split(".")[1]
             claims = json.loads(base64.urlsafe_b64decode(claims + "=" * (-len(claims) % 4)))

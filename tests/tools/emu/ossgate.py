@@ -6,7 +6,7 @@ use the real host names. Standard library only.
    501, x-amz-checksum-* and aws-chunked 400, path addressing 403); the rest goes to a real S3 server behind, which checks SigV4.
  - <bucket>.oss-<region>.aliyuncs.com, the native one: PutObject with OSS4-HMAC-SHA256, the signature recomputed; a date that is a
    quarter of an hour off is refused; x-oss-forbid-overwrite answers 409 FileAlreadyExists. Objects are files of FOLDER, which the
-   S3 server behind serves too.
+   S3 server behind serves too. Both of Alibaba's SDKs are held to it by alibaba_sdks.py.
  - to 127.0.0.1 itself: GET /_ready, GET /_requests, POST /_clock {"ahead": SECONDS}, POST /_fault {"match": REGEX, "status": 503, "count": 2, "after": true}
    ("after": the request is carried out and its answer lost).
 """
@@ -106,11 +106,13 @@ class Handler(Contract):
         self.answer(200, b"", [("ETag", '"' + hashlib.md5(self.body).hexdigest().upper() + '"')])
 
     def check_signature(self, bucket, region, parts):
-        given = re.fullmatch(r"OSS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/oss/aliyun_v4_request,Signature=([0-9a-f]{64})",
+        given = re.fullmatch(r"OSS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/oss/aliyun_v4_request,\s*"
+                             r"(?:AdditionalHeaders=([a-z0-9;-]+),\s*)?Signature=([0-9a-f]{64})",
                              self.headers.get("Authorization") or "")
         if not given:
             raise Refused(403, "AccessDenied", "no OSS4 signature")
-        key, day, signed_region, signature = given.groups()
+        key, day, signed_region, additional, signature = given.groups()
+        additional = additional or ""
         if key not in KEYS:
             raise Refused(403, "InvalidAccessKeyId")
         secret, token = KEYS[key]
@@ -125,11 +127,11 @@ class Handler(Contract):
             raise Refused(403, "RequestTimeTooSkewed")
         if signed_region != region or day != moment[:8] or self.headers.get("x-oss-content-sha256") != "UNSIGNED-PAYLOAD":
             raise Refused(400, "InvalidArgument", "scope")
-        names = sorted({k.lower() for k in self.headers
-                        if k.lower().startswith("x-oss-") or k.lower() in ("content-type", "content-md5")})
+        signed = {"content-type", "content-md5", *additional.split(";")}
+        names = sorted({k.lower() for k in self.headers if k.lower().startswith("x-oss-") or k.lower() in signed})
         headers = "".join(f"{n}:{(self.headers[n] or '').strip()}\n" for n in names)
         resource = urllib.parse.quote("/" + bucket + urllib.parse.unquote(parts.path), safe="/-_.~")
-        canonical = "\n".join([self.command, resource, "", headers, "", "UNSIGNED-PAYLOAD"])
+        canonical = "\n".join([self.command, resource, "", headers, additional, "UNSIGNED-PAYLOAD"])
         text = "\n".join(["OSS4-HMAC-SHA256", moment, f"{day}/{region}/oss/aliyun_v4_request",
                           hashlib.sha256(canonical.encode()).hexdigest()])
         signing = mac(mac(mac(mac(("aliyun_v4" + secret).encode(), day), region), "oss"), "aliyun_v4_request")
