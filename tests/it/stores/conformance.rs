@@ -8,8 +8,8 @@ use etcdguardian::repository::{Copied, Repository, RepositoryError, SilentObserv
 use futures::{StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 
-use super::{CLUSTER, Place, azure, bytes, directory, gcs, get, manifest, oss, put, s3};
-use crate::support::{GcsFake, block_on};
+use super::{CLUSTER, Place, azure, bytes, directory, gcs, get, manifest, minio, oss, put, s3};
+use crate::support::{GcsFake, Minio, block_on};
 
 const MIB: usize = 1024 * 1024;
 /// What the uploads use as their smallest part.
@@ -164,6 +164,19 @@ fn s3_keeps_the_contract() {
         &[("secret-access-key", "vgwsecret")],
     );
     keeps_the_contract(&s3(), 1_100);
+}
+
+#[test]
+fn minio_keeps_the_contract() {
+    let server = Minio::start(&["backups"]);
+    let place = minio::place(&server);
+    names_what_is_wrong(
+        &place,
+        &[("secret-access-key", "wrong-secret-of-minio")],
+        &[("secret-access-key", "guardiansecret")],
+    );
+    let fresh = Minio::start(&["backups"]);
+    keeps_the_contract(&minio::place(&fresh), 1_100);
 }
 
 #[test]

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use etcdguardian::secrets::AlibabaIdentity;
 use secrecy::ExposeSecret;
 
+use super::kms::{ALIBABA_KEY, AWS_KEY};
+use super::secrets::Secrets;
 use crate::backup::{Desk, cluster};
 use crate::support::{Etcd, KmsFake, OssGate, Pki, Ran, block_on};
 
@@ -76,11 +78,59 @@ fn a_machine_of_alibaba_has_the_keys_of_its_role() {
     });
 }
 
-/// Takes a backup sealed by AWS KMS with an identity of the environment; the contract server checks its keys and token.
-fn seals_as(variables: &[(&str, &str)], etcd: &Etcd, url: &str) -> Ran {
-    let desk = super::kms::desk(etcd, super::kms::AWS_KEY);
-    let all = [variables, &[("AWS_ENDPOINT_URL_KMS", url)]].concat();
-    desk.run_as(&all, &["backup", "create", "--from-schedule", "s"])
+/// What pods have, and what they get for it.
+const GIVEN: [&str; 9] = [
+    "pod-service-account-token",
+    "podsecret",
+    "podtoken",
+    "pod-web-token",
+    "websecret",
+    "webtoken",
+    "c2lnbmF0dXJl",
+    "rrsasecret",
+    "rrsatoken",
+];
+
+/// Takes a backup sealed by this key with an identity of the environment; the contract server checks its keys and token. Nothing of
+/// either is said or stored, however much is said.
+fn seals_as(variables: &[(&str, &str)], etcd: &Etcd, key: &str, url: &str) -> Ran {
+    let desk = super::kms::desk(etcd, key);
+    let services = [
+        ("AWS_ENDPOINT_URL_KMS", url),
+        ("ALIBABA_CLOUD_KMS_ENDPOINT", url),
+    ];
+    let all = [variables, &services].concat();
+    let words = ["backup", "create", "--from-schedule", "s", "--log", "trace"];
+    let ran = desk.run_as(&all, &words);
+    assert!(ran.stderr.contains("TRACE"), "{}", ran.stderr);
+    let secrets = Secrets(GIVEN.map(|given| (given, given.to_owned())).to_vec());
+    secrets.nowhere_in("stdout", ran.stdout.as_bytes());
+    secrets.nowhere_in("the log", ran.stderr.as_bytes());
+    secrets.nowhere_below(desk.folder.path());
+    ran
+}
+
+#[test]
+fn a_pod_of_alibaba_seals_with_what_its_token_gets() {
+    let etcd = Etcd::start("3.6");
+    let fake = KmsFake::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let file_text = file.display().to_string();
+    let variables = [
+        ("ALIBABA_CLOUD_ROLE_ARN", "acs:ram::1:role/etcdguardian"),
+        (
+            "ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+            "acs:ram::1:oidc-provider/ack",
+        ),
+        ("ALIBABA_CLOUD_OIDC_TOKEN_FILE", file_text.as_str()),
+        ("ALIBABA_CLOUD_STS_ENDPOINT", fake.url.as_str()),
+    ];
+    let now = jiff::Timestamp::now().as_second();
+    std::fs::write(&file, token("sts.aliyuncs.com", now - 10)).unwrap();
+    seals_as(&variables, &etcd, ALIBABA_KEY, &fake.url).code(12);
+    std::fs::write(&file, token("sts.aliyuncs.com", now + 600)).unwrap();
+    seals_as(&variables, &etcd, ALIBABA_KEY, &fake.url).code(0);
 }
 
 #[test]
@@ -95,9 +145,9 @@ fn a_pod_of_eks_has_the_keys_of_its_pod_identity() {
         ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file_text.as_str()),
     ];
     std::fs::write(&file, "another token").unwrap();
-    seals_as(&variables, &etcd, &fake.url).code(12);
+    seals_as(&variables, &etcd, AWS_KEY, &fake.url).code(12);
     std::fs::write(&file, "pod-service-account-token").unwrap();
-    seals_as(&variables, &etcd, &fake.url).code(0);
+    seals_as(&variables, &etcd, AWS_KEY, &fake.url).code(0);
 }
 
 #[test]
@@ -115,9 +165,9 @@ fn a_pod_of_eks_changes_its_web_identity_for_keys() {
         ("AWS_ENDPOINT_URL_STS", sts.url.as_str()),
         ("SSL_CERT_FILE", authority.as_str()),
     ];
-    seals_as(&variables, &etcd, &kms.url).code(0);
+    seals_as(&variables, &etcd, AWS_KEY, &kms.url).code(0);
     std::fs::write(&file, "forged").unwrap();
-    let refused = seals_as(&variables, &etcd, &kms.url).code(12);
+    let refused = seals_as(&variables, &etcd, AWS_KEY, &kms.url).code(12);
     assert!(!refused.stderr.contains("forged"), "{}", refused.stderr);
 }
 

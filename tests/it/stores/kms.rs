@@ -11,7 +11,7 @@ use crate::support::{Etcd, KmsFake, Ran, free_port, tool};
 
 pub const AWS_KEY: &str = "arn:aws:kms:eu-central-1:1:key/k1";
 const AWS_OTHER: &str = "arn:aws:kms:eu-central-1:1:key/k2";
-const ALIBABA_KEY: &str = "acs:kms:cn-test:1:key/k1";
+pub const ALIBABA_KEY: &str = "acs:kms:cn-test:1:key/k1";
 
 /// A desk with a schedule whose backups are sealed with this key.
 pub fn desk(etcd: &Etcd, key: &str) -> Desk {
@@ -30,7 +30,7 @@ pub fn desk(etcd: &Etcd, key: &str) -> Desk {
 }
 
 /// Runs the binary against the contract server, with keys of both clouds in the environment.
-fn run(desk: &Desk, url: &str, words: &[&str]) -> Ran {
+pub fn run(desk: &Desk, url: &str, words: &[&str]) -> Ran {
     run_with(desk, url, ["awssecret", "testsecret"], words)
 }
 
@@ -46,9 +46,9 @@ fn run_with(desk: &Desk, url: &str, secrets: [&str; 2], words: &[&str]) -> Ran {
     desk.run_as(&variables, words)
 }
 
-const CREATE: [&str; 6] = ["backup", "create", "--from-schedule", "s", "-o", "json"];
+pub const CREATE: [&str; 6] = ["backup", "create", "--from-schedule", "s", "-o", "json"];
 
-fn manifest_file(made: &Value) -> std::path::PathBuf {
+pub fn manifest_file(made: &Value) -> std::path::PathBuf {
     data_file(made).with_file_name("manifest.json")
 }
 
@@ -229,19 +229,8 @@ fn doctor_tries_the_keys_of_the_schedules() {
 fn public_keys_alone_seal_and_the_proof_is_no_less() {
     let etcd = Etcd::start("3.6");
     let desk = Desk::local(&etcd);
-    let key = desk.path("offline.key").display().to_string();
-    let public = desk.run(&["keygen", &key]).ok();
-    std::fs::create_dir_all(desk.path("secrets/seal")).unwrap();
-    std::fs::write(desk.path("secrets/seal/recipients"), &public).unwrap();
-    let create = [
-        "backup",
-        "create",
-        "--encryption-secret",
-        "seal",
-        "-o",
-        "json",
-    ];
-    let made = desk.run(&create).json();
+    let (key, public) = desk.seal();
+    let made = desk.create_sealed();
     assert_eq!(made["level"], "Consistent", "{made}");
     let store = format!("file://{}", desk.path("store").display());
     let deep = ["backup", "verify", "latest", "--deep", "--from", &store];
@@ -250,5 +239,5 @@ fn public_keys_alone_seal_and_the_proof_is_no_less() {
     let shown = desk.run(&["backup", "show", "latest", "-o", "json"]).json();
     let recipients = shown["manifest"]["seal"]["recipients"].as_array().unwrap();
     assert_eq!(recipients.len(), 1, "only the keys that are kept are named");
-    assert_eq!(recipients[0], public.trim());
+    assert_eq!(recipients[0], public);
 }

@@ -1,7 +1,9 @@
-//! Every kind of store, held to one contract: directories, memory, S3 (versitygw), Google Cloud Storage (a contract server), Azure
+//! Every kind of store, held to one contract: directories, memory, S3 (versitygw, MinIO), Google Cloud Storage (a contract server), Azure
 //! (azurite) and OSS (a contract server in front of versitygw); and what only some of them have.
 
+mod alibaba;
 mod conformance;
+mod copies;
 mod faults;
 mod identities;
 mod kill;
@@ -9,6 +11,10 @@ mod kms;
 mod leases;
 mod leftovers;
 mod listing;
+mod lost;
+mod minio;
+mod others_tools;
+mod overwriting;
 mod pins;
 mod refusals;
 mod replicas;

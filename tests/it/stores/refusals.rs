@@ -1,6 +1,9 @@
 //! What a store says no with, and what it says nothing with: another region, a token that ends in mid-upload, a connection that is
 //! half open.
 
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
 use etcdguardian::api::ErrorClass;
 use etcdguardian::repository::RepositoryError;
 use serde_json::json;
@@ -54,6 +57,61 @@ fn a_bucket_of_another_region_is_named_with_its_region() {
             assert!(error.to_string().contains("correct the region"), "{error}");
         });
     }
+}
+
+#[test]
+fn a_server_of_another_region_is_named_with_its_region() {
+    let flags = ["--region", "eu-central-1"];
+    let server = Versitygw::start_as(&["backups"], "vgw", "vgwsecret", &flags);
+    let of_region = |region: &str| {
+        let wanted = json!({
+            "provider": "S3", "bucket": "backups", "region": region, "addressing": "Path",
+            "endpoint": server.url, "credentialsSecret": "store",
+        });
+        let keys = [("access-key-id", "vgw"), ("secret-access-key", "vgwsecret")];
+        Place::new("S3", location(wanted), &keys, Box::new(()))
+    };
+    block_on(async {
+        let wrong = of_region("us-east-1").open().await.unwrap();
+        for error in [
+            wrong.catalog(None).await.unwrap_err(),
+            put(&wrong, "x", 1, b"x").await.unwrap_err(),
+        ] {
+            let RepositoryError::Region { region, .. } = &error else {
+                panic!("{error:?}");
+            };
+            assert_eq!(region.as_deref(), Some("eu-central-1"));
+        }
+        let right = of_region("eu-central-1").open().await.unwrap();
+        put(&right, "x", 1, b"x").await.unwrap();
+    });
+}
+
+#[test]
+fn a_store_that_names_a_pause_gets_it() {
+    block_on(async {
+        let server = MockServer::start().await;
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let seen = Arc::clone(&asked);
+        Mock::given(method("GET"))
+            .respond_with(move |_: &wiremock::Request| {
+                let mut seen = seen.lock().unwrap();
+                seen.push(Instant::now());
+                if seen.len() == 1 {
+                    return refusal(503, "SlowDown", "").insert_header("Retry-After", "3");
+                }
+                let none = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>";
+                ResponseTemplate::new(200).set_body_raw(none, "application/xml")
+            })
+            .mount(&server)
+            .await;
+        let repository = at(&server).open().await.unwrap();
+        let catalog = repository.catalog(None).await.unwrap();
+        assert!(catalog.backups.is_empty());
+        let asked = asked.lock().unwrap();
+        // By itself it would come back after some tenths of a second.
+        assert!(asked[1] - asked[0] >= Duration::from_secs(3), "{asked:?}");
+    });
 }
 
 #[test]

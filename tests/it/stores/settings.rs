@@ -205,7 +205,7 @@ async fn server_says(
     signed(server, method, &format!("{bucket}/{key}?{query}"), &[]).await
 }
 
-async fn create_locked_bucket(server: &Versitygw, bucket: &str) {
+pub async fn create_locked_bucket(server: &Versitygw, bucket: &str) {
     let headers = [("x-amz-bucket-object-lock-enabled", "true")];
     let made = signed(server, "PUT", bucket, &headers).await;
     assert_eq!(made.0, 200, "{}", made.1);
