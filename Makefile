@@ -12,11 +12,15 @@ OUT       ?= target/etcdguardian-image.tar
 SIZES     ?= 100M
 SIZE      ?= 1G
 SECONDS   ?= 4
-BINARY    := target/release/etcdguardian
+EXECUTED  ?= notebooks
+# ETCDGUARDIAN=FILE is taken where it is set, and none is built; BUILD_PROFILE=dev builds and measures an unoptimised one.
+BINARY    := $(or $(ETCDGUARDIAN),target/release/etcdguardian)
+BUILT     := $(if $(ETCDGUARDIAN),,build)
+PROFILE   := $(if $(BUILD_PROFILE),--profile $(BUILD_PROFILE))
 export ETCDGUARDIAN_TOOLS := $(TOOLS)
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder bench-pipeline e2e fuzz manifests generate reference pictures install uninstall deploy undeploy docker-build image footprint clean
+.PHONY: help demo test build operator run tools notebooks lint fmt bench bench-recorder bench-schedule bench-pipeline e2e fuzz manifests generate reference pictures install uninstall deploy undeploy docker-build image footprint clean
 
 help: ## print this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,20 +37,20 @@ test: tools ## every test, against real servers
 	RUST_TEST_THREADS=$$((2 * $$(nproc))) cargo test --locked
 
 build: ## the optimised binary, target/release/etcdguardian
-	cargo build --locked --release
+	cargo build --locked $(or $(PROFILE),--release)
 
-operator: build ## the controllers, in the cluster of the current context: make operator CONFIG=guardian.yaml
+operator: $(BUILT) ## the controllers, in the cluster of the current context: make operator CONFIG=guardian.yaml
 	$(BINARY) operator --config $(CONFIG)
 
-run: build ## the whole loop without Kubernetes: make run CONFIG=guardian.yaml
+run: $(BUILT) ## the whole loop without Kubernetes: make run CONFIG=guardian.yaml
 	$(BINARY) run --config $(CONFIG)
 
 tools: ## the servers and tools that the tests use, into ~/.cache/etcdguardian/tools; only what is missing
 	tests/tools/get-tools.sh
 
-notebooks: build ## executes the notebooks and keeps their outputs; ETCDGUARDIAN_TRACES=FOLDER for your own traces
+notebooks: $(BUILT) ## executes the notebooks and keeps their outputs; ETCDGUARDIAN_TRACES=FOLDER for your own traces
 	tests/tools/get-tools.sh notebooks
-	ETCDGUARDIAN=$(CURDIR)/$(BINARY) $(TOOLS)/notebooks/bin/python notebooks/run.py
+	ETCDGUARDIAN=$(abspath $(BINARY)) $(TOOLS)/notebooks/bin/python notebooks/run.py --out $(EXECUTED) $(NOTEBOOKS)
 
 lint: ## format, clippy, banned crates and licences
 	cargo fmt --check
@@ -83,24 +87,27 @@ docker-build: ## the container image: make docker-build IMG=registry.example.com
 	docker build -t $(IMG) .
 
 image: ## the same as an archive, made without a container engine: make image IMG=registry.example.com/etcdguardian:1.0 OUT=image.tar
-	cargo build --locked --profile dist
-	tools/image.sh $(OUT) $(IMG) target/dist/etcdguardian
+	$(if $(ETCDGUARDIAN),,cargo build --locked --profile dist)
+	tools/image.sh $(OUT) $(IMG) $(or $(ETCDGUARDIAN),target/dist/etcdguardian)
 
-footprint: build ## what the idle operator takes with 1,000 schedules loaded: memory, and share of a core
+footprint: $(BUILT) ## what the idle operator takes with 1,000 schedules loaded: memory, and share of a core
 	tests/tools/get-tools.sh etcd36 k8s
 	tests/e2e/footprint.sh $(BINARY)
 
 bench: ## etcdguardian beside etcd's own tools, in minutes: make bench SIZES=100M,1G
 	tests/tools/get-tools.sh system etcd37 bbolt
-	BENCH_SIZES=$(SIZES) cargo bench --locked --bench peers
+	BENCH_SIZES=$(SIZES) cargo bench --locked $(PROFILE) --bench peers
 
-bench-recorder: ## the recorder under 10,000 writes a second of a real etcd, and the merge of a million events
-	tests/tools/get-tools.sh system etcd36
-	cargo bench --locked --bench recorder
+bench-recorder: ## the recorder under 10,000 writes a second of a real etcd, and the merge of a million events; ETCDBRCTL=FILE for a peer's
+	tests/tools/get-tools.sh system etcd35 etcd36
+	cargo bench --locked $(PROFILE) --bench recorder
+
+bench-schedule: ## what a decision, a daily fit and a simulation of eight weeks cost
+	cargo bench --locked $(PROFILE) --bench schedule
 
 bench-pipeline: ## a backup of a real etcd to a real S3 server and back, beside its stages alone: make bench-pipeline SIZE=1G
 	tests/tools/get-tools.sh system etcd36 versitygw
-	BENCH_SIZE=$(SIZE) cargo bench --locked --bench pipeline
+	BENCH_SIZE=$(SIZE) cargo bench --locked $(PROFILE) --bench pipeline
 
 e2e: ## end to end on a real one-node cluster, made and removed here: installed by helm, backed up, destroyed, restored; needs root
 	tests/tools/get-tools.sh e2e

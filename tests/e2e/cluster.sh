@@ -21,6 +21,11 @@ until_ok() {
     sleep 0.3
   done
 }
+# page_line PAGE WORDS: the first line of a page of the documentation that begins with these words, which has to be there.
+page_line() {
+  awk -v words="$2" '{ sub(/^ +/, ""); sub(/^\$ /, "") } index($0, words) == 1 { print; found = 1; exit } END { exit !found }' "$REPOSITORY/$1" ||
+    die "$1 has no line that begins with '$2'"
+}
 background() {
   local name=$1
   shift
@@ -100,6 +105,8 @@ state = "$W/containerd/state"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "$plugins"
     conf_dir = "$W/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "$W/registries"
   [plugins."io.containerd.grpc.v1.cri".containerd]
     snapshotter = "native"
 TOML
@@ -127,14 +134,33 @@ YAML
     --cert-dir="$W/pki" --hostname-override=node1 --node-ip=$node
 }
 
-# image NAME:TAG BINARY AS: makes an image of a binary and gives it to the node.
+# image NAME:TAG BINARY AS [FILE]: makes an image of a binary and gives it to the node; its archive is left in FILE.
 image() {
-  local file=$W/image.tar
+  local file=${4:-$W/image.tar}
   mkdir -p "$W/binaries"
   cp "$2" "$W/binaries/$3"
   "$REPOSITORY/tools/image.sh" "$file" "$1" "$W/binaries/$3" 2>/dev/null || die "image.sh for $1"
   ctr --address "$W/containerd.sock" --namespace k8s.io images import --snapshotter native "$file" >/dev/null || die "ctr takes the image $1"
-  rm -rf "$file" "$W/binaries"
+  rm -rf "$W/image.tar" "$W/binaries"
+}
+
+# A registry for the names that the pages use, as skopeo and the node find it.
+registry() {
+  local name
+  # The names lead to this node, by its hosts alone.
+  cp /etc/hosts "$W/hosts"
+  printf '%s registry.example.com registry.internal\n' "$node" >>"$W/hosts"
+  mount --bind "$W/hosts" /etc/hosts
+  mkdir -p "$W/home/.config/containers"
+  echo '{"default": [{"type": "insecureAcceptAnything"}]}' >"$W/home/.config/containers/policy.json"
+  for name in registry.example.com registry.internal; do
+    mkdir -p "$W/registries/$name"
+    printf 'server = "http://%s"\n[host."http://%s"]\n  capabilities = ["pull", "resolve"]\n' "$name" "$name" >"$W/registries/$name/hosts.toml"
+    printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "$name" >>"$W/home/.config/containers/registries.conf"
+  done
+  printf 'version: 0.1\nstorage: {filesystem: {rootdirectory: "%s/registry"}}\nhttp: {addr: "%s:80"}\n' "$W" "$node" >"$W/registry.yaml"
+  background registry "$TOOLS/docker-registry" serve "$W/registry.yaml"
+  until_ok 30 "the registry" curl -fsS "http://registry.example.com/v2/"
 }
 
 cluster_up() {

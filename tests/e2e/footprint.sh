@@ -92,7 +92,7 @@ cp "$binary" etcdguardian
 sync etcdguardian
 dd if=etcdguardian iflag=nocache count=0 status=none
 # As the chart starts it.
-KUBECONFIG=$W/kubeconfig MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2} background operator \
+KUBECONFIG=$W/kubeconfig MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2} TOKIO_WORKER_THREADS=2 background operator \
   bash -c "echo \$\$ >'$group/cgroup.procs' && exec ./etcdguardian operator --config guardian.yaml"
 operator=${started[-1]}
 followed() { [ "$(kubectl get egs -o jsonpath='{range .items[*]}{.status.phase}{"\n"}{end}' | grep -c .)" = "$count" ]; }

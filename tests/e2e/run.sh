@@ -49,11 +49,16 @@ clean() {
     find /sys/fs/cgroup -depth -type d -name "${id##*/}" -exec rmdir {} + 2>/dev/null || true
   done
   find /sys/fs/cgroup -maxdepth 2 -type d -name k8s.io -exec rmdir {} + 2>/dev/null || true
+  [ -z "${made:-}" ] || rmdir /etc/kubernetes || true
   rm -rf "$W" 2>/dev/null || true
 }
 trap clean EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+# Where the story mounts a folder of its own.
+made=
+[ -d /etc/kubernetes ] || { mkdir /etc/kubernetes && made=yes; }
 
 # The first process in there takes every other one with it when it ends, and ends itself with this one.
 timeout --kill-after=5 "${E2E_LIMIT:-900}" \

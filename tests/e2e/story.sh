@@ -11,13 +11,15 @@ say "a cluster of one node"
 cluster_up
 
 say "images, made without a container engine"
-image etcdguardian:e2e "$BINARY" etcdguardian
+mkdir -p "$W/walk"
+image etcdguardian:e2e "$BINARY" etcdguardian "$W/walk/etcdguardian.tar"
 image etcd:3.6.16 "$TOOLS/etcd-3.6" etcd
 
 say "a store, and an etcd of three members"
 mkdir -p "$W/store/backups" "$W/volumes"/{0,1,2} "$W/iam"
 background versitygw env ROOT_ACCESS_KEY_ID=vgw ROOT_SECRET_ACCESS_KEY=vgwsecret \
   "$TOOLS/versitygw" --port "$node:7070" --access vgw --secret vgwsecret --iam-dir "$W/iam" --quiet posix "$W/store"
+store=$!
 kubectl create namespace shop >/dev/null
 kubectl create namespace etcdguardian >/dev/null
 for namespace in shop etcdguardian; do
@@ -38,6 +40,7 @@ chart=(helm upgrade --install etcdguardian "$REPOSITORY/charts/etcdguardian" --n
   cat "$W/helm.log" >&2
   die "helm install"
 }
+grep -q "NOTHING IS BACKED UP YET" "$W/helm.log" || die "the chart's notes: $(cat "$W/helm.log")"
 until_ok 120 "three members" kubectl -n shop rollout status statefulset/etcd --timeout=1s
 until_ok 60 "a quorum" etcdctl endpoint health
 
@@ -102,6 +105,12 @@ lone() { "$TOOLS/etcdctl-3.6" --endpoints="http://$node:22379" "$@"; }
 made static-pod.yaml >"$W/kubernetes/manifests/etcd.yaml"
 until_ok 60 "the static pod" lone endpoint health
 lone put kept "as it was" >/dev/null
+export CONTAINER_RUNTIME_ENDPOINT=unix://$W/containerd.sock
+line=$(page_line docs/how-to/restore-kubeadm.md "crictl ps --name 'etcd")
+bash -c "$line" >/dev/null || die "crictl: $line"
+line=$(page_line docs/how-to/restore-kubeadm.md 'crictl ps --name etcd ')
+looked=$(bash -c "$line")
+[[ $looked == *Running*etcd* ]] || die "crictl: $looked"
 made static-pod-backup.yaml | kubectl apply -f - >/dev/null
 ended() { case $(kubectl -n etcdguardian get "$1" lone -o jsonpath='{.status.phase}') in Completed | Failed) ;; *) return 1 ;; esac }
 until_ok 120 "its backup" ended egb
@@ -124,8 +133,87 @@ until_ok 120 "the export" exported
 said=$(kubectl -n etcdguardian get egb objects -o jsonpath='{.status.phase} {.status.kind} {.status.validationResult.level}')
 [ "$said" = "Completed Export Verified" ] || die "the export: $said: $(kubectl -n etcdguardian get egb objects -o jsonpath='{.status.message}')"
 
-say "an upgrade keeps what there is, and so does taking the chart away"
-"${chart[@]}" --set operator.concurrency=2 >"$W/helm.log" 2>&1 || die "helm upgrade: $(cat "$W/helm.log")"
+say "a Job whose pod is evicted is followed by another one"
+single() { sed "s/NAME/$1/" "$here/single-backup.yaml" | kubectl apply -f - >/dev/null; }
+over() { case $(field egb "$1" .status.phase) in Completed | Failed) ;; *) return 1 ;; esac }
+reasons() { kubectl -n shop get events --field-selector "involvedObject.name=$1" -o jsonpath='{.items[*].reason}'; }
+worker() {
+  pod=$(kubectl -n etcdguardian get pods -l "batch.kubernetes.io/job-name=eg-backup-$(field egb "$1" .metadata.uid)-1" \
+    --field-selector=status.phase=Running -o jsonpath='{.items[*].metadata.name}')
+  [ -n "$pod" ]
+}
+# held NAME: begins a backup whose pod waits, as the store answers nobody.
+held() {
+  kill -STOP "$store"
+  single "$1"
+  until_ok 60 "a pod that works" worker "$1"
+}
+# followed NAME REASON: the store answers again, another Job makes the backup, and the reason of the first one's end is told.
+followed() {
+  local said
+  kill -CONT "$store"
+  until_ok 90 "the backup of another Job" over "$1"
+  said=$(field egb "$1" .status.phase)/$(field egb "$1" .status.attempts)
+  [ "$said" = Completed/2 ] || die "after $2: $said: $(field egb "$1" .status.message)"
+  [[ $(reasons "$1") == *$2* ]] || die "no word of $2: $(reasons "$1")"
+}
+held evicted
+kubectl create --raw "/api/v1/namespaces/etcdguardian/pods/$pod/eviction" -f - >/dev/null <<JSON
+{"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "$pod", "namespace": "etcdguardian"}}
+JSON
+until_ok 60 "the pod's end" kubectl -n etcdguardian wait --for=delete --timeout=1s "pod/$pod"
+followed evicted EvictionByEvictionAPI
+
+say "so is one whose pod the kernel kills for its memory"
+# exhaust CONTAINER: has its control group ask for more memory than it may have, and its own process named first to the kernel.
+exhaust() {
+  local group process
+  group=$(find /sys/fs/cgroup -type d -name "$1" -exec test -w '{}/memory.max' -o -w '{}/memory.limit_in_bytes' ';' -print -quit)
+  [ -n "$group" ] || die "no control group of $1 counts memory"
+  { echo 64M >"$group/memory.max" || echo 64M >"$group/memory.limit_in_bytes"; } 2>/dev/null || die "$group takes no limit"
+  process=$(head -n 1 "$group/cgroup.procs")
+  echo 1000 >"/proc/$process/oom_score_adj"
+  bash -c 'echo $$ >"$1/cgroup.procs" && head -c 256M /dev/zero | tail -n 1' _ "$group" >/dev/null 2>&1 || true
+}
+held starved
+container=$(kubectl -n etcdguardian get pod "$pod" -o jsonpath='{.status.containerStatuses[0].containerID}')
+exhaust "${container##*/}"
+followed starved OOMKilled
+
+say "the doctor of kubeadm's page, with the certificates that kubeadm makes"
+mount -t tmpfs e2e /etc/kubernetes
+mkdir -p /etc/kubernetes/pki "$W/named"
+(cd "$W/pki" && certificate healthcheck-client /O=kubeadm:cluster-admins/CN=kube-etcd-healthcheck-client extendedKeyUsage=clientAuth)
+cp -r "$W/pki" /etc/kubernetes/pki/etcd
+background kubeadm-etcd "$TOOLS/etcd-3.6" --data-dir "$W/kubeadm" --listen-client-urls https://127.0.0.1:2379 \
+  --advertise-client-urls https://127.0.0.1:2379 --listen-peer-urls http://127.0.0.1:2380 \
+  --initial-advertise-peer-urls http://127.0.0.1:2380 --initial-cluster default=http://127.0.0.1:2380 \
+  --cert-file "$W/pki/server.crt" --key-file "$W/pki/server.key" --trusted-ca-file "$W/pki/ca.crt" --client-cert-auth
+ln -s "$BINARY" "$W/named/etcdguardian"
+line=$(page_line docs/how-to/restore-kubeadm.md 'etcdguardian doctor --endpoints https://127.0.0.1:2379 ')
+until_ok 30 "the doctor" env "PATH=$W/named:$PATH" bash -c "$line"
+
+say "the page of the operator, as the tutorial reaches it"
+line=$(page_line docs/tutorials/on-a-cluster.md 'kubectl -n etcdguardian port-forward ')
+background forward bash -c "exec $line"
+forward=$!
+until_ok 30 "the forwarded page" curl -fsS http://127.0.0.1:9180/status.json
+jq -e '.schedules | length > 0' <"$W/asked" >/dev/null || die "the page: $(cat "$W/asked")"
+kill "$forward"
+
+say "the image into the node and into a registry, as the pages say"
+registry
+(
+  cd "$W/walk" || exit 1
+  export HOME=$W/home CONTAINERD_ADDRESS=$W/containerd.sock CONTAINERD_SNAPSHOTTER=native
+  { line=$(page_line docs/how-to/install-the-chart.md 'ctr ') && bash -c "$line" >/dev/null; } || exit 1
+  { line=$(page_line docs/how-to/install-the-chart.md 'skopeo ') && bash -c "$line" >/dev/null; } || exit 1
+  { line=$(page_line docs/how-to/install-offline.md 'skopeo ') && bash -c "$line" >/dev/null; } || exit 1
+  { line=$(page_line docs/tutorials/on-a-cluster.md 'skopeo ') && bash -c "$line" >/dev/null; } || exit 1
+) || die "an image could not be given away"
+
+say "an upgrade to the registry's image keeps what there is, and so does taking the chart away"
+"${chart[@]}" --set operator.concurrency=2 --set image.repository=registry.example.com/etcdguardian,image.tag=dev,image.pullPolicy=Always >"$W/helm.log" 2>&1 || die "helm upgrade: $(cat "$W/helm.log")"
 helm uninstall etcdguardian --namespace etcdguardian --wait --timeout 60s >/dev/null 2>&1
 [ "$(field egb "$backup" .status.phase)" = Completed ] || die "the backup's object is gone with the chart"
 

@@ -14,26 +14,7 @@ use crate::support::{Etcd, repository};
 mod clusters;
 mod newcomer;
 mod site;
-
-/// Commands of the pages that are not run, and why.
-pub const NOT_RUN: [(&str, &str); 10] = [
-    ("docker ", "no container engine"),
-    (
-        "make ",
-        "minutes of building; make itself says what it would do",
-    ),
-    ("ctr ", "no node"),
-    ("skopeo ", "no registry"),
-    ("crictl ", "no node"),
-    ("systemctl ", "no systemd"),
-    ("port-forward", "no node, so no pod that runs"),
-    ("cargo vendor", "fetches every crate"),
-    ("gcloud ", "an account of Google's"),
-    (
-        "doctor --endpoints",
-        "etcd's certificates of a control plane",
-    ),
-];
+mod walked;
 
 /// A fenced block: its language, its lines, where it begins.
 struct Block {
@@ -107,6 +88,35 @@ fn blocks(page: &Path) -> Vec<Block> {
     }
     assert!(open.is_none(), "{}: a fence is not closed", page.display());
     found
+}
+
+/// The line of a page that begins with these words, as its reader types it, for a test elsewhere that runs it.
+pub fn documented(page: &str, begins: &str) -> String {
+    let all = blocks(&repository(page));
+    let mut lines = all.iter().flat_map(|block| block.text.lines());
+    let found = lines.find_map(|line| {
+        let line = bare(line);
+        line.starts_with(begins).then(|| line.to_owned())
+    });
+    found.unwrap_or_else(|| panic!("{page} has no line that begins with '{begins}'"))
+}
+
+/// A shell line without its prompt and what is remarked about it.
+fn bare(line: &str) -> &str {
+    let line = line.strip_prefix("$ ").unwrap_or(line);
+    line.split("  #").next().unwrap_or_default().trim_end()
+}
+
+/// A line of the documentation, typed in this repository.
+pub fn typed(line: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-euo", "pipefail", "-c", line]);
+    // A `make` that runs these tests has nothing to say to this one.
+    for name in ["MAKEFLAGS", "MFLAGS", "MAKELEVEL", "MAKEOVERRIDES"] {
+        command.env_remove(name);
+    }
+    command.current_dir(repository(""));
+    command
 }
 
 /// The words of a shell line up to a pipe, a comment or a redirection; quotes only group.
@@ -198,65 +208,6 @@ fn the_binary_reads_every_document() {
         }
     }
     assert!(checked >= 5, "only {checked} documents were found");
-}
-
-/// A page with commands is walked by one of the tests; what is not run there is parsed.
-#[test]
-fn every_page_with_commands_is_walked() {
-    let walked = clusters::PAGES.iter().chain(&site::PAGES);
-    let mut walked: Vec<&str> = walked.chain(&clusters::SHARED).copied().collect();
-    walked.extend([
-        "README.md",
-        "README.zh-CN.md",
-        "docs/tutorials/first-backup.md",
-    ]);
-    let mut lines = [0, 0];
-    for page in pages() {
-        let name = page.strip_prefix(repository("")).unwrap();
-        let name = name.to_str().unwrap();
-        for block in blocks(&page) {
-            assert!(
-                ["console", "sh"].contains(&block.language.as_str())
-                    || !block.text.lines().any(|line| {
-                        let line = line.trim_start_matches("$ ");
-                        ["etcdguardian ", "kubectl ", "helm ", "make "]
-                            .iter()
-                            .any(|what| line.starts_with(what))
-                    }),
-                "{}: commands that are not marked as such",
-                block.place
-            );
-            if !["console", "sh"].contains(&block.language.as_str()) {
-                continue;
-            }
-            for line in block.text.replace("\\\n", " ").lines() {
-                let line = line.strip_prefix("$ ").unwrap_or(line);
-                let left = NOT_RUN.iter().any(|(what, _)| line.contains(what));
-                lines[usize::from(left)] += 1;
-                assert!(
-                    left || walked.contains(&name),
-                    "{}: nobody runs `{line}`",
-                    block.place
-                );
-                let parsed = Command::new("bash").args(["-n", "-c", line]).output();
-                assert!(parsed.unwrap().status.success(), "{}: {line}", block.place);
-                if let Some(words) = line.strip_prefix("make ") {
-                    let dry = Command::new("bash")
-                        .args(["-c", &format!("make -n {words}")])
-                        .current_dir(repository(""))
-                        .output()
-                        .unwrap();
-                    let said = String::from_utf8_lossy(&dry.stderr);
-                    assert!(dry.status.success(), "{}: {line}: {said}", block.place);
-                }
-            }
-        }
-    }
-    eprintln!(
-        "{} lines of commands are run, {} are not",
-        lines[0], lines[1]
-    );
-    assert!(lines[0] > 150 && lines[1] < 30, "{lines:?}");
 }
 
 #[test]

@@ -6,7 +6,8 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use super::{NOT_RUN, blocks};
+use super::blocks;
+use super::walked::is_run_elsewhere;
 use crate::backup::files;
 use crate::support::{
     Etcd, GcsFake, KmsFake, OssGate, Process, Prometheus, Ran, SlackFake, Versitygw,
@@ -309,7 +310,7 @@ impl Site {
             }
             for line in block.text.replace("\\\n", " ").lines() {
                 let line = line.strip_prefix("$ ").unwrap_or(line);
-                if NOT_RUN.iter().any(|(what, _)| line.contains(what))
+                if is_run_elsewhere(page, line)
                     || ["kubectl ", "helm "]
                         .iter()
                         .any(|what| line.starts_with(what))
