@@ -2,7 +2,8 @@
 
 use std::process::{Command, Output};
 
-use etcdguardian::api::{Resource, parse_config, parse_resources};
+use etcdguardian::api::{Provider, Resource, parse_config, parse_resources};
+use etcdguardian::schedule::Cron;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -44,6 +45,16 @@ fn rendered(version: &str, flags: &[&str]) -> String {
 
 const FULL: [&str; 2] = ["--values", "etcdguardian/ci/full-values.yaml"];
 
+/// All that a user must say who keeps backups in Alibaba Cloud.
+const OSS: [&str; 6] = [
+    "--set",
+    "storage.oss.enabled=true",
+    "--set",
+    "storage.oss.bucket=b",
+    "--set",
+    "storage.oss.region=oss-cn-hangzhou",
+];
+
 fn objects(text: &str) -> Vec<Value> {
     let documents: Vec<Value> = serde_saphyr::from_multiple(text).unwrap();
     documents
@@ -62,7 +73,7 @@ fn object(text: &str, kind: &str, name_end: &str) -> Value {
 
 #[test]
 fn it_lints_and_kubernetes_takes_what_it_renders() {
-    for flags in [&[][..], &FULL] {
+    for flags in [&[][..], &FULL, &OSS] {
         let mut args = vec![
             "lint",
             "--strict",
@@ -160,6 +171,33 @@ fn the_binary_reads_the_config_and_the_schedules_that_it_renders() {
         "etcd-backups"
     );
     assert!(main.ai_optimization.enabled);
+}
+
+#[test]
+fn a_bucket_and_a_region_are_all_that_it_needs() {
+    let text = rendered("1.34.0", &OSS);
+    let config = object(&text, "ConfigMap", "-config");
+    let config = config["data"]["guardian.yaml"].as_str().unwrap();
+    let config = parse_config(config, "guardian.yaml").unwrap();
+    let manifests = object(&text, "ConfigMap", "-manifests");
+    let manifests = manifests["data"]["schedules.yaml"].as_str().unwrap();
+    let resources = parse_resources(manifests, "schedules.yaml", config.store.as_ref()).unwrap();
+    let [Resource::Schedule(main)] = &resources[..] else {
+        panic!("{resources:?}");
+    };
+    let spec = &main.spec.backup_template.spec;
+    let location = &spec.storage_location;
+    assert_eq!(
+        (location.provider, location.bucket.as_str()),
+        (Provider::OSS, "b")
+    );
+    assert_eq!(location.region.as_deref(), Some("oss-cn-hangzhou"));
+    assert!(spec.retention_policy.is_some());
+    assert!(Cron::parse(&main.spec.schedule, "").is_ok());
+    assert_eq!(
+        object(&text, "Deployment", "etcdguardian")["spec"]["replicas"],
+        1
+    );
 }
 
 #[test]

@@ -1,14 +1,13 @@
 //! The demo is the first thing that people see: it tells its whole story, and leaves nothing behind.
 
-use std::process::Command;
-
-use crate::support::{repository, tools_dir};
+use crate::docs::{documented, typed};
+use crate::support::tools_dir;
 
 #[test]
 fn the_demo_tells_its_story_to_the_end() {
     let scratch = tempfile::tempdir().unwrap();
-    let ran = Command::new(repository("demo/demo.sh"))
-        .arg("--short")
+    let ran = typed(&documented("README.md", "make demo"))
+        .env("ETCDGUARDIAN_SHORT", "1")
         .env("ETCDGUARDIAN", env!("CARGO_BIN_EXE_etcdguardian"))
         .env("ETCDGUARDIAN_TOOLS", tools_dir())
         .env("TMPDIR", scratch.path())

@@ -69,7 +69,7 @@ pub(crate) fn protected() -> StatusSnapshot {
     status.alerts.clear();
     status.problems.clear();
     status.now = Some(now);
-    let schedule = &mut status.schedules[0];
+    let schedule = Arc::make_mut(&mut status.schedules[0]);
     for backup in &mut schedule.backups {
         backup.time = backup.time.map(moved);
     }
@@ -153,7 +153,7 @@ async fn one_schedule_is_told_in_a_sentence_and_drawn_at_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_wrong_comes_first_and_markup_stays_text() {
     let mut status = protected();
-    let schedule = &mut status.schedules[0];
+    let schedule = Arc::make_mut(&mut status.schedules[0]);
     schedule.protected = false;
     schedule.protected_until = None;
     schedule.name = "<img src=x onerror=alert(1)>".to_owned();
@@ -177,10 +177,10 @@ async fn a_thousand_schedules_are_drawn_in_part() {
     let one = status.schedules[0].clone();
     status.schedules = (0..1000)
         .map(|number| {
-            let mut schedule = one.clone();
+            let mut schedule = (*one).clone();
             schedule.name = format!("cluster-{number:03}");
             schedule.protected = number != 777;
-            schedule
+            Arc::new(schedule)
         })
         .collect();
     let page = drawn(&status, 1200).await;

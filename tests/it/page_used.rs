@@ -57,7 +57,7 @@ fn several() -> StatusSnapshot {
     let one = status.schedules[0].clone();
     status.schedules = (0..8)
         .map(|number| {
-            let mut schedule = one.clone();
+            let mut schedule = (*one).clone();
             schedule.name = format!("cluster-{number}");
             schedule.protected = number != 5;
             schedule.days = vec![DayTally {
@@ -65,7 +65,7 @@ fn several() -> StatusSnapshot {
                 levels: [("Consistent".to_owned(), 11), ("Stored".to_owned(), 1)].into(),
                 failed: 2,
             }];
-            schedule
+            Arc::new(schedule)
         })
         .collect();
     status.alerts = whole.alerts;
@@ -106,8 +106,9 @@ async fn it_is_used_by_keyboard_alone_and_a_change_takes_nothing_out_of_ones_han
     // The status changes under the reader: what was open stays open, the focus where it was, no reload.
     page.eval("window.mark = 'the same document'").await;
     site.status.send_modify(|status| {
-        status.schedules[5].protected = true;
-        status.schedules[5].protection = "a backup was proved a moment ago".to_owned();
+        let schedule = Arc::make_mut(&mut status.schedules[5]);
+        schedule.protected = true;
+        schedule.protection = "a backup was proved a moment ago".to_owned();
     });
     page.wait("document.getElementById('verdict').textContent.startsWith('All 8')")
         .await;
@@ -157,8 +158,9 @@ async fn it_is_filtered_by_typing_and_opened_by_clicks() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_fills_the_database_chains_drills_and_past_alerts_are_read() {
     let mut status = several();
-    status.schedules[3].status.phase = Some("Suspended".to_owned());
-    status.schedules[3].protection = "suspended: no backups are taken".to_owned();
+    let schedule = Arc::make_mut(&mut status.schedules[3]);
+    schedule.status.phase = Some("Suspended".to_owned());
+    schedule.protection = "suspended: no backups are taken".to_owned();
     let site = site(status).await;
     let mut page = site.open(1200).await;
     // One sentence in the page, the terminal and the exit code.
@@ -280,7 +282,7 @@ async fn it_fits_a_phone_is_read_in_the_dark_and_goes_on_paper() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_schedules_are_filtered_and_unfolded() {
     let mut status = several();
-    let mut one = status.schedules[0].clone();
+    let mut one = (*status.schedules[0]).clone();
     // As much as a schedule that has run for weeks has to show.
     let (backups, rates) = (one.backups.clone(), one.rates.clone());
     one.backups = backups.into_iter().cycle().take(50).collect();
@@ -289,7 +291,7 @@ async fn a_thousand_schedules_are_filtered_and_unfolded() {
         .map(|number| {
             let mut schedule = one.clone();
             schedule.name = format!("cluster-{number:03}");
-            schedule
+            Arc::new(schedule)
         })
         .collect();
     let site = site(status).await;

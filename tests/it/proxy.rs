@@ -1,5 +1,6 @@
 //! `export` and `import`: the objects of a real kube-apiserver into a store, and into an empty one.
 
+mod limits;
 pub mod many;
 
 use std::path::Path;
@@ -115,7 +116,18 @@ fn what_is_exported_comes_back_in_an_empty_cluster() {
 
     let new = Kubernetes::start();
     let planned = run(&new, store.path(), &["import", "--plan", "-o", "json"]).json();
-    assert_eq!(planned["findings"], json!([]), "two clusters of one kind");
+    let found = planned["findings"].as_array().unwrap();
+    let codes: Vec<&Value> = found.iter().map(|one| &one["code"]).collect();
+    assert_eq!(
+        codes,
+        ["DefinitionMissing"],
+        "two clusters of one kind: {found:?}"
+    );
+    assert!(
+        found[0]["message"]
+            .to_string()
+            .contains("cacti.example.com")
+    );
     assert!(planned["items"].as_array().unwrap().len() > 600);
     assert_eq!(planned["madeAgain"], 0, "{planned}");
     run(&new, store.path(), &["import"]).code(5);
@@ -362,6 +374,14 @@ fn what_is_served_in_another_version_only_is_imported_in_that() {
             .to_string()
             .contains("applied as example.com/v2"),
         "{planned}"
+    );
+    let found = &planned["findings"][0];
+    assert_eq!(found["code"], "VersionNotServed", "{planned}");
+    assert!(
+        found["message"]
+            .to_string()
+            .contains("1 objects are of example.com/v1 Cactus"),
+        "{found}"
     );
     run(&new, store.path(), &["import", "--yes"]).ok();
     assert_eq!(

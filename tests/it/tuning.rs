@@ -1,23 +1,21 @@
-//! Offline tuning: the simulation's report against its JSON, every tick against the rule's own bounds, and the notebooks run
-//! from top to bottom without a browser.
+//! Offline tuning: the simulation's report against its JSON, every tick against the rule's own bounds.
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use quick_xml::Reader;
 use quick_xml::events::Event;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Prometheus, guardian, repository, tools_dir};
+use crate::support::guardian;
 
 /// Seconds a cell, and cells a day.
 const STEP: i64 = 900;
 const DAY: usize = 96;
 
 /// A trace file: busy on working hours, with a burst now and then and a morning without samples.
-fn trace(folder: &Path, name: &str, days: usize, rate: impl Fn(usize) -> f64) -> PathBuf {
+pub fn trace(folder: &Path, name: &str, days: usize, rate: impl Fn(usize) -> f64) -> PathBuf {
     let mut text = String::from("timestamp,writes_per_s,db_size_bytes,significant_writes_per_s\n");
     let start: jiff::Timestamp = "2026-01-05T00:00:00Z".parse().unwrap();
     for cell in 0..days * DAY {
@@ -38,7 +36,8 @@ fn trace(folder: &Path, name: &str, days: usize, rate: impl Fn(usize) -> f64) ->
     path
 }
 
-fn office(cell: usize) -> f64 {
+/// Changes a second in a cell of a cluster that people use by day.
+pub fn office(cell: usize) -> f64 {
     let busy = (32..72).contains(&(cell % DAY));
     let ripple = 1.0 + 0.4 * (cell as f64 * 1.7).sin();
     let burst = if cell % 141 < 2 { 8.0 } else { 0.0 };
@@ -287,88 +286,4 @@ pub fn history() -> String {
         count += 60.0 * office(minute / 15);
     }
     puts + &deletes + "# EOF\n"
-}
-
-#[test]
-fn the_notebooks_run_from_top_to_bottom() {
-    let python = tools_dir().join("notebooks/bin/python");
-    assert!(
-        python.exists(),
-        "{} is missing: run `make tools`",
-        python.display()
-    );
-    let out = TempDir::new().unwrap();
-    let prometheus = Prometheus::start(&history(), &[]);
-    let ran = Command::new(python)
-        .arg(repository("notebooks/run.py"))
-        .args(["--out", out.path().to_str().unwrap()])
-        .env("ETCDGUARDIAN", env!("CARGO_BIN_EXE_etcdguardian"))
-        .env("ETCDGUARDIAN_SHORT", "1")
-        .env("PROMETHEUS", &prometheus.url)
-        .env("SINCE", "12d")
-        .env("STEP", "15m")
-        .env("NO_PROXY", "127.0.0.1")
-        .env("IPYTHONDIR", out.path())
-        .env("MPLCONFIGDIR", out.path())
-        .env("PYTHONDONTWRITEBYTECODE", "1")
-        .env_remove("ETCDGUARDIAN_TRACES")
-        .output()
-        .unwrap();
-    assert!(
-        ran.status.success(),
-        "{}\n{}",
-        String::from_utf8_lossy(&ran.stdout),
-        String::from_utf8_lossy(&ran.stderr)
-    );
-    let read = |path: PathBuf| -> Value {
-        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap()
-    };
-    let mut notebooks = 0;
-    for entry in std::fs::read_dir(repository("notebooks")).unwrap() {
-        let kept = entry.unwrap().path();
-        if kept.extension().is_none_or(|end| end != "ipynb") {
-            continue;
-        }
-        notebooks += 1;
-        let name = kept.file_name().unwrap().to_owned();
-        let (kept, run) = (read(kept), read(out.path().join(&name)));
-        let mut pictures = [0, 0];
-        for (old, new) in kept["cells"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .zip(run["cells"].as_array().unwrap())
-        {
-            assert_eq!(old["source"], new["source"], "{name:?}");
-            if old["cell_type"] != "code" {
-                continue;
-            }
-            assert!(
-                old["execution_count"].is_i64(),
-                "{name:?}: kept without outputs: `make notebooks`"
-            );
-            for (count, cell) in pictures.iter_mut().zip([old, new]) {
-                let outputs = cell["outputs"].as_array().unwrap();
-                assert!(
-                    outputs
-                        .iter()
-                        .all(|output| output["output_type"] != "error"),
-                    "{name:?}"
-                );
-                assert!(
-                    outputs.iter().all(|output| output["name"] != "stderr"),
-                    "{name:?}: {outputs:?}"
-                );
-                *count += outputs
-                    .iter()
-                    .filter(|output| output["data"]["image/png"].is_string())
-                    .count();
-            }
-        }
-        assert!(
-            pictures[0] >= 1 && pictures[0] == pictures[1],
-            "{name:?}: {pictures:?}"
-        );
-    }
-    assert_eq!(notebooks, 4);
 }

@@ -129,11 +129,8 @@ fn a_schedule_s_template_is_taken_with_its_store_its_seal_and_its_retention() {
     );
     std::fs::write(desk.path("manifests/hourly.yaml"), manifest).unwrap();
     // A key pair: a passphrase is made slow on purpose, and much slower without optimization.
-    let seal = desk.path("secrets/seal");
-    std::fs::create_dir_all(&seal).unwrap();
-    let identities = seal.join("identities").display().to_string();
-    let public = desk.run(&["keygen", &identities]).ok();
-    std::fs::write(seal.join("recipients"), public).unwrap();
+    let (identity, _) = desk.seal();
+    std::fs::copy(&identity, desk.path("secrets/seal/identities")).unwrap();
     for _ in 0..3 {
         etcd.ctl(&["put", "one", "more"]);
         let made = desk

@@ -73,6 +73,28 @@ impl Desk {
         self.folder.path().join(name)
     }
 
+    /// A new pair of age keys: the file of the secret one, and the public one, which the Secret `seal` names.
+    pub fn seal(&self) -> (String, String) {
+        let identity = self.path("offline.key").display().to_string();
+        let public = self.run(&["keygen", &identity]).ok();
+        std::fs::create_dir_all(self.path("secrets/seal")).unwrap();
+        std::fs::write(self.path("secrets/seal/recipients"), &public).unwrap();
+        (identity, public.trim().to_owned())
+    }
+
+    /// A backup that is sealed for it.
+    pub fn create_sealed(&self) -> Value {
+        let words = [
+            "backup",
+            "create",
+            "--encryption-secret",
+            "seal",
+            "-o",
+            "json",
+        ];
+        self.run(&words).json()
+    }
+
     pub fn run(&self, words: &[&str]) -> Ran {
         self.run_as(&[], words)
     }

@@ -75,13 +75,13 @@ pub async fn list(client: &Client, api_version: &str, plural: &str) -> Vec<Value
 
 /// Waits for what the API server tells later.
 pub async fn soon<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
-    for _ in 0..1200 {
+    for _ in 0..3600 {
         if let Some(found) = look().await {
             return found;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("{what}: not within a minute");
+    panic!("{what}: not within three minutes");
 }
 
 fn definition(plural: &str, kind: &str, scope: &str, versions: &Value) -> Value {

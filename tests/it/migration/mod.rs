@@ -4,6 +4,7 @@
 // Objects are tables there: a line each.
 #[rustfmt::skip]
 mod fleet;
+mod fit;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -241,8 +242,9 @@ async fn a_cluster_of_thirty_kinds_moves_with_the_documented_differences_alone()
     let mut importing = words("import", &url, &kubeconfig);
     importing.push("--yes");
     let process = guardian_process(&importing, &store.path().join("killed.log"));
-    soon("half of the ConfigMaps", async || {
-        (count(&client, "shop").await > 700).then_some(())
+    // Early, as a busy machine looks seldom: many are left to come.
+    soon("the first ConfigMaps", async || {
+        (count(&client, "shop").await > 100).then_some(())
     })
     .await;
     drop(process);
@@ -256,7 +258,7 @@ async fn a_cluster_of_thirty_kinds_moves_with_the_documented_differences_alone()
         .values()
         .filter(|item| item["action"] == "unchanged")
         .count();
-    assert!(resumed > 700, "{resumed} were there already");
+    assert!(resumed > 100, "{resumed} were there already");
     for (place, item) in &items {
         assert_eq!(item.get("error"), None, "{place:?}: {item}");
         assert!(

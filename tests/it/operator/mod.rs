@@ -1,10 +1,13 @@
 //! The operator against a real API server, with the rights that the chart gives it and no more.
 
+mod attacks;
 mod backups;
 mod history;
+mod idle;
 mod increments;
 mod jobs;
 mod leaders;
+mod refused;
 mod resources;
 mod restores;
 mod rights;

@@ -101,7 +101,7 @@ fn the_api_server_refuses_what_breaks_a_rule_and_says_which() {
 }
 
 /// As API servers before 1.25: the rules are not checked.
-fn without_cel(cluster: &Kubernetes) {
+pub fn without_cel(cluster: &Kubernetes) {
     fn strip(value: &mut Value) {
         match value {
             Value::Object(fields) => {

@@ -1,19 +1,24 @@
 //! EtcdRestores: planned, carried out by Jobs, proved by the restored members; and a failure that leaves what was.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::resources::without_cel;
 use super::{Site, condition};
 use crate::support::{Etcd, Kubernetes, Toxiproxy, free_port, until};
 
 pub const JOBS: &str = "operator: {jobs: {image: 'etcdguardian:test'}}";
 
+fn of_daily(name: &str, spec: &str) -> String {
+    format!(
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdRestore\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{restoreMode: Full, backupName: daily, {spec}}}\n"
+    )
+}
+
 impl Site {
     pub fn restore(&self, name: &str, spec: &str) {
-        self.cluster.apply(&format!(
-            "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdRestore\nmetadata: {{name: {name}, namespace: guardian}}\nspec: {{restoreMode: Full, backupName: daily, {spec}}}\n"
-        ));
+        self.cluster.apply(&of_daily(name, spec));
     }
 
     /// Does the work of a restore's Job as a node would, and starts the member on what it made, behind the proxy `etcd`.
@@ -25,30 +30,7 @@ impl Site {
         toxics: &Toxiproxy,
     ) -> Etcd {
         let pod = self.pod_of("guardian", "EtcdRestore", &[]);
-        // What the kubelet would mount: the config, and the Secret as files.
-        let map = pod["spec"]["volumes"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .find_map(|volume| volume["configMap"]["name"].as_str())
-            .unwrap()
-            .to_owned();
-        let map = self.cluster.get("configmap", "guardian", &map).unwrap();
-        let secrets = host.join("secrets/s3");
-        std::fs::create_dir_all(&secrets).unwrap();
-        std::fs::write(secrets.join("access-key-id"), "vgw").unwrap();
-        std::fs::write(secrets.join("secret-access-key"), "vgwsecret").unwrap();
-        let text = map["data"]["guardian.yaml"].as_str().unwrap();
-        assert!(!text.contains("vgwsecret"));
-        let config = host.join("guardian.yaml");
-        std::fs::write(
-            &config,
-            text.replace(
-                "/etc/etcdguardian/secrets",
-                host.join("secrets").to_str().unwrap(),
-            ),
-        )
-        .unwrap();
+        let config = self.mounted("guardian", &pod, host);
         let (ok, said) = self.run_pod(&pod, &config);
         assert!(ok, "{said}");
         self.end_pod(
@@ -70,6 +52,34 @@ impl Site {
             .unwrap();
         toxics.redirect("etcd", port);
         restored
+    }
+
+    /// What the kubelet would mount for a restore's pod: its config, which is returned, and the Secret as files, all below `host`.
+    pub fn mounted(&self, namespace: &str, pod: &Value, host: &Path) -> PathBuf {
+        let map = pod["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find_map(|volume| volume["configMap"]["name"].as_str())
+            .unwrap()
+            .to_owned();
+        let map = self.cluster.get("configmap", namespace, &map).unwrap();
+        let secrets = host.join("secrets/s3");
+        std::fs::create_dir_all(&secrets).unwrap();
+        std::fs::write(secrets.join("access-key-id"), "vgw").unwrap();
+        std::fs::write(secrets.join("secret-access-key"), "vgwsecret").unwrap();
+        let text = map["data"]["guardian.yaml"].as_str().unwrap();
+        assert!(!text.contains("vgwsecret"));
+        let config = host.join("guardian.yaml");
+        std::fs::write(
+            &config,
+            text.replace(
+                "/etc/etcdguardian/secrets",
+                host.join("secrets").to_str().unwrap(),
+            ),
+        )
+        .unwrap();
+        config
     }
 
     fn backed_up(&self) {
@@ -253,5 +263,30 @@ fn a_restore_that_cannot_be_is_refused_before_anything_is_touched() {
         condition(&failed, "Succeeded"),
         "False/SpecInvalid",
         "{failed}"
+    );
+}
+
+#[test]
+fn a_restore_that_was_changed_is_given_up_where_the_api_server_allows_the_change() {
+    let site = Site::new(Kubernetes::start());
+    without_cel(&site.cluster);
+    let _operator = site.operator("one", JOBS);
+    site.backed_up();
+    let planned = |folder: &str| format!("plan: true, etcdCluster: {{dataDir: {folder}}}");
+    site.restore("dry", &planned("/var/lib/etcd"));
+    site.cluster
+        .wait_phase("egr", "guardian", "dry", &["Planned"]);
+    until("the API server has forgotten the rules", || {
+        let elsewhere = of_daily("dry", &planned("/elsewhere"));
+        site.cluster.try_apply(&elsewhere).0.then_some(())
+    });
+    let failed = site
+        .cluster
+        .wait_phase("egr", "guardian", "dry", &["Failed"]);
+    assert_eq!(condition(&failed, "Succeeded"), "False/SpecInvalid");
+    let message = failed["status"]["message"].as_str().unwrap();
+    assert!(
+        message.contains("spec: is immutable: create a new EtcdRestore"),
+        "{message}"
     );
 }

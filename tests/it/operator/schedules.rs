@@ -186,6 +186,22 @@ fn a_schedule_is_suspended_and_resumed_and_a_wrong_one_says_why() {
         .cluster
         .wait_phase("egs", "guardian", "held", &["Active"]);
     assert!(held["status"]["missedSlots"].is_i64());
+
+    // A change for the worse is said, and no longer once it is taken back.
+    for (schedule, phase) in [("0 0 0 1 1 *", "Rejected"), ("@yearly", "Active")] {
+        let patch = format!(r#"{{"spec":{{"schedule":"{schedule}"}}}}"#);
+        site.cluster.kubectl(&[
+            "patch",
+            "egs",
+            "-n",
+            "guardian",
+            "held",
+            "--type=merge",
+            "-p",
+            &patch,
+        ]);
+        site.cluster.wait_phase("egs", "guardian", "held", &[phase]);
+    }
 }
 
 #[test]

@@ -12,7 +12,8 @@ fn with_velero() -> Site {
     site
 }
 
-fn install(site: &Site) {
+/// Velero's definitions, an available place for its backups, and the operator's rights on them.
+pub fn install(site: &Site) {
     let cluster = &site.cluster;
     cluster.kubectl(&["create", "namespace", "velero"]);
     let definitions = tools_dir().join("velero-crds").display().to_string();
@@ -51,9 +52,14 @@ fn play(site: &Site, kind: &str, name: &str, status: &Value) {
 }
 
 fn back_up(site: &Site, name: &str, velero: &str) {
+    back_up_within(site, name, velero, 3600);
+}
+
+/// The same, with seconds that it may take.
+fn back_up_within(site: &Site, name: &str, velero: &str, seconds: u32) {
     let storage = site.storage(site.store.port);
     let spec = format!(
-        "executor: InProcess, storageLocation: {storage}, veleroIntegration: {{enabled: true, {velero}}}"
+        "executor: InProcess, activeDeadlineSeconds: {seconds}, storageLocation: {storage}, veleroIntegration: {{enabled: true, {velero}}}"
     );
     site.backup("guardian", name, &spec);
 }
@@ -133,16 +139,11 @@ fn a_backup_gets_its_velero_half_and_says_what_became_of_it() {
         .kubectl(&["delete", "backup.velero.io", "-n", "velero", "gone"]);
     failed(&site, "gone", "VeleroBackupDeleted");
 
-    // Somebody else's Backup has the name: it is left alone.
-    let other = json!({"apiVersion": "velero.io/v1", "kind": "Backup", "metadata": {"name": "taken", "namespace": "velero"}, "spec": {}});
-    site.cluster.create(&other);
-    back_up(&site, "squat", "backupName: taken");
-    failed(&site, "squat", "VeleroNameTaken");
-    let other = site
-        .cluster
-        .get("backup.velero.io", "velero", "taken")
-        .unwrap();
-    assert!(other["metadata"]["labels"].is_null(), "{other}");
+    // Its server has no place to put backups, and says nothing about ours.
+    let unavailable = json!({"phase": "Unavailable"});
+    play(&site, "backupstoragelocation", "default", &unavailable);
+    back_up_within(&site, "unready", "backupName: unready", 15);
+    failed(&site, "unready", "VeleroNotReady");
 
     back_up(
         &site,

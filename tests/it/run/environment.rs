@@ -161,22 +161,7 @@ fn wrong_passwords_and_authorities_are_credential_errors_and_told_once() {
     );
     let site = Site::new(&etcd, &alerts);
     site.schedule("main", &site.local(), "");
-    let secret = |name: &str, key: &str, value: &[u8]| {
-        std::fs::create_dir_all(site.path(&format!("secrets/{name}"))).unwrap();
-        std::fs::write(site.path(&format!("secrets/{name}/{key}")), value).unwrap();
-    };
-    let read = |path: &std::path::Path| std::fs::read(path).unwrap();
-    secret("tls", "ca.crt", &read(&pki.ca));
-    secret("tls", "tls.crt", &read(&pki.client_cert));
-    secret("tls", "tls.key", &read(&pki.client_key));
-    secret("user", "username", b"root");
-    secret("user", "password", b"not-the-password");
-    let text = std::fs::read_to_string(site.config()).unwrap();
-    let secured = text.replace(
-        "cluster: {",
-        "cluster: {certificates: {secretName: tls}, auth: {secretName: user}, ",
-    );
-    std::fs::write(site.config(), secured).unwrap();
+    site.signs_in(pki, "not-the-password");
 
     let ran = site.guardian(&["run", "--once"]).code(12);
     assert!(ran.stderr.contains("password"), "{}", ran.stderr);
@@ -185,15 +170,15 @@ fn wrong_passwords_and_authorities_are_credential_errors_and_told_once() {
     let told = mail.raw(told["ID"].as_str().unwrap());
     assert!(told.contains("etcdguardian doctor") && !told.contains("not-the-password"));
 
-    secret("user", "password", b"right");
+    site.secret("user", "password", b"right");
     let stranger = tempfile::tempdir().unwrap();
     let other = crate::support::Pki::create(stranger.path());
-    secret("tls", "ca.crt", &read(&other.ca));
+    site.secret("tls", "ca.crt", &std::fs::read(&other.ca).unwrap());
     let ran = site.guardian(&["run", "--once"]);
     assert!([12, 13].contains(&ran.code), "{}: {}", ran.code, ran.stderr);
     assert!(ran.stderr.contains("certificate"), "{}", ran.stderr);
 
-    secret("tls", "ca.crt", &read(&pki.ca));
+    site.secret("tls", "ca.crt", &std::fs::read(&pki.ca).unwrap());
     // The failures before back off; a fresh state asks at once.
     std::fs::remove_dir_all(site.path("state")).unwrap();
     site.guardian(&["run", "--once"]).ok();

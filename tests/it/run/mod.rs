@@ -6,12 +6,12 @@ mod promises;
 mod screen;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::support::{Etcd, Process, free_port, guardian, guardian_process, until};
+use crate::support::{Etcd, Pki, Process, free_port, guardian, guardian_process, until};
 
 /// A config, its folders and what they hold.
 pub struct Site {
@@ -28,11 +28,11 @@ impl Site {
         let site = Self {
             scratch: tempfile::tempdir().unwrap(),
         };
-        for folder in ["manifests", "secrets/s3", "store"] {
+        for folder in ["manifests", "store"] {
             std::fs::create_dir_all(site.path(folder)).unwrap();
         }
-        std::fs::write(site.path("secrets/s3/access-key-id"), "vgw").unwrap();
-        std::fs::write(site.path("secrets/s3/secret-access-key"), "vgwsecret").unwrap();
+        site.secret("s3", "access-key-id", b"vgw");
+        site.secret("s3", "secret-access-key", b"vgwsecret");
         let port = free_port();
         let config = format!(
             "kind: EtcdGuardianConfig\ncluster: {{name: test, endpoints: ['{}']}}\nstateDir: {}\nmanifests: {}\nsecretsDir: {}\nserve: {{listen: '127.0.0.1:{port}'}}\n{extra}\n",
@@ -51,6 +51,26 @@ impl Site {
 
     pub fn config(&self) -> PathBuf {
         self.path("guardian.yaml")
+    }
+
+    /// Writes one key of a Secret.
+    pub fn secret(&self, name: &str, key: &str, value: &[u8]) {
+        let folder = self.path("secrets").join(name);
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(key), value).unwrap();
+    }
+
+    /// Gives it what an etcd with certificates and users asks for, by the Secrets `tls` and `user`.
+    pub fn signs_in(&self, pki: &Pki, password: &str) {
+        let file = |path: &Path| std::fs::read(path).unwrap();
+        self.secret("tls", "ca.crt", &file(&pki.ca));
+        self.secret("tls", "tls.crt", &file(&pki.client_cert));
+        self.secret("tls", "tls.key", &file(&pki.client_key));
+        self.secret("user", "username", b"root");
+        self.secret("user", "password", password.as_bytes());
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let secured = "cluster: {certificates: {secretName: tls}, auth: {secretName: user}, ";
+        std::fs::write(self.config(), text.replacen("cluster: {", secured, 1)).unwrap();
     }
 
     pub fn local(&self) -> String {

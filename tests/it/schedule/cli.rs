@@ -8,7 +8,7 @@ use super::{development_csv, write_csv};
 use crate::support::guardian;
 
 /// The first days of a development trace.
-fn short(name: &str, days: usize) -> String {
+pub(super) fn short(name: &str, days: usize) -> String {
     let text = development_csv(name);
     let lines: Vec<&str> = text.lines().take(1 + days * 288).collect();
     lines.join("\n") + "\n"

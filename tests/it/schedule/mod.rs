@@ -3,10 +3,13 @@
 //!
 //! A debug build plays four weeks of some traces, a release build eight weeks of all: `cargo test --release --test it schedule::`.
 
+mod beside;
 mod cli;
 mod hostile;
 mod live;
+mod prior;
 mod recorded;
+mod sizes;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -22,8 +25,9 @@ use etcdguardian::signals::series::{Point, Series};
 use etcdguardian::signals::trace;
 use jiff::Timestamp;
 
+use crate::support::clusters::REPORTED;
 use crate::support::repository;
-use crate::support::traces::{self, DAY};
+use crate::support::traces::{DAY, Dice, Family, UNSEEN};
 
 /// Whether there is time for everything.
 const ALL: bool = !cfg!(debug_assertions);
@@ -51,21 +55,26 @@ fn development(name: &str) -> Trace {
     }
 }
 
-/// The development traces, or five unlike ones of them.
-fn developments() -> Vec<Trace> {
-    let names: Vec<String> = std::fs::read_dir(repository("tests/traces"))
+/// The names of the development traces.
+fn development_names() -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(repository("tests/traces"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .filter_map(|name| name.strip_suffix("_s1.csv.zst").map(str::to_owned))
         .collect();
     assert_eq!(names.len(), 11);
+    names.sort();
+    names
+}
+
+/// The development traces, or five unlike ones of them.
+fn developments() -> Vec<Trace> {
     let few = ["office", "bursty", "flat", "missing", "regime"];
-    let mut wanted: Vec<String> = names
-        .into_iter()
+    development_names()
+        .iter()
         .filter(|name| ALL || few.contains(&name.as_str()))
-        .collect();
-    wanted.sort();
-    wanted.iter().map(|name| development(name)).collect()
+        .map(|name| development(name))
+        .collect()
 }
 
 fn series(rates: impl IntoIterator<Item = f64>) -> Series {
@@ -80,11 +89,23 @@ fn series(rates: impl IntoIterator<Item = f64>) -> Series {
     series
 }
 
-/// Histories of the families that were held out.
+/// Histories of the families that were held out, though constants were confirmed on them.
 fn unseen() -> Vec<Trace> {
     let few = ["gitops", "night-jobs", "storms", "steady", "hourly-jobs"];
+    histories(&UNSEEN, &few)
+}
+
+/// Histories of the families that nothing was confirmed on.
+fn reported() -> Vec<Trace> {
+    histories(
+        &REPORTED,
+        &["self-exciting", "pipelines", "migration", "idle"],
+    )
+}
+
+fn histories(families: &[Family], few: &[&str]) -> Vec<Trace> {
     let seeds = if ALL { 1..=2 } else { 1..=1 };
-    traces::UNSEEN
+    families
         .iter()
         .filter(|family| ALL || few.contains(&family.name))
         .flat_map(|family| seeds.clone().map(move |seed| (family, seed)))
@@ -96,10 +117,31 @@ fn unseen() -> Vec<Trace> {
         .collect()
 }
 
+/// Which cells of a history lie in holes: blocks of two to twelve hours that make up `share` of it.
+fn holes(seed: u64, cells: usize, share: f64) -> Vec<bool> {
+    let mut dice = Dice::new(seed);
+    let mut lost = vec![false; cells];
+    let mut count = 0;
+    while (count as f64) < share * cells as f64 {
+        let from = (dice.unit() * cells as f64) as usize;
+        let length = dice.between(24.0, 144.0) as usize;
+        for cell in lost
+            .iter_mut()
+            .skip(from)
+            .take(length)
+            .filter(|cell| !**cell)
+        {
+            *cell = true;
+            count += 1;
+        }
+    }
+    lost
+}
+
 /// The same trace, but 30 % of what the policy sees is missing.
 fn holed(trace: &Trace, seed: u64) -> Trace {
     let whole = &trace.series;
-    let lost = traces::holes(seed, whole.len(), 0.3);
+    let lost = holes(seed, whole.len(), 0.3);
     let mut seen = Series::empty(whole.start(), whole.step_seconds()).unwrap();
     for (cell, lost) in lost.into_iter().enumerate() {
         let point = whole.point(cell).unwrap();

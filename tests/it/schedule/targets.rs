@@ -1,9 +1,7 @@
 //! The targets of the schedule, each with the number it was set by. `must` numbers are looser in a debug build, which sees
 //! four weeks of a few traces: there they catch what is broken, in a release build what is worse.
 
-use etcdguardian::schedule::State;
-use etcdguardian::schedule::advance::advance;
-use etcdguardian::schedule::backtest::{Archive, Predict, Study};
+use etcdguardian::schedule::backtest::{Predict, Study};
 use etcdguardian::schedule::calibrate;
 use etcdguardian::schedule::history::{History, instant_of};
 use etcdguardian::schedule::simulate::report::{Stage, Trace, TraceResult};
@@ -11,9 +9,10 @@ use etcdguardian::schedule::simulate::run::PolicyName;
 use etcdguardian::schedule::{Policy, simulate};
 
 use super::{
-    ALL, DAY, developments, developments_under, exposure, holed, mean, play, policy, results,
-    saved, unseen,
+    ALL, DAY, developments, developments_under, exposure, holed, mean, play, policy, reported,
+    results, saved, series, unseen,
 };
+use crate::support::traces::UNSEEN;
 
 /// A number for a release build, and one for the smaller sample of a debug build.
 fn must(all: f64, some: f64) -> f64 {
@@ -34,19 +33,27 @@ fn development_traces_save_a_quarter_at_no_more_exposure() {
 }
 
 #[test]
-fn families_that_nobody_tuned_on_save_most_of_what_the_forecastless_oracle_could() {
-    let traces = unseen();
-    let found = results(&traces, &policy(), PolicyName::Auto);
-    let oracle = results(&traces, &policy(), PolicyName::Oracle);
+fn families_that_nobody_tuned_on_save_most_of_what_the_oracle_could() {
+    save_most_of_what_the_oracle_could(&unseen(), must(0.68, 0.55));
+}
+
+#[test]
+fn so_do_families_that_nothing_was_confirmed_on() {
+    save_most_of_what_the_oracle_could(&reported(), must(0.68, 0.55));
+}
+
+fn save_most_of_what_the_oracle_could(traces: &[Trace], share: f64) {
+    let found = results(traces, &policy(), PolicyName::Auto);
+    let oracle = results(traces, &policy(), PolicyName::Oracle);
     assert!(
-        saved(&found) >= must(0.68, 0.55) * saved(&oracle),
+        saved(&found) >= share * saved(&oracle),
         "{} of {}: {found:#?}",
         saved(&found),
         saved(&oracle)
     );
     assert!(exposure(&found) <= must(1.0, 1.01), "{found:#?}");
     let p99 = mean(&found, |result| result.p99_exposure_ratio);
-    assert!(p99 <= must(0.77, 0.85), "{p99}");
+    assert!(p99 <= must(0.75, 0.85), "{p99}");
     for result in &found {
         assert!(result.saved_percent >= -2.0, "{result:?}");
         assert!(result.mean_exposure_ratio <= must(1.06, 1.08), "{result:?}");
@@ -59,7 +66,7 @@ fn it_beats_a_threshold_and_the_reactive_rule() {
     // Its knob is known in hindsight, which flatters it.
     let threshold = saved(&developments_under(PolicyName::Threshold, true));
     let reactive = saved(&developments_under(PolicyName::Reactive, true));
-    assert!(auto >= threshold + must(5.0, 3.0), "{auto} {threshold}");
+    assert!(auto >= threshold + must(6.0, 3.0), "{auto} {threshold}");
     assert!(auto >= reactive - must(0.2, 0.5), "{auto} {reactive}");
 }
 
@@ -67,7 +74,7 @@ fn it_beats_a_threshold_and_the_reactive_rule() {
 fn most_of_the_oracles_saving_is_reached() {
     let auto = saved(&developments_under(PolicyName::Auto, true));
     let oracle = saved(&developments_under(PolicyName::Oracle, true));
-    assert!(auto >= must(0.76, 0.70) * oracle, "{auto} of {oracle}");
+    assert!(auto >= must(0.80, 0.70) * oracle, "{auto} of {oracle}");
 }
 
 #[test]
@@ -216,6 +223,30 @@ fn less_exposure_than_the_crons_is_bought_with_backups_even_where_nothing_can_be
 }
 
 #[test]
+fn after_a_lasting_drop_no_week_has_twice_the_crons_exposure() {
+    let days = 28;
+    let drop = 17 * DAY;
+    let office = UNSEEN
+        .iter()
+        .find(|family| family.name == "holidays")
+        .unwrap()
+        .history(11, days);
+    // The first half of that family is an office; from the drop on it has a seventh of its work.
+    let rates = (0..days * DAY).map(|cell| match cell {
+        _ if cell < drop => office[cell % (14 * DAY)],
+        _ => office[cell % (14 * DAY)] / 7.0,
+    });
+    let trace = Trace {
+        name: "dropped".to_owned(),
+        series: series(rates),
+        truth: None,
+    };
+    let found = results(&[trace], &policy(), PolicyName::Auto);
+    assert!(found[0].worst_week_ratio <= 1.6, "{found:#?}");
+    assert!(found[0].saved_percent >= 15.0, "{found:#?}");
+}
+
+#[test]
 fn two_weeks_tell_what_will_be_saved() {
     let policy = policy();
     let traces = developments();
@@ -224,13 +255,13 @@ fn two_weeks_tell_what_will_be_saved() {
     for (trace, result) in traces.iter().zip(&found) {
         let history = History::new(&trace.series);
         let v = calibrate::potential(&history, 0, 14 * DAY, policy.period_seconds()).unwrap();
-        let predicted = 100.0 * (0.84 * v + 0.004);
+        let predicted = calibrate::predicted(v, &policy);
         if let Some(steady) = result.steady.filter(|_| v < 0.6) {
             errors.push((predicted - steady.saved_percent).abs());
         }
     }
     let error = errors.iter().sum::<f64>() / errors.len() as f64;
-    assert!(error <= must(4.0, 5.0), "{error}: {errors:?}");
+    assert!(error <= 4.0, "{error}: {errors:?}");
 }
 
 #[test]
@@ -336,36 +367,4 @@ fn each_part_is_worth_what_the_card_says() {
     assert!(uncalibrated.1 <= 0.95, "{table}");
     assert!(whole.0 >= fixed.0 + must(2.0, 1.0), "{table}");
     assert!(whole.0 >= no_forecast.0 - must(0.3, 0.6), "{table}");
-}
-
-#[test]
-fn the_memory_of_a_schedule_stays_small_and_survives_a_restart() {
-    let trace = super::development("office");
-    let policy = policy();
-    let history = History::new(&trace.series.range(0, 20 * DAY));
-    let mut state = State::new(trace.series.start());
-    let mut archive = Archive::default();
-    let mut restored: Option<(State, Archive)> = None;
-    for cell in (0..history.len()).step_by(12) {
-        let now = instant_of(history.time_of(cell));
-        advance(&policy, &mut state, &history, &mut archive, now);
-        if cell % (12 * 24) == 0 {
-            state.backup_succeeded(now, None);
-        }
-        if let Some((state, archive)) = &mut restored {
-            advance(&policy, state, &history, archive, now);
-            if cell % (12 * 24) == 0 {
-                state.backup_succeeded(now, None);
-            }
-        } else if cell >= 18 * DAY {
-            let text = serde_json::to_string(&state).unwrap();
-            assert!(text.len() < 1_000_000, "{} bytes", text.len());
-            restored = Some((State::from_json(&text).unwrap(), Archive::default()));
-        }
-    }
-    let (restored, _) = restored.unwrap();
-    assert_eq!(restored.model(), state.model());
-    assert_eq!(restored.calibration.mode, state.calibration.mode);
-    let near = |a: f64, b: f64| (a - b).abs() <= 1e-9 * a.abs().max(1.0);
-    assert!(near(restored.exposure.changes, state.exposure.changes));
 }

@@ -260,18 +260,14 @@ fn replay(
             sent.insert(revision, one.sent);
             found = Some(std::mem::take(&mut model));
         }
+        let mut idle: Vec<&Written> = Vec::new();
         for one in if found.is_none() { &told[..] } else { &[] } {
             let mut next = model.clone();
-            let made = next.apply(revision, &one.write);
-            if made == *recorded {
+            if found.is_none() && next.apply(revision, &one.write) == *recorded {
                 found = Some(next);
                 sent.insert(revision, one.sent);
             } else {
-                // A lease without keys goes in no revision of its own.
-                assert!(
-                    matches!(one.write, Write::Revoke(_)) && made.is_empty(),
-                    "revision {revision} was acknowledged as {one:?} and recorded otherwise"
-                );
+                idle.push(one);
             }
         }
         for (index, one) in unknown.iter().enumerate() {
@@ -291,6 +287,14 @@ fn replay(
         model = found.unwrap_or_else(|| {
             panic!("nobody wrote what was recorded at revision {revision}: {recorded:?}")
         });
+        // A lease that holds no key any more goes in no revision of its own: it is told of the one before.
+        for one in idle {
+            let made = model.clone().apply(revision, &one.write);
+            assert!(
+                matches!(one.write, Write::Revoke(_)) && made.is_empty(),
+                "revision {revision} was acknowledged as {one:?}, which makes {made:?}, and recorded as {recorded:?}; also told: {told:?}"
+            );
+        }
         if let Some(slot) = wanted.get_mut(&revision) {
             *slot = Some(model.keys.clone());
         }
