@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# demo.sh [--short]: the whole story on this machine, on loopback ports and in one scratch folder that is gone afterwards:
+# demo.sh: the whole story on this machine, on loopback ports and in one scratch folder that is gone afterwards:
 # a real etcd under load, backups timed by a model, a store that breaks, the alerts, the recovery, a proved restore.
-# --short tells it in a minute less, for the tests. With DEMO_PICTURES=FOLDER pictures of page and terminal are left there.
+# ETCDGUARDIAN_SHORT=1 tells it in a minute less, for the tests. With DEMO_PICTURES=FOLDER pictures of page and terminal are left there.
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(dirname "$here")
 tools=${ETCDGUARDIAN_TOOLS:-$HOME/.cache/etcdguardian/tools}
 watching=90 # seconds of ordinary running that are shown
-[ "${1:-}" != --short ] || watching=20
+[ -z "${ETCDGUARDIAN_SHORT:-}" ] || watching=20
 began=$SECONDS
 
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then

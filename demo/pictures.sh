@@ -37,9 +37,8 @@ picture_terminal() {
     printf '\e[2m$\e[0m etcdguardian %s\n' "$*"
     script -qec "stty cols 120; '$ETCDGUARDIAN' --log error --config '$scratch/guardian.yaml' $*" /dev/null </dev/null || true
   } | sed "s#$scratch#/demo#g" >"$scratch/$name.txt"
-  python3 "$here/terminal.py" "$name" <"$scratch/$name.txt" >"$scratch/$name.html"
-  # As high as its lines, of 20.3 pixels each, and a frame.
-  lines=$(wc -l <"$scratch/$name.txt")
+  # As high as its rows, of 20.3 pixels each, and a frame.
+  lines=$(python3 "$here/terminal.py" "$name" "$scratch/$name.html" <"$scratch/$name.txt")
   # A browser draws nothing well that is lower than 160.
   shoot "$DEMO_PICTURES/$name.png" 1080 $((lines < 6 ? 160 : lines * 203 / 10 + 38)) "file://$scratch/$name.html"
 }

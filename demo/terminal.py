@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""terminal.py TITLE: what a terminal shows, from its bytes on standard input to a page of HTML. Colours only; standard library only."""
+"""terminal.py TITLE FILE: what a terminal of 120 columns shows, from its bytes on standard input to a page of HTML in FILE; prints how
+many rows that are. Colours only; standard library only."""
 import html
 import re
 import sys
+import textwrap
 
 COLOURS = {"1": "font-weight:600", "2": "color:#8b949e", "31": "color:#ff7b72", "32": "color:#56d364", "33": "color:#e3b341"}
 
@@ -19,6 +21,11 @@ for part in re.split(r"(\x1b\[[0-9;]*[A-Za-z])", text):
         style = ";".join(COLOURS[code] for code in codes.group(1).split(";") if code in COLOURS)
         body.append(f'<span style="{style}">')
         depth += 1
-print(f"""<!doctype html><meta charset="utf-8"><title>{html.escape(sys.argv[1])}</title>
+page = f"""<!doctype html><meta charset="utf-8"><title>{html.escape(sys.argv[1])}</title>
 <body style="margin:0;background:#0d1117;padding:18px 22px"><pre style="margin:0;white-space:pre-wrap;color:#e6edf3;font:14px/1.45 DejaVu Sans Mono,Menlo,monospace"
->{"".join(body)}{"</span>" * depth}</pre>""")
+>{"".join(body)}{"</span>" * depth}</pre>"""
+with open(sys.argv[2], "w", encoding="utf-8") as file:
+    file.write(page)
+# Whoever reads it on that page sees 122 columns, and longer lines broken between words.
+plain = re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", text)
+print(sum(max(1, len(textwrap.wrap(line, 122))) for line in plain.splitlines()))
