@@ -31,7 +31,6 @@ pub(super) struct Content {
 }
 
 /// A file to be sealed.
-#[derive(Clone)]
 pub(super) struct Plain {
     path: PathBuf,
     known: Option<Content>,

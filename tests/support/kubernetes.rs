@@ -18,10 +18,11 @@ const OPERATOR: &str = "operator-token";
 pub struct Kubernetes {
     /// Its own etcd.
     pub etcd: Etcd,
-    scratch: TempDir,
     server: Command,
     apiserver: Process,
     _controllers: Option<Process>,
+    // Last, as the servers' logs in it are read when they are dropped.
+    scratch: TempDir,
 }
 
 /// Starts the API server; ready when this returns.
@@ -123,10 +124,10 @@ impl Kubernetes {
         let controllers = controllers.then(|| start_controllers(scratch.path(), &pki));
         let cluster = Self {
             etcd,
-            scratch,
             server,
             apiserver,
             _controllers: controllers,
+            scratch,
         };
         let crds = repository("crds");
         cluster.kubectl(&[

@@ -74,7 +74,7 @@ pub async fn list(client: &Client, api_version: &str, plural: &str) -> Vec<Value
 }
 
 /// Waits for what the API server tells later.
-pub async fn soon<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn soon<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
     for _ in 0..3600 {
         if let Some(found) = look().await {
             return found;
@@ -306,7 +306,54 @@ pub async fn fill(client: &Client) {
     ask(client, "PATCH", &pod, &json!({"status": {"phase": "Succeeded"}})).await.unwrap();
     let leaving = path_of("v1", "secrets/leaving", "shop");
     ask(client, "DELETE", &leaving, &Value::Null).await.unwrap();
+    settled(client).await;
     refusing(client).await;
+}
+
+/// Waits until the controllers have done what they will do: what refuses everything would have them stop half-way, and an export made
+/// meanwhile would differ from what is read after it.
+async fn settled(client: &Client) {
+    let deployed = "/metadata/annotations/deployment.kubernetes.io~1revision";
+    for (version, place, namespace, pointer) in [
+        ("apps/v1", "deployments/web", "shop", deployed),
+        ("apps/v1", "deployments/twice", "shop", deployed),
+        ("apps/v1", "statefulsets/db", "shop", "/status/currentRevision"),
+        ("apps/v1", "replicasets/alone", "shop", "/status/observedGeneration"),
+        ("apps/v1", "daemonsets/agent", "shop", "/status/observedGeneration"),
+        ("v1", "replicationcontrollers/old", "shop", "/status/observedGeneration"),
+        ("batch/v1", "jobs/later", "shop", "/status/conditions/0/type"),
+        ("policy/v1", "poddisruptionbudgets/web", "shop", "/status/observedGeneration"),
+        ("v1", "secrets/clerk-token", "shop", "/data/token"),
+        ("v1", "resourcequotas/quota", "bank", "/status/hard"),
+        ("v1", "persistentvolumes/disk-1", "", "/spec/claimRef/uid"),
+        ("v1", "persistentvolumeclaims/bound", "shop", "/metadata/annotations/pv.kubernetes.io~1bind-completed"),
+    ] {
+        let path = path_of(version, place, namespace);
+        soon(&format!("{place} {pointer}"), async || {
+            let object = ask(client, "GET", &path, &Value::Null).await.ok()?;
+            object.pointer(pointer).map(|_| ())
+        })
+        .await;
+    }
+    // The selectors overlap, so that one deployment or the other adopts the replica set that was alone: what is there is settled once it
+    // stays as it is.
+    let mut before = Vec::new();
+    soon("controllers at rest", async || {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        let (mut now, mut owned) = (Vec::new(), std::collections::BTreeMap::new());
+        for (version, plural) in [("v1", "pods"), ("apps/v1", "replicasets"), ("apps/v1", "deployments"), ("apps/v1", "statefulsets"),
+            ("discovery.k8s.io/v1", "endpointslices"), ("v1", "persistentvolumeclaims"), ("v1", "serviceaccounts")] {
+            for object in list(client, version, plural).await {
+                let owner = &object["metadata"]["ownerReferences"][0]["kind"];
+                *owned.entry((plural, owner.as_str().unwrap_or_default().to_owned())).or_insert(0) += 1;
+                now.push((object["metadata"]["uid"].clone(), object["metadata"]["resourceVersion"].clone()));
+            }
+        }
+        let made = [("pods", "ReplicaSet", 2), ("pods", "StatefulSet", 1), ("replicasets", "Deployment", 2), ("endpointslices", "Service", 4)];
+        let all_made = made.iter().all(|(plural, owner, least)| owned.get(&(*plural, (*owner).to_owned())) >= Some(least));
+        (std::mem::replace(&mut before, now.clone()) == now && all_made).then_some(())
+    })
+    .await;
 }
 
 /// Owners that come along, of the namespace and of the cluster; one that does not; one whose controller is not Kubernetes' own.

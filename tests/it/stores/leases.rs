@@ -117,6 +117,31 @@ fn oss_has_leases() {
 }
 
 #[test]
+fn a_renewal_that_was_carried_out_after_it_was_given_up_is_given_back_too() {
+    let place = directory();
+    block_on(async {
+        let repository = Arc::new(place.open().await.unwrap());
+        let long = LeaseTimes {
+            renew: Duration::from_secs(3600),
+            dead: Duration::from_secs(3600),
+            patience: Duration::from_secs(1),
+        };
+        let take = |who| repository.lease(CLUSTER, "base", who, 0, long);
+        let lease = take("first").await.unwrap();
+        let epoch = lease.epoch();
+        // What the store made of a request whose sender had stopped waiting.
+        let folder = std::path::Path::new(&place.location.bucket);
+        let folder = folder.join(CLUSTER).join("v1/lock/base");
+        let record = |epoch: u64| folder.join(format!("{epoch}.json"));
+        std::fs::copy(record(epoch), record(epoch + 1)).unwrap();
+        lease.release().await;
+        let second = take("second").await.unwrap();
+        assert_eq!(second.epoch(), epoch + 3, "taken, renewed, given back");
+        second.release().await;
+    });
+}
+
+#[test]
 fn where_conditions_are_ignored_the_later_writer_has_the_lease_and_the_earlier_is_fenced_off() {
     block_on(async {
         let store = Arc::new(super::faults::Careless::default());
