@@ -173,3 +173,50 @@ impl Read for Hashing {
         Ok(count)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::api::Compression;
+
+    /// Seals a file of so many bytes, reading all but the last of what comes out; whether the file is there then, and what was said.
+    async fn all_but_the_last(
+        plain: impl FnOnce(&Path) -> Plain,
+    ) -> (bool, Result<Content, PipelineError>) {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plain");
+        let bytes = vec![7; 64 << 10];
+        std::fs::write(&file, &bytes).unwrap();
+        let sealer = Sealer::open(Compression::None);
+        let mut sealing = seal_file(&sealer, plain(&file), Span::none());
+        let mut stored = vec![0; bytes.len()];
+        sealing.stored.read_exact(&mut stored).await.unwrap();
+        assert!(stored == bytes);
+        let said = sealing.work.await.unwrap();
+        (file.exists(), said)
+    }
+
+    fn content(size: u64) -> Content {
+        Content {
+            size,
+            sha256: "of before".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_spent_file_is_gone_before_the_last_of_it_is_stored_and_a_kept_one_stays() {
+        let (there, said) = all_but_the_last(Plain::kept).await;
+        let said = said.unwrap();
+        assert!(there && said.size == 64 << 10 && said.sha256.len() == 64);
+        let spent = |file: &Path| Plain::spent(file, Some(content(64 << 10)));
+        let (there, said) = all_but_the_last(spent).await;
+        assert!(!there && said.unwrap().sha256 == "of before");
+        // What is not as long as it was said to be is neither believed nor removed.
+        let other = |file: &Path| Plain::spent(file, Some(content(5)));
+        let (there, said) = all_but_the_last(other).await;
+        assert!(there && said.is_err());
+    }
+}
