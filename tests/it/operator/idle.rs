@@ -93,11 +93,14 @@ fn a_look_at_an_idle_schedule_writes_nothing_and_one_question_answers_them_all()
             (looks(&operator) >= round * MANY).then_some(())
         });
     }
-    let questions = asked(&etcd) - questions;
+    let all = asked(&etcd);
     assert_eq!(writes(&site), before);
+    // An answer may be young enough for both looks; without any nobody would have looked at etcd.
+    assert!(all >= 1, "etcd was never asked");
     assert!(
-        (1..MANY as u64).contains(&questions),
-        "{questions} questions for {} looks",
+        all - questions < MANY as u64,
+        "{} questions for {} looks",
+        all - questions,
         2 * MANY
     );
 }
