@@ -22,12 +22,14 @@ const TRIES: u32 = 3;
 const NEAR: f64 = 0.005;
 /// A rule must save this much more than the one before it on the ladder, percent points, to replace it.
 const HYSTERESIS: f64 = 1.0;
-/// The replay aims this much under the exposure allowed, in the first fortnight and later: what comes is never quite like what was, least of
-/// all when little was seen.
-const AIM: (f64, f64) = (0.95, 0.99);
+/// The replay aims this much under the exposure allowed, in the first week and after the second, with an even way in between: what
+/// comes is never quite like what was, least of all when little was seen.
+const AIM: (f64, f64) = (0.94, 0.99);
+/// Where that way begins and ends, control days.
+const LEARNING: (f64, f64) = (7.0, 14.0);
 /// How many days κ looks back. Nothing but the changes is needed for it, and a K that follows every week's ups and downs costs backups:
 /// at the same exposure a steady one takes fewest.
-pub const LONG_DAYS: f64 = 28.0;
+const LONG_DAYS: f64 = 28.0;
 /// How much of yesterday's κ stays, on the log scale, once a replay has found one.
 const STEADY: f64 = 0.8;
 /// How much of yesterday's distance between the κ of forecast and rule stays, on the log scale.
@@ -194,17 +196,18 @@ pub fn calibrate(
     if known_days < 3.0 {
         return next;
     }
-    let yesterday = next.prior.unwrap_or(1.0);
-    let yesterday = before.reactive.map_or(yesterday, |score| score.kappa);
+    let yesterday = before
+        .reactive
+        .map_or(next.prior.unwrap_or(1.0), |score| score.kappa);
     let limits = Limits::new(policy, scale, next.guardrail.unwrap_or(f64::INFINITY));
-    let aim = if known_days < DAYS { AIM.0 } else { AIM.1 };
+    let aim = aim(known_days);
     let trial = |from| {
         let bench = Bench::new(history, scale, evidence.archive, (from, now), limits);
         Trial::new(bench, policy, scale, aim)
     };
     let long = trial(days_back(history, now, scale, LONG_DAYS));
     let found = long.settled(Mode::Reactive, yesterday);
-    let stays = if known_days < 4.0 { 0.0 } else { STEADY };
+    let stays = before.reactive.map_or(0.0, |_| STEADY);
     let reactive = Score {
         kappa: yesterday.powf(stays) * found.kappa.powf(1.0 - stays),
         ..found
@@ -216,7 +219,8 @@ pub fn calibrate(
     });
     next.forecast = pair.map(|(_, forecast)| forecast);
     let rule = pair.map_or(reactive, |(rule, _)| rule);
-    next.mode = if policy.target_ratio() >= 1.0 && hopeless(before.mode, reactive, pair) {
+    let par = reactive.at_limit(aim);
+    next.mode = if policy.target_ratio() >= 1.0 && hopeless(before.mode, par, pair) {
         Mode::Cron
     } else {
         select(before.mode, rule, next.forecast)
@@ -236,8 +240,15 @@ fn days_back(history: &History, now: usize, scale: &Timescale, days: f64) -> usi
     wanted.max(history.first_known()).min(now)
 }
 
-/// Whether no rule saves anything, so that the cron may as well rule; where it does already, one must save a percent. It is no way
-/// out where less exposure is wanted than it has.
+/// How far under the exposure allowed the replay aims.
+fn aim(known_days: f64) -> f64 {
+    let (begin, end) = LEARNING;
+    let left = ((end - known_days) / (end - begin)).clamp(0.0, 1.0);
+    AIM.1 - (AIM.1 - AIM.0) * left
+}
+
+/// Whether no rule saves anything at the exposure allowed, so that the cron may as well rule; where it does already, one must
+/// save a percent. It is no way out where less exposure is wanted than it has.
 fn hopeless(incumbent: Mode, reactive: Score, pair: Option<(Score, Score)>) -> bool {
     let needed = if incumbent == Mode::Cron {
         HYSTERESIS

@@ -12,9 +12,9 @@ use super::timescale::Timescale;
 const TRIM: (f64, f64) = (0.4, 2.0);
 /// Its powers, when there was too much exposure and when there was less than allowed: exposure goes with about the root of K, so that two
 /// would make up in the coming weeks for the past ones. Risk is taken back faster than it is spent.
-const ANSWER: (f64, f64) = (6.0, 4.0);
-/// The latter for a schedule that is younger than this, days: little was seen, and the first week is not to pay for the second.
-const YOUNG: (usize, f64) = (14, 2.0);
+const ANSWER: (f64, f64) = (5.0, 3.0);
+/// The latter for a schedule that is younger than this, days: little was seen, and the first days are not to pay for the next.
+const YOUNG: (usize, f64) = (7, 2.0);
 
 /// What the signal says at a moment.
 #[derive(Debug, Clone, Copy)]
