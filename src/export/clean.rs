@@ -95,9 +95,21 @@ fn drop_field(object: &mut Map<String, Value>, field: &str, notes: &mut Vec<Stri
 }
 
 fn remove_annotations(object: &mut Map<String, Value>, names: &[&str]) {
-    if let Some(annotations) = inner(object, &["metadata", "annotations"]) {
+    remove_words(object, &["metadata"], "annotations", names);
+}
+
+/// Takes some of an object's labels or annotations away, and the empty map with the last of them: no server keeps one, so that it
+/// would differ from every object that is there.
+fn remove_words(object: &mut Map<String, Value>, parent: &[&str], words: &str, names: &[&str]) {
+    let Some(parent) = inner(object, parent) else {
+        return;
+    };
+    if let Some(Value::Object(all)) = parent.get_mut(words) {
         for name in names {
-            annotations.remove(*name);
+            all.remove(*name);
+        }
+        if all.is_empty() {
+            parent.remove(words);
         }
     }
 }
@@ -183,14 +195,7 @@ fn job(object: &mut Map<String, Value>) {
     if let Some(spec) = inner(object, &["spec"]) {
         spec.remove("selector");
     }
-    for path in [
-        &["metadata", "labels"][..],
-        &["spec", "template", "metadata", "labels"],
-    ] {
-        if let Some(labels) = inner(object, path) {
-            for label in JOB_LABELS {
-                labels.remove(label);
-            }
-        }
+    for parent in [&["metadata"][..], &["spec", "template", "metadata"]] {
+        remove_words(object, parent, "labels", &JOB_LABELS);
     }
 }

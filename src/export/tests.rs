@@ -12,7 +12,7 @@ use self::dense::dense;
 use super::clean::clean;
 use super::decode::decode;
 use super::kinds::{CustomNames, WantedKind};
-use super::plan::{Change, compare, rank};
+use super::plan::{Change, compare, holds, rank};
 use super::stored::{Identity, Stored};
 
 /// Objects of every built-in kind, every field set: tools/kubernetes-schema/golden.py.
@@ -158,10 +158,7 @@ fn what_a_server_gave_is_taken_away_and_what_is_missed_is_said() {
         "metadata": {"name": "j", "labels": {"controller-uid": "u", "mine": "x"}},
         "spec": {"selector": {}, "template": {"metadata": {"labels": {"batch.kubernetes.io/controller-uid": "u"}}}}}));
     assert_eq!(job["metadata"]["labels"], json!({"mine": "x"}));
-    assert_eq!(
-        job["spec"],
-        json!({"template": {"metadata": {"labels": {}}}})
-    );
+    assert_eq!(job["spec"], json!({"template": {"metadata": {}}}));
     let (token, _) = cleaned(
         json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
         "metadata": {"annotations": {"kubernetes.io/service-account.uid": "u", "kubernetes.io/service-account.name": "d"}},
@@ -172,6 +169,17 @@ fn what_a_server_gave_is_taken_away_and_what_is_missed_is_said() {
         token["metadata"]["annotations"],
         json!({"kubernetes.io/service-account.name": "d"})
     );
+}
+
+#[test]
+fn a_claim_that_was_bound_is_held_by_one_that_is_not_bound_yet() {
+    let (claim, _) = cleaned(
+        json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "disk-1"},
+        "metadata": {"name": "bound", "annotations": {"pv.kubernetes.io/bind-completed": "yes"}}}),
+    );
+    let live = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "disk-1"},
+        "metadata": {"name": "bound", "uid": "new"}, "status": {"phase": "Pending"}});
+    assert!(holds(&live, &claim), "{claim}");
 }
 
 #[test]
