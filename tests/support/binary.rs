@@ -35,8 +35,8 @@ impl Ran {
     pub fn code(self, expected: i32) -> Self {
         assert_eq!(
             self.code, expected,
-            "stdout: {}\nstderr: {}",
-            self.stdout, self.stderr
+            "stderr: {}\nstdout: {}",
+            self.stderr, self.stdout
         );
         self
     }
