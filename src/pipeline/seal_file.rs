@@ -182,8 +182,8 @@ mod tests {
     use super::*;
     use crate::api::Compression;
 
-    /// Seals a file of so many bytes, reading all but the last of what comes out; whether the file is there then, and what was said.
-    async fn all_but_the_last(
+    /// Seals a file of 64 KiB and reads its bytes, but not yet that they end: whether the file is there then, and what was said of it.
+    async fn all_but_its_end(
         plain: impl FnOnce(&Path) -> Plain,
     ) -> (bool, Result<Content, PipelineError>) {
         let folder = tempfile::tempdir().unwrap();
@@ -207,16 +207,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_spent_file_is_gone_before_the_last_of_it_is_stored_and_a_kept_one_stays() {
-        let (there, said) = all_but_the_last(Plain::kept).await;
+    async fn a_spent_file_goes_with_its_sealing_before_anybody_has_read_the_end_and_a_kept_one_stays()
+     {
+        let (there, said) = all_but_its_end(Plain::kept).await;
         let said = said.unwrap();
         assert!(there && said.size == 64 << 10 && said.sha256.len() == 64);
         let spent = |file: &Path| Plain::spent(file, Some(content(64 << 10)));
-        let (there, said) = all_but_the_last(spent).await;
+        let (there, said) = all_but_its_end(spent).await;
         assert!(!there && said.unwrap().sha256 == "of before");
         // What is not as long as it was said to be is neither believed nor removed.
         let other = |file: &Path| Plain::spent(file, Some(content(5)));
-        let (there, said) = all_but_the_last(other).await;
+        let (there, said) = all_but_its_end(other).await;
         assert!(there && said.is_err());
     }
 }
