@@ -102,16 +102,7 @@ impl Taken {
 
     fn set(&self, name: &str, value: &str) {
         let patch = json!({"data": {"v": value}}).to_string();
-        self.cluster.kubectl(&[
-            "patch",
-            "configmap",
-            "-n",
-            "shop",
-            name,
-            "--type=merge",
-            "-p",
-            &patch,
-        ]);
+        self.cluster.merge("configmap", "shop", name, &patch);
     }
 
     fn delete(&self, kind: &str, name: &str) {

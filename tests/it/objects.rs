@@ -204,16 +204,7 @@ fn a_deleted_object_comes_back_by_one_command_and_conflicts_are_said() {
     };
     let set = |value: &str| {
         let patch = json!({"data": {"answer": value}}).to_string();
-        cluster.kubectl(&[
-            "patch",
-            "configmap",
-            "-n",
-            "shop",
-            "settings",
-            "--type=merge",
-            "-p",
-            &patch,
-        ]);
+        cluster.merge("configmap", "shop", "settings", &patch);
     };
     set("43");
     cluster.kubectl(&["delete", "configmap", "-n", "shop", "settings"]);

@@ -158,16 +158,7 @@ fn what_is_exported_comes_back_in_an_empty_cluster() {
             .unwrap()
             .to_owned()
     };
-    new.kubectl(&[
-        "patch",
-        "configmap",
-        "-n",
-        "shop",
-        "c7",
-        "--type=merge",
-        "-p",
-        r#"{"data":{"n":"changed"}}"#,
-    ]);
+    new.merge("configmap", "shop", "c7", r#"{"data":{"n":"changed"}}"#);
     run(
         &new,
         store.path(),
@@ -256,16 +247,7 @@ fn backup_create_exports_where_no_etcd_is_named_and_objects_come_out_of_the_bund
     );
 
     cluster.kubectl(&["delete", "configmap", "-n", "shop", "c1"]);
-    cluster.kubectl(&[
-        "patch",
-        "cactus",
-        "-n",
-        "shop",
-        "saguaro",
-        "--type=merge",
-        "-p",
-        r#"{"spec":{"height":13}}"#,
-    ]);
+    cluster.merge("cactus", "shop", "saguaro", r#"{"spec":{"height":13}}"#);
     cluster.create(&json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": "shop"}}));
     create("second", &["--source", "proxy"]).ok();
     let object = |words: &[&str]| guardian(&[&["object"], words, &["--from", &url]].concat());

@@ -225,6 +225,20 @@ impl Kubernetes {
         (ok, said)
     }
 
+    /// Merges a patch into an object.
+    pub fn merge(&self, kind: &str, namespace: &str, name: &str, patch: &str) {
+        self.kubectl(&[
+            "patch",
+            kind,
+            "-n",
+            namespace,
+            name,
+            "--type=merge",
+            "-p",
+            patch,
+        ]);
+    }
+
     /// An object as JSON; `None` when it is not there.
     pub fn get(&self, kind: &str, namespace: &str, name: &str) -> Option<Value> {
         let args = ["get", kind, "-n", namespace, name, "-o", "json"];

@@ -180,16 +180,12 @@ fn slots_that_passed_unseen_are_counted_and_one_is_made_up_for() {
     record["firstSeen"] = away.to_string().into();
     record["core"] = Value::Null;
     let patch = serde_json::json!({"data": {"record.json": record.to_string()}});
-    site.cluster.kubectl(&[
-        "patch",
+    site.cluster.merge(
         "configmap",
-        "-n",
         "guardian",
         "etcdguardian-schedule-guardian.main",
-        "--type=merge",
-        "-p",
         &patch.to_string(),
-    ]);
+    );
     let _operator = site.operator("two", "");
     let status = until("the count", || {
         let schedule = site.cluster.get("egs", "guardian", "main")?;

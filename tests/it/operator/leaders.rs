@@ -54,16 +54,8 @@ fn the_leader_is_killed_in_mid_backup_again_and_again_and_no_slot_is_run_twice()
         });
     }
     toxics.heal();
-    site.cluster.kubectl(&[
-        "patch",
-        "egs",
-        "-n",
-        "guardian",
-        "main",
-        "--type=merge",
-        "-p",
-        "{\"spec\":{\"suspend\":true}}",
-    ]);
+    site.cluster
+        .merge("egs", "guardian", "main", "{\"spec\":{\"suspend\":true}}");
     until("nothing is under way", || {
         let all = site.cluster.list("etcdbackups", "guardian");
         all.iter()
@@ -101,16 +93,8 @@ fn a_leader_that_is_told_to_end_releases_its_lease_and_one_that_loses_it_ends() 
     assert_eq!(site.leader(), None, "the lease is free at once");
     let mut second = site.operator("second", QUICK);
     let lease = "{\"spec\":{\"holderIdentity\":\"a-thief\"}}";
-    site.cluster.kubectl(&[
-        "patch",
-        "lease",
-        "-n",
-        "guardian",
-        "etcdguardian",
-        "--type=merge",
-        "-p",
-        lease,
-    ]);
+    site.cluster
+        .merge("lease", "guardian", "etcdguardian", lease);
     assert_eq!(second.wait().code(), Some(11), "{}", second.log_text());
     assert!(
         second.log_text().contains("the lease is lost"),

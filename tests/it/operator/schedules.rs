@@ -169,16 +169,8 @@ fn a_schedule_is_suspended_and_resumed_and_a_wrong_one_says_why() {
     site.cluster
         .wait_phase("egs", "guardian", "held", &["Suspended"]);
     assert!(site.children("guardian", "held", "Completed").is_empty());
-    site.cluster.kubectl(&[
-        "patch",
-        "egs",
-        "-n",
-        "guardian",
-        "held",
-        "--type=merge",
-        "-p",
-        "{\"spec\":{\"suspend\":false}}",
-    ]);
+    site.cluster
+        .merge("egs", "guardian", "held", "{\"spec\":{\"suspend\":false}}");
     until("the resumed schedule makes its first backup", || {
         (site.children("guardian", "held", "Completed").len() == 1).then_some(())
     });
@@ -190,16 +182,7 @@ fn a_schedule_is_suspended_and_resumed_and_a_wrong_one_says_why() {
     // A change for the worse is said, and no longer once it is taken back.
     for (schedule, phase) in [("0 0 0 1 1 *", "Rejected"), ("@yearly", "Active")] {
         let patch = format!(r#"{{"spec":{{"schedule":"{schedule}"}}}}"#);
-        site.cluster.kubectl(&[
-            "patch",
-            "egs",
-            "-n",
-            "guardian",
-            "held",
-            "--type=merge",
-            "-p",
-            &patch,
-        ]);
+        site.cluster.merge("egs", "guardian", "held", &patch);
         site.cluster.wait_phase("egs", "guardian", "held", &[phase]);
     }
 }
@@ -258,16 +241,7 @@ fn a_schedule_of_exports_makes_chains_of_children() {
     site.schedule("guardian", "managed", more, "source: Proxy,");
     // The template of the helper says Full.
     let patch = r#"{"spec":{"backupTemplate":{"spec":{"backupMode":"Incremental"}}}}"#;
-    site.cluster.kubectl(&[
-        "patch",
-        "egs",
-        "-n",
-        "guardian",
-        "managed",
-        "--type=merge",
-        "-p",
-        patch,
-    ]);
+    site.cluster.merge("egs", "guardian", "managed", patch);
     for (count, asked) in ["one", "two", "three"].into_iter().enumerate() {
         until(asked, || {
             let done = site.children("guardian", "managed", "Completed");

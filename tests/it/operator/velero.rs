@@ -39,16 +39,7 @@ pub fn install(site: &Site) {
 fn play(site: &Site, kind: &str, name: &str, status: &Value) {
     let patch = json!({ "status": status }).to_string();
     let kind = format!("{kind}.velero.io");
-    site.cluster.kubectl(&[
-        "patch",
-        &kind,
-        "-n",
-        "velero",
-        name,
-        "--type=merge",
-        "-p",
-        &patch,
-    ]);
+    site.cluster.merge(&kind, "velero", name, &patch);
 }
 
 fn back_up(site: &Site, name: &str, velero: &str) {
