@@ -9,6 +9,10 @@ use std::time::{Duration, Instant};
 /// How long anything may take to become ready; generous, because tests share few cores with builds.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Between two questions of what is waited for.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
 /// A loopback port that nobody listens on. Below the kernel's ephemeral range, so that no outgoing connection takes it meanwhile.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -22,7 +26,8 @@ pub fn free_port() -> u16 {
     }
 }
 
-/// Asks until the answer is `Some`, every 20 ms, for a minute at most; `what` is named when it never comes.
+/// Asks until the answer is `Some`, for two minutes at most; `what` is named when it never comes. A dear question is asked
+/// seldom: to ask takes a third of the time, and the other tests have the rest.
 pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
     until_within(PATIENCE, what, ask)
 }
@@ -31,15 +36,17 @@ pub fn until<T>(what: &str, ask: impl FnMut() -> Option<T>) -> T {
 pub fn until_within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {
+        let asked = Instant::now();
         if let Some(answer) = ask() {
             return answer;
         }
+        let pause = (2 * asked.elapsed()).clamp(SHORTEST_PAUSE, LONGEST_PAUSE);
         assert!(
             start.elapsed() < patience,
             "{what}: not within {} s",
             patience.as_secs()
         );
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(pause);
     }
 }
 
