@@ -243,11 +243,10 @@ impl Recorder {
         self.beside.borrow().clone()
     }
 
-    /// Waits until that is something else than now; for ever once nobody asks any more.
-    pub async fn beside_changed(&self) {
+    /// Waits until that is something else than `known`; for ever once nobody asks any more.
+    pub async fn beside_other_than(&self, known: &Beside) {
         let mut beside = self.beside.clone();
-        beside.mark_unchanged();
-        if beside.changed().await.is_err() {
+        if beside.wait_for(|now| now != known).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

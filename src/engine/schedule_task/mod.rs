@@ -29,6 +29,7 @@ use super::services::{About, Services};
 use crate::alert::{Facts, Kind};
 use crate::api::{ErrorClass, EtcdBackupSchedule};
 use crate::pipeline::Recording;
+use crate::recorder::watch::Beside;
 use crate::repository::Window;
 use crate::schedule::backtest::Archive;
 use crate::schedule::decide::Action;
@@ -65,6 +66,8 @@ pub struct ScheduleTask {
     backup_warnings: Vec<String>,
     model_warning: Option<String>,
     recording: Recording,
+    /// What the watch that stands had heard beside its rows when the state was last published.
+    beside: Beside,
     /// The watch that stands is to be followed by another.
     renew: bool,
     recording_problem: Option<String>,
@@ -121,6 +124,7 @@ impl ScheduleTask {
             backup_warnings: Vec::new(),
             model_warning: None,
             recording: Recording::default(),
+            beside: Beside::default(),
             renew: false,
             recording_problem: None,
             windows: Vec::new(),

@@ -114,19 +114,21 @@ impl ScheduleTask {
         }
     }
 
-    /// Waits until etcd tells other alarms or users than before; for ever while nothing is recorded.
+    /// Waits until etcd tells other alarms or users than were published; for ever while nothing is recorded.
     pub(super) fn alarms_changed(&self) -> impl Future<Output = ()> + use<> {
-        let recorder = self.recording.recorder.clone();
+        let (recorder, published) = (self.recording.recorder.clone(), self.beside.clone());
         async move {
             match recorder {
-                Some(recorder) => recorder.beside_changed().await,
+                Some(recorder) => recorder.beside_other_than(&published).await,
                 None => std::future::pending().await,
             }
         }
     }
 
     /// Where the recording stands, for status and metrics.
-    pub(super) fn recording_state(&self, live: Option<i64>) -> Option<RecordingState> {
+    pub(super) fn recording_state(&mut self, live: Option<i64>) -> Option<RecordingState> {
+        let beside = self.recording.recorder.as_ref().map(|one| one.beside());
+        self.beside = beside.unwrap_or_default();
         if !self.wants_recording() {
             return None;
         }
@@ -136,7 +138,7 @@ impl ScheduleTask {
         let problem = recorder.and_then(|one| one.problem());
         Some(RecordingState {
             progress,
-            alarms: recorder.map(|one| one.beside().alarms),
+            alarms: recorder.and_then(|_| self.beside.alarms.clone()),
             lag: progress.and_then(|one| Some((live? - one.committed).max(0))),
             problem: problem.or_else(|| self.recording_problem.clone()),
             windows: self.windows.clone(),

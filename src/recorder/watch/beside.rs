@@ -16,8 +16,8 @@ const EVERY: Duration = Duration::from_secs(15);
 pub struct Beside {
     /// The revision of users and roles; `None` while nobody tells.
     pub auth_revision: Option<u64>,
-    /// Raised alarms, as `NOSPACE of member 8e9e05c52164694d`.
-    pub alarms: Vec<String>,
+    /// Raised alarms, as `NOSPACE of member 8e9e05c52164694d`; `None` while nobody tells.
+    pub alarms: Option<Vec<String>>,
 }
 
 impl Beside {
@@ -42,7 +42,7 @@ pub(super) async fn ask(etcd: Arc<Etcd>, said: watch::Sender<Beside>) {
         said.send_if_modified(|last| {
             let now = Beside {
                 auth_revision: auth_revision.or(last.auth_revision),
-                alarms: alarms.unwrap_or_else(|_| last.alarms.clone()),
+                alarms: alarms.ok().or_else(|| last.alarms.clone()),
             };
             let other = *last != now;
             *last = now;
