@@ -56,6 +56,8 @@ pub struct Lane {
 struct Queue {
     waiting: VecDeque<Outgoing>,
     in_flight: bool,
+    /// Attempts that ended and were not noted yet.
+    unnoted: usize,
 }
 
 impl Lane {
@@ -97,9 +99,16 @@ impl Lane {
         self.changed.notify_one();
     }
 
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.lock().waiting.is_empty()
+    /// Whether nothing waits, and what became of every attempt was noted.
+    pub fn is_done(&self) -> bool {
+        let queue = self.lock();
+        queue.waiting.is_empty() && queue.unnoted == 0
+    }
+
+    /// The report of an attempt was noted.
+    pub fn noted(&self) {
+        let mut queue = self.lock();
+        queue.unnoted = queue.unnoted.saturating_sub(1);
     }
 
     pub(super) fn take_up(&self) -> Option<Outgoing> {
@@ -114,6 +123,7 @@ impl Lane {
     pub(super) fn put_down(&self, message: &Outgoing, delivered: bool) {
         let mut queue = self.lock();
         queue.in_flight = false;
+        queue.unnoted += 1;
         let key = message.key();
         if delivered {
             queue.waiting.pop_front();

@@ -153,6 +153,8 @@ pub struct Key {
 
 /// Hears what became of messages; the metrics do.
 pub trait AlertObserver: Send + Sync {
+    /// A channel is known.
+    fn expects(&self, channel: &str);
     /// A message was delivered to a channel, or was not.
     fn sent(&self, channel: &str, ok: bool);
 }

@@ -60,6 +60,8 @@ impl Alerter {
     ) -> (Self, tokio::task::JoinHandle<()>) {
         crate::init_tls();
         let state: State = record.as_deref().and_then(read_record).unwrap_or_default();
+        let channels = config.channels.iter();
+        channels.for_each(|channel| observer.expects(&channel.name));
         let health = config
             .channels
             .iter()
@@ -212,10 +214,7 @@ impl Dispatcher {
             self.dispatch(due);
             // An end that waited for quiet hours to be over stands no more.
             self.publish().await;
-            if closing && self.lanes.values().all(|lane| lane.is_empty()) {
-                while let Ok(report) = reports.try_recv() {
-                    self.note(report).await;
-                }
+            if closing && self.lanes.values().all(|lane| lane.is_done()) {
                 break;
             }
             let sleep = self.sleep();
@@ -278,6 +277,9 @@ impl Dispatcher {
             outcome,
         } = report;
         self.observer.sent(&channel, outcome.is_ok());
+        if let Some(lane) = self.lanes.get(&channel) {
+            lane.noted();
+        }
         match outcome {
             Ok(thread) => {
                 tracing::info!(channel, "alert delivered");

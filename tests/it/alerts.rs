@@ -24,6 +24,8 @@ use crate::support::{Mailpit, Pki, SlackFake, until};
 struct Sent(Mutex<Vec<(String, bool)>>);
 
 impl AlertObserver for Sent {
+    fn expects(&self, _: &str) {}
+
     fn sent(&self, channel: &str, ok: bool) {
         self.0.lock().unwrap().push((channel.to_owned(), ok));
     }
