@@ -192,7 +192,7 @@ impl Repository {
                 manifest.backup_name == id
                     || id.split_once('/') == Some((&manifest.namespace, &manifest.backup_name))
             },
-            &|manifest| !id.is_empty() && manifest.id.starts_with(id),
+            &|manifest| begins(&manifest.id, id),
         ];
         for rule in rules {
             let found: Vec<&Manifest> = catalog
@@ -233,6 +233,14 @@ impl Repository {
     }
 }
 
+/// Whether an id is meant by its beginning. The id of a full backup, which those of its increments begin with, means none of them:
+/// who names a backup that is not there must not get another.
+fn begins(id: &str, wanted: &str) -> bool {
+    let whole = wanted.contains("Z-");
+    let rest = id.strip_prefix(wanted).filter(|_| !wanted.is_empty());
+    rest.is_some_and(|rest| !(whole && rest.starts_with('.')))
+}
+
 fn data_problem(manifest: &Manifest, sizes: &HashMap<String, u64>) -> Option<String> {
     match sizes.get(&manifest.data_key) {
         None => Some("its data is not in the store".to_owned()),
@@ -246,4 +254,32 @@ fn data_problem(manifest: &Manifest, sizes: &HashMap<String, u64>) -> Option<Str
 
 fn damaged(key: &Key, problem: &str) -> String {
     format!("backup {} at {key} cannot be used: {problem}", key.id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_id_of_a_full_backup_means_none_of_its_increments() {
+        let full = "20261127T021836.014021682Z-26";
+        let increment = "20261127T021836.014021682Z-26.27-29";
+        for wanted in [
+            full,
+            "20261127T021836.014021682Z-2",
+            "20261127T021836",
+            "2026",
+        ] {
+            assert!(begins(full, wanted), "{wanted}");
+        }
+        assert!(!begins(increment, full));
+        for wanted in [
+            increment,
+            "20261127T021836.014021682Z-26.27",
+            "20261127T021836",
+        ] {
+            assert!(begins(increment, wanted), "{wanted}");
+        }
+        assert!(!begins(full, ""));
+    }
 }
