@@ -112,8 +112,7 @@ impl Verify {
         if verified.ok {
             return Ok(ExitCode::SUCCESS);
         }
-        output::say(advice(&repository, &manifest));
-        Ok(ExitCode::from(ErrorClass::VerificationFailed.exit_code()))
+        Err(unsound(&repository, &manifest))
     }
 
     /// Where to look, and for what.
@@ -228,12 +227,13 @@ fn of_data(url: &str) -> Option<(String, Key)> {
     Some((url.get(..cut)?.to_owned(), key))
 }
 
-fn advice(repository: &Repository, manifest: &Manifest) -> String {
-    format!(
-        "error: backup {} in {} must not be relied on: take a new one with 'etcdguardian backup create', and look for an older sound one with 'etcdguardian backup list'",
+fn unsound(repository: &Repository, manifest: &Manifest) -> CliError {
+    let message = format!(
+        "backup {} in {} must not be relied on: take a new one with 'etcdguardian backup create', and look for an older sound one with 'etcdguardian backup list'",
         manifest.id,
         repository.location()
-    )
+    );
+    CliError::new(ErrorClass::VerificationFailed, message)
 }
 
 fn render(verified: &Verified) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::context::{Context, EtcdFlags};
 use super::{CliError, args::Global};
 use super::{doctor_etcd, doctor_rights, doctor_site, doctor_store, output};
-use crate::api::{Encryption, ErrorClass, StorageLocation};
+use crate::api::{ClusterConfig, Encryption, ErrorClass, EtcdBackupSpec, Source, StorageLocation};
 use crate::standalone::Desired;
 
 /// Try out etcd, certificates, stores, Prometheus, alert channels, disk, clock and, where there is a Kubernetes, the operator's
@@ -131,11 +131,13 @@ impl Doctor {
         }
         let desired = self.manifests(context, &mut checks);
         let mut largest = None;
-        match self.etcd.cluster(context) {
-            Ok(cluster) => {
-                let seen = doctor_etcd::examine(context, &cluster, now).await;
-                largest = seen.db_size;
-                checks.extend(seen.checks);
+        match self.clusters(context, desired.as_ref()) {
+            Ok(clusters) => {
+                for (cluster, namespace) in clusters {
+                    let seen = doctor_etcd::examine(context, &cluster, namespace, now).await;
+                    largest = largest.max(seen.db_size);
+                    checks.extend(seen.checks);
+                }
             }
             Err(error) => checks.push(Examined::of_error("etcd", error)),
         }
@@ -184,6 +186,31 @@ impl Doctor {
         Some(desired)
     }
 
+    /// The config's etcd, and those that manifests name, each once, with a namespace whose Secrets open it.
+    fn clusters<'a>(
+        &self,
+        context: &Context,
+        desired: Option<&'a Desired>,
+    ) -> Result<Vec<(ClusterConfig, &'a str)>, CliError> {
+        let mut found: Vec<(ClusterConfig, &str)> = Vec::new();
+        let config = context.config.cluster.clone().unwrap_or_default();
+        for (spec, namespace) in specs(desired) {
+            let own = config.clone().for_backup(spec);
+            let named = !spec.etcd_endpoints.is_empty() && spec.source != Source::Proxy;
+            let known = found.iter().any(|(one, _)| one.endpoints == own.endpoints);
+            if named && !known && own.endpoints != config.endpoints {
+                found.push((own, namespace));
+            }
+        }
+        match self.etcd.cluster(context) {
+            Ok(cluster) => found.insert(0, (cluster, "default")),
+            // Manifests may name all that there is.
+            Err(error) if found.is_empty() => return Err(error),
+            Err(_) => {}
+        }
+        Ok(found)
+    }
+
     /// Each store once, with a namespace whose Secrets open it.
     fn stores(
         &self,
@@ -203,40 +230,32 @@ impl Doctor {
         if let Some(location) = &context.config.store {
             add(location, "default");
         }
-        if let Some(desired) = desired {
-            for (name, schedule) in &desired.schedules {
-                let spec = &schedule.spec.backup_template.spec;
-                add(&spec.storage_location, &name.namespace);
-                for replica in &spec.replicate_to {
-                    add(&replica.storage_location, &name.namespace);
-                }
-            }
-            for (name, backup) in &desired.backups {
-                add(&backup.spec.storage_location, &name.namespace);
-                for replica in &backup.spec.replicate_to {
-                    add(&replica.storage_location, &name.namespace);
-                }
+        for (spec, namespace) in specs(desired) {
+            add(&spec.storage_location, namespace);
+            for replica in &spec.replicate_to {
+                add(&replica.storage_location, namespace);
             }
         }
         Ok(stores.into_values().collect())
     }
 }
 
+/// The backups that manifests ask for, with their namespaces.
+fn specs(desired: Option<&Desired>) -> impl Iterator<Item = (&EtcdBackupSpec, &str)> {
+    desired.into_iter().flat_map(|desired| {
+        let templates = desired.schedules.iter().map(|(name, schedule)| {
+            let spec = &schedule.spec.backup_template.spec;
+            (spec, name.namespace.as_str())
+        });
+        let single = desired.backups.iter();
+        templates.chain(single.map(|(name, backup)| (&backup.spec, name.namespace.as_str())))
+    })
+}
+
 /// What seals the backups of the manifests, each key once, with the store and namespace that it is asked for with.
 fn seals(desired: Option<&Desired>) -> Vec<(&Encryption, &StorageLocation, &str)> {
-    let Some(desired) = desired else {
-        return Vec::new();
-    };
-    let templates = desired.schedules.iter().map(|(name, schedule)| {
-        let spec = &schedule.spec.backup_template.spec;
-        (spec, name.namespace.as_str())
-    });
-    let single = desired
-        .backups
-        .iter()
-        .map(|(name, backup)| (&backup.spec, name.namespace.as_str()));
     let mut found: Vec<(&Encryption, &StorageLocation, &str)> = Vec::new();
-    for (spec, namespace) in templates.chain(single) {
+    for (spec, namespace) in specs(desired) {
         let sealed = spec.encryption.as_ref().filter(|seal| seal.enabled);
         if let Some(seal) = sealed
             && !found

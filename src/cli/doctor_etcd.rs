@@ -20,10 +20,15 @@ pub struct Seen {
     pub db_size: Option<u64>,
 }
 
-/// Tries a cluster.
-pub async fn examine(context: &Context, cluster: &ClusterConfig, now: Timestamp) -> Seen {
-    let options = match ConnectOptions::resolve(cluster, "default", context.secrets.as_ref()).await
-    {
+/// Tries a cluster, with the Secrets of a namespace.
+pub async fn examine(
+    context: &Context,
+    cluster: &ClusterConfig,
+    namespace: &str,
+    now: Timestamp,
+) -> Seen {
+    let secrets = context.secrets.as_ref();
+    let options = match ConnectOptions::resolve(cluster, namespace, secrets).await {
         Ok(options) => options,
         Err(error) => {
             return Seen {

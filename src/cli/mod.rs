@@ -48,6 +48,7 @@ mod status;
 mod velero;
 mod wait;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +56,7 @@ use clap::{Parser, Subcommand};
 pub use error::CliError;
 pub use output::Format;
 
+use crate::api::ErrorClass;
 use crate::telemetry;
 
 /// Backs up etcd when it matters and proves that every backup restores.
@@ -131,7 +133,13 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to stdout with code 0, mistakes to stderr with code 2; clap knows which.
-            let _ = error.print();
+            if error.use_stderr() && asks_for_json(std::env::args_os()) {
+                let words = error.to_string();
+                let words = words.strip_prefix("error: ").unwrap_or(&words).trim_end();
+                report(Format::Json, &CliError::new(ErrorClass::Usage, words));
+            } else {
+                let _ = error.print();
+            }
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
@@ -145,6 +153,18 @@ pub fn main() -> ExitCode {
     };
     telemetry::finish();
     code
+}
+
+/// Whether a command line that cannot be understood asks for JSON all the same.
+fn asks_for_json(words: impl Iterator<Item = OsString>) -> bool {
+    let words: Vec<OsString> = words.collect();
+    let pair = |pair: &[OsString]| matches!(pair, [flag, form] if (flag == "-o" || flag == "--output") && form == "json");
+    let one = |word: &OsString| {
+        ["-ojson", "-o=json", "--output=json"]
+            .iter()
+            .any(|form| word == form)
+    };
+    words.windows(2).any(pair) || words.iter().any(one)
 }
 
 fn report(format: Format, error: &CliError) {

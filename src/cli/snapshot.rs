@@ -148,8 +148,7 @@ impl StatusVerb {
         if proof.ok() {
             return Ok(ExitCode::SUCCESS);
         }
-        output::say(damage(&self.file, &proof));
-        Ok(ExitCode::from(ErrorClass::VerificationFailed.exit_code()))
+        Err(unreadable(&self.file, &proof))
     }
 }
 

@@ -82,11 +82,11 @@ impl Save {
         if saved.ok {
             return Ok(ExitCode::SUCCESS);
         }
-        output::say(format!(
-            "error: the snapshot of {} is not sound; the file is kept: save one of another member with --endpoints, and look closer with 'etcdguardian snapshot check {}'",
+        let message = format!(
+            "the snapshot of {} is not sound; the file is kept: save one of another member with --endpoints, and look closer with 'etcdguardian snapshot check {}'",
             saved.endpoint, saved.file
-        ));
-        Ok(ExitCode::from(ErrorClass::VerificationFailed.exit_code()))
+        );
+        Err(CliError::new(ErrorClass::VerificationFailed, message))
     }
 }
 

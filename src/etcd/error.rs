@@ -269,9 +269,15 @@ pub(super) fn of_call(
         code::UNAUTHENTICATED | code::PERMISSION_DENIED => {
             Some(EtcdError::Credentials { attempts })
         }
-        // 3.4 gives the second one the code Unknown.
+        // 3.4 gives the second one the code Unknown, and to 3.5 a user without rights has it.
         code::INVALID_ARGUMENT | code::UNKNOWN
-            if words.contains("authentication failed") || words.contains("user name is empty") =>
+            if [
+                "authentication failed",
+                "user name is empty",
+                "permission denied",
+            ]
+            .iter()
+            .any(|refusal| words.contains(refusal)) =>
         {
             Some(EtcdError::Credentials { attempts })
         }
