@@ -15,6 +15,7 @@ use super::labels::{
     SourceLabels, StageName, Version, WindowLabels, outcome,
 };
 use super::series::Series;
+use crate::api::ErrorClass;
 
 /// A histogram whose buckets point at traces.
 type Traced = HistogramWithExemplars<Exemplar>;
@@ -25,6 +26,8 @@ pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; cha
 
 /// The modes of backups and the outcomes of anything.
 const MODES: [&str; 2] = ["Full", "Incremental"];
+/// The modes of restores; the last is that of single objects.
+const RESTORE_MODES: [&str; 4] = ["Full", "Incremental", "PointInTime", "Objects"];
 pub(super) const OUTCOMES: [&str; 2] = [SUCCESS, FAILED];
 pub(super) const SUCCESS: &str = "success";
 pub(super) const FAILED: &str = "failed";
@@ -103,7 +106,7 @@ impl Metrics {
                 gauge.set(1.0);
             },
         );
-        Self {
+        let metrics = Self {
             backups: Series::register(
                 to,
                 "backup",
@@ -285,6 +288,18 @@ impl Metrics {
                 Gauge::default,
             ),
             registry,
+        };
+        metrics.expect_kinds();
+        metrics
+    }
+
+    /// What is counted by a few words that are known beforehand exists from the start.
+    fn expect_kinds(&self) {
+        let reason = ErrorClass::VerificationFailed.reason().to_owned();
+        self.validation_failures.with(Reason { reason }, |_| ());
+        for mode in RESTORE_MODES {
+            let mode = mode.to_owned();
+            self.restores.with(Mode { mode }, |_| ());
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Query, Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
@@ -19,8 +19,9 @@ use tokio::sync::{Semaphore, watch};
 
 use super::auth::{self, TokenFile};
 use super::brief::Brief;
+use super::exposition;
 use super::{CONTENT_TYPE, Metrics, StatusSnapshot, Verdict, verdict};
-use crate::api::ServeConfig;
+use crate::api::{ErrorClass, ServeConfig};
 
 /// Enough for scrapers, probes and people; a flood waits at the door.
 const CONNECTIONS: usize = 256;
@@ -74,6 +75,16 @@ pub struct ListenError {
     listen: String,
     #[source]
     source: std::io::Error,
+}
+
+impl ListenError {
+    /// How a caller should treat the error.
+    pub fn class(&self) -> ErrorClass {
+        match self.source.kind() {
+            std::io::ErrorKind::InvalidInput => ErrorClass::Usage,
+            _ => ErrorClass::Failed,
+        }
+    }
 }
 
 /// Starts the listener of `config`. `ready` says whether the loop works.
@@ -177,12 +188,19 @@ async fn accept(listener: TcpListener, router: Router, mut stop: watch::Receiver
     }
 }
 
-async fn metrics(State(shown): State<Shown>) -> Response {
-    (
-        [(header::CONTENT_TYPE, CONTENT_TYPE)],
-        shown.metrics.render(),
-    )
-        .into_response()
+async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let text = shown.metrics.render();
+    let accepted = headers.get_all(header::ACCEPT).iter();
+    let open = accepted
+        .filter_map(|value| value.to_str().ok())
+        .any(|value| value.contains(exposition::OPEN));
+    match open {
+        true => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        false => {
+            let text = exposition::plain(&text);
+            ([(header::CONTENT_TYPE, exposition::PLAIN)], text).into_response()
+        }
+    }
 }
 
 async fn readiness(State(shown): State<Shown>) -> Response {

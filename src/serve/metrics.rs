@@ -208,13 +208,13 @@ impl Metrics {
         }
     }
 
-    /// A plan is in force: the interval, what decided it, and when the next backup is due (`None` while suspended).
+    /// A plan is in force: the interval, what decided it, and when the next backup is due (both `None` while suspended).
     pub fn planned(
         &self,
         namespace: &str,
         schedule: &str,
         source: &str,
-        interval: Duration,
+        interval: Option<Duration>,
         next: Option<Timestamp>,
     ) {
         let labels = |source: String| SourceLabels {
@@ -223,12 +223,15 @@ impl Metrics {
             source,
         };
         let all = Source::ALL.map(|source| format!("{source:?}"));
-        for other in all.into_iter().filter(|other| other != source) {
+        let gone = |other: &String| interval.is_none() || other != source;
+        for other in all.into_iter().filter(gone) {
             self.interval.remove(&labels(other));
         }
-        self.interval.with(labels(source.to_owned()), |gauge| {
-            gauge.set(interval.as_secs_f64());
-        });
+        if let Some(interval) = interval {
+            self.interval.with(labels(source.to_owned()), |gauge| {
+                gauge.set(interval.as_secs_f64());
+            });
+        }
         let labels = ScheduleLabels::new(namespace, schedule);
         if next.is_none() {
             self.next.remove(&labels);
@@ -345,17 +348,6 @@ impl Metrics {
         }
     }
 
-    /// An alert channel is known.
-    pub fn expect_channel(&self, channel: &str) {
-        for result in OUTCOMES {
-            let labels = Channel {
-                channel: channel.to_owned(),
-                result,
-            };
-            self.alerts.with(labels, |_| ());
-        }
-    }
-
     /// A resource was reconciled.
     pub fn reconciled(&self, kind: &str, ok: bool) {
         for result in OUTCOMES {
@@ -378,6 +370,16 @@ impl Metrics {
 }
 
 impl AlertObserver for Metrics {
+    fn expects(&self, channel: &str) {
+        for result in OUTCOMES {
+            let labels = Channel {
+                channel: channel.to_owned(),
+                result,
+            };
+            self.alerts.with(labels, |_| ());
+        }
+    }
+
     fn sent(&self, channel: &str, ok: bool) {
         for result in OUTCOMES {
             let labels = Channel {

@@ -13,6 +13,7 @@ use crate::snapshot::Share;
 
 mod auth;
 mod brief;
+mod exposition;
 mod families;
 mod http;
 mod labels;

@@ -67,7 +67,7 @@ pub(crate) fn everything(metrics: &Metrics) {
     let minute = Duration::from_secs(60);
     let now = Timestamp::from_second(1_790_000_000).unwrap();
     metrics.expect_schedule(namespace, schedule);
-    metrics.expect_channel("mail");
+    metrics.expects("mail");
     let mut took = Took {
         duration: minute,
         trace_id: Some(TRACE.to_owned()),
@@ -86,8 +86,8 @@ pub(crate) fn everything(metrics: &Metrics) {
     metrics.exposure(namespace, schedule, Some(18_250.0), minute);
     metrics.proved(namespace, schedule, 7, [0.25, 0.99, 0.7]);
     metrics.proved(namespace, schedule, 28, [0.3, 0.98, 0.7]);
-    metrics.planned(namespace, schedule, "Cron", minute * 60, Some(now));
-    metrics.planned(namespace, schedule, "Model", minute * 90, Some(now));
+    metrics.planned(namespace, schedule, "Cron", Some(minute * 60), Some(now));
+    metrics.planned(namespace, schedule, "Model", Some(minute * 90), Some(now));
     metrics.decided(namespace, schedule, "Model", "Due");
     metrics.recoverable(namespace, schedule, Some(now), Some(now), true);
     metrics.model(namespace, schedule, Some("enet-1"));
@@ -142,6 +142,12 @@ fn a_schedule_has_zeros_from_the_start_and_leaves_nothing_behind() {
             assert!(text.contains(&line), "{line} is not in\n{text}");
         }
     }
+    for line in [
+        "etcdguardian_validation_failures_total{reason=\"VerificationFailed\"} 0",
+        "etcdguardian_restore_duration_seconds_count{mode=\"PointInTime\"} 0",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
     everything(&metrics);
     let text = metrics.render();
     assert!(text.contains("schedule_interval_seconds{namespace=\"etcd\",schedule=\"every-6h\",source=\"Model\"} 5400"), "{text}");
@@ -149,6 +155,13 @@ fn a_schedule_has_zeros_from_the_start_and_leaves_nothing_behind() {
         !text.contains("source=\"Cron\"}"),
         "the source that no longer rules is gone"
     );
+    metrics.planned("etcd", "every-6h", "Guard", None, None);
+    let text = metrics.render();
+    let planned = [
+        "schedule_interval_seconds{",
+        "schedule_next_timestamp_seconds{",
+    ];
+    assert!(!planned.iter().any(|name| text.contains(name)), "{text}");
     metrics.forget_schedule("etcd", "every-6h");
     assert!(!metrics.render().contains("every-6h"));
 }

@@ -26,7 +26,7 @@ pub use binary::{Ran, guardian, guardian_command, guardian_process};
 pub use browser::{Page, chromium};
 pub use dense::dense;
 pub use etcd::Etcd;
-pub use http::http;
+pub use http::{http, open_metrics};
 pub use kubernetes::Kubernetes;
 pub use lost::LostAnswers;
 pub use otlp::{Collector, Seen};
