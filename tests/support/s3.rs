@@ -1,6 +1,6 @@
 //! More servers that speak S3: MinIO, which encrypts, locks and gives keys for an hour; and one that ignores the conditions of a write.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
@@ -57,8 +57,11 @@ impl Minio {
         let log = scratch.path().join("minio.log");
         let mut process = Process::start("minio", &mut command, &log);
         process.wait_ready(|| {
+            // It says that it is ready a little before it answers who asks for buckets.
             let answer = http("GET", port, "/minio/health/ready", "");
+            let url = format!("http://127.0.0.1:{port}/");
             answer.is_some_and(|answer| answer.status == 200)
+                && ask(OWN_KEYS, &[], &url).status.success()
         });
         Self {
             url: format!("http://127.0.0.1:{port}"),
@@ -76,11 +79,7 @@ impl Minio {
 
     /// Sends one request by curl, signed with the server's own keys: `&["-X", "PUT"], "/bucket?versioning"`. Gives what it prints.
     pub fn curl(&self, words: &[&str], path: &str) -> Vec<u8> {
-        curl(
-            "guardian:guardiansecret",
-            words,
-            &format!("{}{path}", self.url),
-        )
+        curl(OWN_KEYS, words, &format!("{}{path}", self.url))
     }
 
     /// Has a token changed for keys that live as long as it: id, secret, session token.
@@ -113,9 +112,19 @@ impl Minio {
     }
 }
 
+/// MinIO's own keys.
+const OWN_KEYS: &str = "guardian:guardiansecret";
+
 /// Sends one request by curl, signed for S3 with the keys `id:secret`; gives what it prints.
 pub fn curl(keys: &str, words: &[&str], url: &str) -> Vec<u8> {
-    let output = Command::new("curl")
+    let output = ask(keys, words, url);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{url}: {said}");
+    output.stdout
+}
+
+fn ask(keys: &str, words: &[&str], url: &str) -> Output {
+    Command::new("curl")
         .args(["-sSf", "--noproxy", "*", "--user", keys])
         .args(["--aws-sigv4", "aws:amz:us-east-1:s3"])
         // Newer curls say of S3 by themselves that the content is not signed.
@@ -123,10 +132,7 @@ pub fn curl(keys: &str, words: &[&str], url: &str) -> Vec<u8> {
         .args(words)
         .arg(url)
         .output()
-        .expect("run curl");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{url}: {said}");
-    output.stdout
+        .expect("run curl")
 }
 
 /// Who gives tokens, as a cluster's API server does for its pods: its keys are published where their readers look for them.
