@@ -114,11 +114,11 @@ pub struct BackupTemplate {
 pub struct TemplateMetadata {
     /// Labels.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "super::bounds::labels")]
     pub labels: BTreeMap<String, String>,
     /// Annotations.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "super::bounds::annotations")]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -343,7 +343,7 @@ pub struct DrillStatus {
 pub struct BackupHistoryEntry {
     /// Name of the backup.
     pub name: String,
-    /// Its UID, or run id in stand-alone mode.
+    /// UID of its object, empty where it has none; run id in stand-alone mode.
     pub uid: String,
     /// When it was created.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -358,8 +358,9 @@ pub struct BackupHistoryEntry {
 pub struct DecisionStatus {
     /// Cron, Reactive, Model, Guard or Fallback.
     pub source: String,
-    /// Seconds from the last good backup to the planned one.
-    pub interval_seconds: i64,
+    /// Seconds from the last good backup to the planned one; absent while none is planned.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_seconds: Option<i64>,
     /// When the next backup is planned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,

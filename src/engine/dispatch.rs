@@ -224,20 +224,13 @@ fn alert_kind(class: ErrorClass) -> Kind {
 
 /// The command to type next, by what failed.
 fn next_step(class: ErrorClass, name: &str, scheduled: bool, services: &Services) -> String {
-    let config = services
-        .config_file
-        .as_ref()
-        .map(|file| format!(" --config {}", file.display()))
-        .unwrap_or_default();
     match class {
-        ErrorClass::VerificationFailed => {
-            format!("etcdguardian backup verify latest --deep{config}")
-        }
+        ErrorClass::VerificationFailed => services.command("backup verify latest --deep"),
         ErrorClass::StoreUnavailable | ErrorClass::Credentials | ErrorClass::EtcdUnavailable => {
-            format!("etcdguardian doctor{config}")
+            services.command("doctor")
         }
-        _ if scheduled => format!("etcdguardian schedule trigger {name}{config}"),
-        _ => format!("etcdguardian doctor{config}"),
+        _ if scheduled => services.command(&format!("schedule trigger {name}")),
+        _ => services.command("doctor"),
     }
 }
 

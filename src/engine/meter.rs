@@ -31,7 +31,8 @@ pub fn looked(
     }
     metrics.exposure(namespace, name, Some(decision.exposure), valid_for);
     let source = format!("{:?}", decision.source);
-    let interval = Duration::from_secs(u64::try_from(decision.interval_seconds).unwrap_or(0));
+    let interval = u64::try_from(decision.interval_seconds).unwrap_or(0);
+    let interval = (decision.at < Timestamp::MAX).then(|| Duration::from_secs(interval));
     metrics.planned(
         namespace,
         name,

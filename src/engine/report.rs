@@ -41,7 +41,7 @@ pub struct Facts<'a> {
 }
 
 /// Where the standing watch of a schedule is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct RecordingState {
     /// How far it is; `None` while there is none.
     pub progress: Option<Progress>,
@@ -66,10 +66,11 @@ pub fn decision_file(state_root: &Path, name: &ResourceName) -> PathBuf {
 pub fn decision_status(decision: &Decision) -> DecisionStatus {
     let whole = |value: f64| value.round().clamp(0.0, 9e15) as i64;
     let percent = |value: f64| value.round().clamp(-9e15, 9e15) as i64;
+    let planned = (decision.at < Timestamp::MAX).then_some(decision.at);
     DecisionStatus {
         source: format!("{:?}", decision.source),
-        interval_seconds: decision.interval_seconds,
-        at: (decision.at < Timestamp::MAX).then_some(decision.at),
+        interval_seconds: planned.map(|_| decision.interval_seconds),
+        at: planned,
         reasons: decision.reasons.clone(),
         model: decision.model.clone(),
         exposure: whole(decision.exposure),

@@ -107,6 +107,13 @@ impl StoreObserver for CountRequests {
 }
 
 impl Services {
+    /// A command of ours as it can be typed here: with the config file that this process has, if it has one.
+    pub fn command(&self, words: &str) -> String {
+        let config = self.config_file.as_ref();
+        let config = config.map(|file| format!(" --config {}", file.display()));
+        format!("etcdguardian {words}{}", config.unwrap_or_default())
+    }
+
     /// The cluster's name in metrics, alerts and pages.
     pub fn cluster_name(&self) -> String {
         cluster_name(&self.config)

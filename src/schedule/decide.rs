@@ -268,7 +268,10 @@ impl<'a> View<'a> {
             source,
             reason: choice.reason,
             at,
-            interval_seconds: at.duration_since(since).as_secs().max(0),
+            interval_seconds: match at < Timestamp::MAX {
+                true => at.duration_since(since).as_secs().max(0),
+                false => 0,
+            },
             reasons: Vec::new(),
             mode: self.mode,
             exposure: s.changes,

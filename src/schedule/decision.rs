@@ -43,7 +43,7 @@ pub struct Decision {
     pub reason: Reason,
     /// When the backup is planned; now when the action is `Backup`.
     pub at: Timestamp,
-    /// From the last good backup (or the first sight of the schedule) to `at`, seconds.
+    /// From the last good backup (or the first sight of the schedule) to `at`, seconds; 0 while none is planned.
     pub interval_seconds: i64,
     /// Sentences, most important first; the same in events, logs and `schedule explain`.
     pub reasons: Vec<String>,

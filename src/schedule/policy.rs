@@ -39,7 +39,7 @@ pub struct Policy {
 pub enum PolicyError {
     /// The bounds are the wrong way round.
     #[error(
-        "aiOptimization.minInterval ({min}) is longer than maxInterval ({max}); swap them or raise maxInterval"
+        "aiOptimization.minInterval ({min:#}) is longer than maxInterval ({max:#}); swap them or raise maxInterval"
     )]
     BoundsReversed {
         /// The lower bound.

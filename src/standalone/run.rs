@@ -52,7 +52,7 @@ impl LoopError {
         match self {
             Self::Missing { .. } => ErrorClass::Usage,
             Self::State(error) => error.class(),
-            Self::Listen(_) => ErrorClass::Failed,
+            Self::Listen(error) => error.class(),
         }
     }
 }
@@ -183,7 +183,7 @@ async fn one_round(services: &Arc<Services>, folder: &std::path::Path) -> Result
         }
     }
     for (name, backup) in desired.backups {
-        outcome = outcome.and(single_task::make(Arc::clone(services), name, backup).await);
+        outcome = outcome.and(single_task::make(Arc::clone(services), name, backup, true).await);
     }
     services.board.save();
     outcome
@@ -257,7 +257,8 @@ impl FolderLoop {
         }
         for (name, backup) in desired.backups {
             if !self.singles.contains_key(&name) {
-                let made = single_task::make(Arc::clone(&self.services), name.clone(), backup);
+                let made =
+                    single_task::make(Arc::clone(&self.services), name.clone(), backup, false);
                 let task = tokio::spawn(async move {
                     let _ = made.await;
                 });

@@ -9,7 +9,7 @@ use crate::api::{ErrorClass, EtcdBackup};
 use crate::cause::with_causes;
 use crate::engine::plan::{Interrupted, SingleBackup, judge_interrupted, single_backup};
 use crate::engine::{
-    BackupRecord, Failure, GoodBackup, Order, ResourceName, Run, Services, StageName,
+    BackupRecord, Failed, Failure, GoodBackup, Order, ResourceName, Run, Services, StageName,
 };
 use crate::pipeline::Recording;
 use crate::records::{read_record, write_record};
@@ -17,11 +17,13 @@ use crate::records::{read_record, write_record};
 /// How long to wait before an unreachable store is asked again about an interrupted run.
 const STORE_RETRY: Duration = Duration::from_secs(15);
 
-/// Works until the backup is there, or failed too often. Returns the class of the last failure.
+/// Works until the backup is there, or failed too often; with `once`, for one try, and for none while a failure before it
+/// has its pause. Returns the class of the last failure.
 pub async fn make(
     services: Arc<Services>,
     name: ResourceName,
     backup: EtcdBackup,
+    once: bool,
 ) -> Result<(), ErrorClass> {
     let file = services.state.record("backups", &name);
     let mut record: BackupRecord = read_record(&file).unwrap_or_default();
@@ -43,7 +45,10 @@ pub async fn make(
                 let _ = save(&record);
             }
             Err(error) => {
-                tracing::warn!(backup = %name, "the store does not answer about an interrupted run: {error}");
+                tracing::warn!(backup = %name, "the store does not answer about an interrupted run: {}", error.message);
+                if once {
+                    return Err(error.class);
+                }
                 tokio::time::sleep(STORE_RETRY).await;
             }
         }
@@ -52,7 +57,8 @@ pub async fn make(
         let now = Timestamp::now();
         match single_backup(&record, now) {
             SingleBackup::Done => return Ok(()),
-            SingleBackup::GaveUp => return Err(ErrorClass::Failed),
+            SingleBackup::GaveUp => return Err(last_class(&record)),
+            SingleBackup::RetryAt(_) if once => return Err(last_class(&record)),
             SingleBackup::RetryAt(at) => {
                 let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
                 tokio::time::sleep(wait).await;
@@ -73,6 +79,13 @@ pub async fn make(
             }
         }
     }
+}
+
+fn last_class(record: &BackupRecord) -> ErrorClass {
+    let failure = record.failure.as_ref();
+    failure.map_or(ErrorClass::Failed, |failure| {
+        ErrorClass::from_reason(&failure.reason)
+    })
 }
 
 async fn attempt(
@@ -122,16 +135,19 @@ async fn find_run(
     name: &ResourceName,
     backup: &EtcdBackup,
     run: Option<&Run>,
-) -> Result<Option<GoodBackup>, String> {
+) -> Result<Option<GoodBackup>, Failed> {
     let Some(run) = run else { return Ok(None) };
     let repository = services
         .repository(&backup.spec, &name.namespace)
         .await
-        .map_err(|error| with_causes(&error))?;
-    let catalog = repository
-        .catalog(None)
-        .await
-        .map_err(|error| with_causes(&error))?;
+        .map_err(|error| Failed {
+            class: error.class(),
+            message: with_causes(&error),
+        })?;
+    let catalog = repository.catalog(None).await.map_err(|error| Failed {
+        class: error.class(),
+        message: with_causes(&error),
+    })?;
     let found = catalog
         .backups
         .iter()

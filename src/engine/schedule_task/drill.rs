@@ -53,7 +53,12 @@ impl ScheduleTask {
             self.name.clone(),
             self.schedule.spec.backup_template.spec.clone(),
         );
-        self.drilling = Some(tokio::spawn(work));
+        let over = Arc::clone(&self.drill_over);
+        self.drilling = Some(tokio::spawn(async move {
+            let drilled = work.await;
+            over.notify_one();
+            drilled
+        }));
     }
 
     fn drill_cron(&self) -> Option<Cron> {

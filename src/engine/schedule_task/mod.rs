@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use self::inbox::Asked;
 pub use self::inbox::{Inbox, TRIGGER_ANNOTATION, Wish};
@@ -32,7 +32,7 @@ use crate::pipeline::Recording;
 use crate::recorder::watch::Beside;
 use crate::repository::Window;
 use crate::schedule::backtest::Archive;
-use crate::schedule::decide::Action;
+use crate::schedule::decide::{Action, Decision};
 use crate::schedule::timescale::Timescale;
 use crate::schedule::{Policy, explain, slots};
 use crate::serve::{ChainState, Fills};
@@ -75,6 +75,8 @@ pub struct ScheduleTask {
     chains: Vec<ChainState>,
     fills: Option<Fills>,
     drilling: Option<drill::Drilling>,
+    /// Told when it ends.
+    drill_over: Arc<Notify>,
 }
 
 /// How a look at a schedule ended, for `run --once`.
@@ -131,6 +133,7 @@ impl ScheduleTask {
             chains: Vec::new(),
             fills: None,
             drilling: None,
+            drill_over: Arc::default(),
         };
         task.apply_record();
         task.services
@@ -179,6 +182,7 @@ impl ScheduleTask {
                 Some(wish) = inbox.wishes.recv() => asked = Box::pin(self.heed(wish)).await,
                 why = self.segment_due() => asked = Some(Asked::because(why)),
                 () = self.alarms_changed() => {}
+                () = Arc::clone(&self.drill_over).notified_owned() => Box::pin(self.end_drill()).await,
             }
         }
         if let Some(drilling) = self.drilling.take() {
@@ -198,6 +202,10 @@ impl ScheduleTask {
     pub async fn once(&mut self) -> Looked {
         self.settle_interrupted(&mut None).await;
         let looked = self.look(None, Duration::ZERO, &mut None).await;
+        if looked != Looked::Waited {
+            // Nobody looks again: what came of the backup is published now.
+            self.consider(Duration::ZERO, Timestamp::now()).await;
+        }
         self.end_drill().await;
         match looked {
             Looked::Waited => {
@@ -224,10 +232,7 @@ impl ScheduleTask {
         turn: &mut Option<Turn>,
     ) -> Looked {
         let now = Timestamp::now();
-        let observed = self.observe(within, now).await;
-        let decision = self.decide(&observed, now).await;
-        self.drill(now).await;
-        self.publish(&observed, &decision, now).await;
+        let decision = self.consider(within, now).await;
         let gap = self.stand_watch().await.filter(|_| self.may_try(now));
         let asked = asked.or_else(|| self.annotated());
         let decided =
@@ -244,6 +249,15 @@ impl ScheduleTask {
         // A backup takes as long as it takes.
         *turn = None;
         self.back_up(asked, &decision).await
+    }
+
+    /// Observes, decides and says so.
+    async fn consider(&mut self, within: Duration, now: Timestamp) -> Decision {
+        let observed = self.observe(within, now).await;
+        let decision = self.decide(&observed, now).await;
+        self.drill(now).await;
+        self.publish(&observed, &decision, now).await;
+        decision
     }
 
     /// Whether a failed backup may be tried again now.
@@ -284,9 +298,12 @@ impl ScheduleTask {
         let until_slot = planned
             .filter(|_| !self.policy.ai_enabled)
             .map_or(f64::INFINITY, |slot| slot.duration_since(now).as_secs_f64());
-        let retry = self.retry_at().filter(|at| *at > now);
-        let until_retry = retry.map_or(f64::INFINITY, |at| at.duration_since(now).as_secs_f64());
-        Duration::from_secs_f64(cadence.min(until_slot.max(0.05)).min(until_retry.max(0.05)))
+        let retry = self.retry_at();
+        let drill = self.next_drill().filter(|_| self.drilling.is_none());
+        let sooner = [retry, drill].into_iter().flatten().filter(|at| *at > now);
+        let until = sooner.map(|at| at.duration_since(now).as_secs_f64());
+        let first = until.fold(until_slot, f64::min);
+        Duration::from_secs_f64(cadence.min(first.max(0.05)))
     }
 
     /// Seconds between looks.
@@ -314,7 +331,7 @@ impl ScheduleTask {
                         self.name.name
                     ),
                     error: Some(message),
-                    next_step: Some("df -h, then etcdguardian doctor".to_owned()),
+                    next_step: Some(format!("df -h, then {}", self.services.command("doctor"))),
                     ..Facts::default()
                 };
                 self.services

@@ -180,7 +180,10 @@ impl ScheduleTask {
                 .failure
                 .as_ref()
                 .map(|failure| failure.message.clone()),
-            next_step: overdue.then(|| format!("etcdguardian schedule trigger {}", self.name.name)),
+            next_step: overdue.then(|| {
+                self.services
+                    .command(&format!("schedule trigger {}", self.name.name))
+            }),
             last_good: self
                 .record
                 .last_verified
@@ -216,7 +219,10 @@ impl ScheduleTask {
                 )
             },
             error: observed.error.clone(),
-            next_step: lost.then(|| format!("etcdguardian schedule explain {}", self.name.name)),
+            next_step: lost.then(|| {
+                self.services
+                    .command(&format!("schedule explain {}", self.name.name))
+            }),
             ..Facts::default()
         };
         self.services
@@ -247,7 +253,7 @@ impl ScheduleTask {
                 .etcd_error
                 .as_ref()
                 .map(|error| error.message.clone()),
-            next_step: silent.then(|| "etcdguardian doctor".to_owned()),
+            next_step: silent.then(|| self.services.command("doctor")),
             last_good: self
                 .record
                 .last_verified
@@ -285,7 +291,7 @@ impl ScheduleTask {
                 ),
             },
             next_step: (surprise != Surprise::None)
-                .then(|| format!("etcdguardian backup show {}", backup.id)),
+                .then(|| self.services.command(&format!("backup show {}", backup.id))),
             last_good: Some(backup.taken),
             ..Facts::default()
         };

@@ -130,7 +130,15 @@ impl ScheduleTask {
         let beside = self.recording.recorder.as_ref().map(|one| one.beside());
         self.beside = beside.unwrap_or_default();
         if !self.wants_recording() {
-            return None;
+            let asked = self.schedule.spec.recording.as_ref();
+            let asked = asked.is_some_and(|recording| recording.enabled);
+            return asked.then(|| RecordingState {
+                problem: Some(
+                    "recording is enabled and does nothing: only increments out of etcd need it; set backupTemplate.spec.backupMode: Incremental"
+                        .to_owned(),
+                ),
+                ..RecordingState::default()
+            });
         }
         let recorder = self.recording.recorder.as_ref();
         let recorder = recorder.filter(|one| one.is_alive());
@@ -181,7 +189,7 @@ impl ScheduleTask {
                     self.name.name
                 ),
             },
-            next_step: gap.as_ref().map(|_| "etcdguardian status".to_owned()),
+            next_step: gap.as_ref().map(|_| self.services.command("status")),
             last_good: Some(backup.taken),
             ..Facts::default()
         };

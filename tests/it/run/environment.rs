@@ -17,6 +17,11 @@ fn one_round_says_what_failed_by_its_exit_code() {
     site.schedule("main", &site.local(), "");
     site.guardian(&["run", "--once"]).ok();
     assert_eq!(site.backups(&site.url()).len(), 1);
+    let status = site.guardian(&["status", "-o", "json"]).json();
+    assert!(
+        status["schedules"][0]["running"].is_null(),
+        "the round is over: {status}"
+    );
 
     let refused = |site: &Site, code: i32, words: &str| {
         let ran = site.guardian(&["run", "--once"]).code(code);
@@ -62,6 +67,16 @@ fn one_round_says_what_failed_by_its_exit_code() {
     )
     .unwrap();
     gone.guardian(&["run", "--once"]).code(13);
+    // A single backup is tried once a round too, and not again before its pause is over.
+    std::fs::remove_file(gone.path("manifests/main.yaml")).unwrap();
+    let single = format!(
+        "apiVersion: etcdguardian.io/v1alpha1\nkind: EtcdBackup\nmetadata: {{name: one}}\nspec: {{backupMode: Full, storageLocation: {}}}\n",
+        gone.local()
+    );
+    std::fs::write(gone.path("manifests/one.yaml"), single).unwrap();
+    for _ in 0..2 {
+        gone.guardian(&["run", "--once"]).code(13);
+    }
 }
 
 #[test]
