@@ -46,6 +46,7 @@ pub struct EtcdBackupSpec {
     pub etcd_auth: Option<EtcdAuth>,
     /// Whether to read etcd itself or the Kubernetes API.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "Auto"))]
     pub source: Source,
     /// Where the backup is kept; in stand-alone mode the config's store when absent.
     pub storage_location: StorageLocation,
@@ -54,6 +55,7 @@ pub struct EtcdBackupSpec {
     pub encryption: Option<Encryption>,
     /// Compression of what is stored.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "Zstd"))]
     pub compression: Compression,
     /// How far the backup is proved.
     #[serde(default)]
@@ -83,6 +85,7 @@ pub struct EtcdBackupSpec {
     pub velero_integration: Option<VeleroIntegration>,
     /// What happens to the stored backup when this object is deleted.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "Retain"))]
     pub deletion_policy: DeletionPolicy,
     /// How long the work may take, in seconds.
     #[serde(default = "default_deadline_seconds")]
@@ -90,6 +93,7 @@ pub struct EtcdBackupSpec {
     pub active_deadline_seconds: i64,
     /// Where the work runs under the operator.
     #[serde(default, skip_serializing_if = "is_default")]
+    #[schemars(extend("default" = "Job"))]
     pub executor: Executor,
     /// Accepted for old manifests; use an EtcdBackupSchedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -280,11 +284,11 @@ pub struct RetentionPolicy {
 pub struct NamespaceSelector {
     /// Labels that a namespace must carry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "super::bounds::labels")]
     pub match_labels: BTreeMap<String, String>,
     /// Expressions that a namespace's labels must satisfy.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(schema_with = "super::bounds::label_expressions")]
     pub match_expressions: Vec<LabelSelectorRequirement>,
 }
 

@@ -57,7 +57,7 @@ pub enum HookKind {
 pub struct ExecHook {
     /// Labels of the pod to run it in; stand-alone mode runs it on its own host.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "super::bounds::labels")]
     pub pod_selector: BTreeMap<String, String>,
     /// Container of the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]

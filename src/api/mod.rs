@@ -3,6 +3,7 @@
 mod alerts;
 mod backup;
 mod backup_status;
+mod bounds;
 mod config;
 mod document;
 mod duration;

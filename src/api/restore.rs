@@ -31,7 +31,8 @@ use super::{Encryption, EtcdCertificates, Hook, default_true, is_default};
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.backupName) != has(self.snapshotLocation)").message("exactly one of backupName and snapshotLocation is needed"),
-    validation = Rule::new("self.restoreMode != 'PointInTime' || (has(self.targetRevision) != has(self.targetTime))").message("restoreMode PointInTime needs exactly one of targetRevision and targetTime")
+    validation = Rule::new("self.restoreMode != 'PointInTime' || (has(self.targetRevision) != has(self.targetTime))").message("restoreMode PointInTime needs exactly one of targetRevision and targetTime"),
+    validation = Rule::new("self.restoreMode == 'PointInTime' || !(has(self.targetRevision) || has(self.targetTime))").message("targetRevision and targetTime go with restoreMode PointInTime")
 )]
 pub struct EtcdRestoreSpec {
     /// Name of an EtcdBackup in the same namespace.
@@ -165,6 +166,10 @@ pub struct RestoreCluster {
 /// One member of the restored cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("!(has(self.nodeName) && has(self.podName))").message("a member is named by nodeName or by podName, not by both"),
+    validation = Rule::new("has(self.nodeName) || has(self.claimName)").message("a member needs nodeName, or claimName where its data lies in a volume")
+)]
 pub struct RestoreMemberSpec {
     /// etcd's name of the member.
     #[schemars(length(min = 1, max = 253))]
@@ -173,15 +178,15 @@ pub struct RestoreMemberSpec {
     #[serde(rename = "peerURL")]
     #[schemars(length(min = 1, max = 2048))]
     pub peer_url: String,
-    /// Node that it runs on, for static pods.
+    /// Node that it runs on, for static pods; needed where no claimName is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub node_name: Option<String>,
-    /// Pod that it runs in.
+    /// Pod that it runs in, of a member with a claimName.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub pod_name: Option<String>,
-    /// Its data directory.
+    /// Its data directory; the cluster's unless set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 4096))]
     pub data_dir: Option<String>,
@@ -226,7 +231,7 @@ pub struct ObjectSelector {
     pub names: Vec<String>,
     /// Labels that an object must carry.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = 64))]
+    #[schemars(schema_with = "super::bounds::labels")]
     pub match_labels: BTreeMap<String, String>,
 }
 

@@ -52,7 +52,7 @@ pub struct StorageLocation {
     pub endpoint: Option<String>,
     /// Path inside the bucket under which this repository lives.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    #[schemars(length(max = 512))]
+    #[schemars(length(max = 512), extend("default" = ""))]
     pub prefix: String,
     /// Secret in the same namespace with the credentials; without it workload identity is used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub struct StorageLocation {
     /// Encryption done by the provider.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_side_encryption: Option<ServerSideEncryption>,
-    /// Write-once protection of what is stored (S3, OSS).
+    /// Write-once protection of what is stored, for S3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object_lock: Option<ObjectLock>,
     /// The provider's storage class, as `STANDARD_IA`; Azure's access tier. The bucket's default when absent.

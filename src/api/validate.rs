@@ -206,6 +206,12 @@ fn storage(found: &mut Findings, path: &str, location: &StorageLocation) {
             "must be an absolute directory for provider Local",
         );
     }
+    if location.object_lock.is_some() && location.provider != Provider::S3 {
+        found.push(
+            format!("{path}.objectLock"),
+            "is for provider S3: set a retention policy on the bucket and remove objectLock",
+        );
+    }
     let dotted = location
         .prefix
         .split('/')

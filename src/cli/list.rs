@@ -19,6 +19,14 @@ use super::output;
 use crate::api::{EtcdBackup, EtcdBackupSchedule, EtcdRestore};
 use crate::export::ExportError;
 
+/// What is shown of an EtcdBackup, as `kubectl get` shows it.
+const BACKUPS: [(&str, &str); 4] = [
+    ("PHASE", "/status/phase"),
+    ("MODE", "/status/mode"),
+    ("REVISION", "/status/etcdRevision"),
+    ("LEVEL", "/status/validationResult/level"),
+];
+
 /// List backups, restores or schedules.
 #[derive(Debug, Args)]
 pub struct List {
@@ -61,15 +69,7 @@ impl List {
             What::Backups(what) if what.stored.names_store() || context.config.store.is_some() => {
                 return what.stored.run(global, &context).await;
             }
-            What::Backups(what) => {
-                let columns = [
-                    ("PHASE", "/status/phase"),
-                    ("MODE", "/spec/backupMode"),
-                    ("REVISION", "/status/etcdRevision"),
-                    ("LEVEL", "/status/validationResult/level"),
-                ];
-                what.server.list::<EtcdBackup>(global, &columns).await
-            }
+            What::Backups(what) => what.server.list::<EtcdBackup>(global, &BACKUPS).await,
             What::Restores(what) => {
                 let columns = [
                     ("PHASE", "/status/phase"),
@@ -151,4 +151,26 @@ fn table(items: &[Value], columns: &[(&str, &str)], now: Timestamp) -> String {
         .map(|item| all.iter().map(|(_, pointer)| cell(item, pointer)).collect())
         .collect();
     output::table(&header, &rows)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use kube::CustomResourceExt;
+
+    use super::*;
+
+    #[test]
+    fn the_columns_of_a_backup_are_those_of_kubectl() {
+        let crd = EtcdBackup::crd();
+        let columns = crd.spec.versions[0].additional_printer_columns.as_ref();
+        let paths: Vec<String> = columns
+            .unwrap()
+            .iter()
+            .map(|column| column.json_path.replace('.', "/"))
+            .collect();
+        for (name, path) in BACKUPS {
+            assert!(paths.iter().any(|one| one == path), "{name}: {paths:?}");
+        }
+    }
 }

@@ -10,6 +10,7 @@ use crate::api::{
     ClusterConfig, Encryption, EtcdBackupScheduleSpec, EtcdBackupSpec, EtcdCertificates,
     EtcdRestoreSpec, FieldError, PrometheusSource,
 };
+use crate::kms::KeyName;
 use crate::secrets::{Secret, SecretError, Secrets};
 
 /// Before the name of a Secret that is the operator's own. No resource can write such a name: ':' is in no Secret's name, and
@@ -95,7 +96,8 @@ pub fn own_prometheus(mut source: PrometheusSource) -> PrometheusSource {
     source
 }
 
-/// Names in a backup that would lead out of its namespace's Secrets: a path of a file, or one of the operator's own. Pure.
+/// Names in a backup that would lead out of its namespace's Secrets: a path of a file, or one of the operator's own; and the name of a
+/// key that names none. Pure.
 pub fn foreign_names(spec: &EtcdBackupSpec, path: &str) -> Vec<FieldError> {
     let mut names = certificate_names("etcdCertificates", spec.etcd_certificates.as_ref());
     names.push((
@@ -113,7 +115,9 @@ pub fn foreign_names(spec: &EtcdBackupSpec, path: &str) -> Vec<FieldError> {
         ));
     }
     names.push(encryption_name(spec.encryption.as_ref()));
-    refused(names, path)
+    let mut found = refused(names, path);
+    found.extend(no_key(spec.encryption.as_ref(), path));
+    found
 }
 
 /// The same in a schedule, whose Prometheus is told what a Secret holds. Pure.
@@ -132,7 +136,18 @@ pub fn foreign_names_of_restore(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
     let certificates = cluster.and_then(|cluster| cluster.certificates.as_ref());
     let mut names = certificate_names("etcdCluster.certificates", certificates);
     names.push(encryption_name(spec.encryption.as_ref()));
-    refused(names, "spec")
+    let mut found = refused(names, "spec");
+    found.extend(no_key(spec.encryption.as_ref(), "spec"));
+    found
+}
+
+fn no_key(encryption: Option<&Encryption>, path: &str) -> Option<FieldError> {
+    let encryption = encryption.filter(|one| one.enabled)?;
+    let error = KeyName::parse(encryption.kms_key_id.as_deref()?).err()?;
+    Some(FieldError {
+        path: format!("{path}.encryption.kmsKeyID"),
+        message: error.to_string(),
+    })
 }
 
 type Named<'a> = (String, Option<&'a String>);

@@ -68,6 +68,11 @@ async fn try_to_begin(
         .event(&claimed, false, "BackupStarted", "Backup", &note)
         .await;
     audit(&claimed, "backup", &scope(&claimed.spec), "begun");
+    if let Some(warning) = plan::warning(&claimed.spec).filter(|_| attempt == 1) {
+        context
+            .event(&claimed, true, "ScheduleIgnored", "Backup", &warning)
+            .await;
+    }
     let Some(part) = here else {
         match job::create(context, &purpose).await {
             Ok(()) => context.runs.in_job(&uid, slot),
@@ -207,7 +212,8 @@ async fn claim(
     if !as_seen || fresh.metadata.deletion_timestamp.is_some() || !pending {
         return Ok(None);
     }
-    let status = Draft::of(&fresh, Timestamp::now()).begun(run_id, attempt, job);
+    let mut status = Draft::of(&fresh, Timestamp::now()).begun(run_id, attempt, job);
+    status.warnings = plan::warning(&fresh.spec).into_iter().collect();
     match context.write_status(&fresh, &status, true).await {
         Ok(claimed) => Ok(Some(claimed)),
         Err(error) if is_conflict(&error) => Ok(None),

@@ -150,7 +150,9 @@ async fn look(context: &Arc<Context>, backup: Arc<EtcdBackup>) -> Result<Action,
                 .event(backup.as_ref(), true, reason, "Backup", &message)
                 .await;
         }
-        Step::Complete(finished) => {
+        Step::Complete(mut finished) => {
+            // First, as only so many are kept.
+            finished.warnings.splice(..0, plan::warning(&backup.spec));
             let found_again = backup.annotations().contains_key(CATALOGUE_ANNOTATION);
             let pair = velero::asked(&backup) && !found_again;
             let status = draft.completed(&finished, pair);

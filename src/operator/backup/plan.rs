@@ -21,6 +21,14 @@ const ATTEMPTS: i64 = 5;
 /// Attempts when the process or Job that did the work died, which says nothing about the work.
 const LOST_ATTEMPTS: i64 = 3;
 
+/// What is said of a backup that names a schedule of its own, as old manifests do.
+const LEGACY_SCHEDULE: &str = "spec.schedule has no effect: the backup is made once; create an EtcdBackupSchedule for one at every slot";
+
+/// What a person should know of a spec that is carried out.
+pub fn warning(spec: &EtcdBackupSpec) -> Option<String> {
+    spec.schedule.as_ref().map(|_| LEGACY_SCHEDULE.to_owned())
+}
+
 /// What is known of the work.
 #[derive(Debug, Clone)]
 pub enum Work {

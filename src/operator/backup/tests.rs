@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::plan::{Seen, Step, Stored, Work, awaits, decide, made_here};
+use super::plan::{Seen, Step, Stored, Work, awaits, decide, made_here, warning};
 use super::status::Draft;
 use crate::api::{EtcdBackup, validate_backup};
 use crate::operator::job::{Purpose, job_of};
@@ -91,6 +91,43 @@ fn a_valid_backup_is_begun_and_an_ended_one_is_let_be() {
         let ended = backup(OWN, &format!("}}\nstatus: {{phase: {phase}}}"));
         let step = decide(&seen(&ended, Work::None, Stored::NotAsked), now());
         assert!(matches!(step, Step::Nothing), "{phase}: {step:?}");
+    }
+}
+
+#[test]
+fn a_schedule_of_an_old_manifest_is_accepted_and_what_is_meant_is_said() {
+    let old = backup(&format!("{OWN}, schedule: '0 2 * * *'"), "}");
+    let step = decide(&seen(&old, Work::None, Stored::NotAsked), now());
+    assert!(matches!(step, Step::Begin { attempt: 1 }), "{step:?}");
+    let said = warning(&old.spec).unwrap();
+    assert!(said.starts_with("spec.schedule has no effect"), "{said}");
+    assert!(said.contains("create an EtcdBackupSchedule"), "{said}");
+    assert_eq!(warning(&pending().spec), None);
+}
+
+#[test]
+fn what_can_never_be_stored_or_sealed_is_rejected_with_its_field() {
+    for (spec, named) in [
+        (
+            OWN.replace("S3", "GCS").replace(
+                "bucket: b",
+                "bucket: b, objectLock: {mode: Governance, retain: 1d}",
+            ),
+            "spec.storageLocation.objectLock: is for provider S3",
+        ),
+        (
+            format!("{OWN}, encryption: {{enabled: true, kmsKeyID: foo}}"),
+            "spec.encryption.kmsKeyID: 'foo' names no key",
+        ),
+    ] {
+        let wrong = backup(&spec, "}");
+        match decide(&seen(&wrong, Work::None, Stored::NotAsked), now()) {
+            Step::Reject { reason, message } => {
+                assert_eq!(reason, "SpecInvalid");
+                assert!(message.starts_with(named), "{message}");
+            }
+            other => panic!("{spec}: {other:?}"),
+        }
     }
 }
 

@@ -41,10 +41,12 @@ pub fn members(spec: &EtcdRestoreSpec, set: Option<&StatefulSet>) -> Result<Vec<
         return cluster
             .members
             .iter()
-            .map(|member| {
+            .enumerate()
+            .map(|(index, member)| {
                 let data_dir = member.data_dir.clone().or_else(|| cluster.data_dir.clone());
-                let data_dir =
-                    data_dir.ok_or_else(|| format!("member {} has no dataDir", member.name))?;
+                let data_dir = data_dir.ok_or_else(|| {
+                    format!("spec.etcdCluster.members[{index}].dataDir: is needed, here or as etcdCluster.dataDir")
+                })?;
                 let place = match &member.claim_name {
                     Some(name) => Place::Claim {
                         name: name.clone(),

@@ -28,6 +28,33 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
             "PointInTime needs exactly one of targetRevision and targetTime",
         );
     }
+    for (path, given) in [
+        ("spec.targetRevision", spec.target_revision.is_some()),
+        ("spec.targetTime", spec.target_time.is_some()),
+    ] {
+        if given && spec.restore_mode != RestoreMode::PointInTime {
+            push(
+                path,
+                "goes with restoreMode PointInTime: set restoreMode: PointInTime, or leave it out",
+            );
+        }
+    }
+    let members = spec.etcd_cluster.iter().flat_map(|one| &one.members);
+    for (index, member) in members.enumerate() {
+        let at = |field: &str| format!("spec.etcdCluster.members[{index}].{field}");
+        if member.node_name.is_some() && member.pod_name.is_some() {
+            push(
+                &at("podName"),
+                "does not go with nodeName: leave out one of the two",
+            );
+        }
+        if member.node_name.is_none() && member.claim_name.is_none() {
+            push(
+                &at("nodeName"),
+                "is needed where claimName names no volume: the node on which dataDir is",
+            );
+        }
+    }
     found.extend(encryption_problem("spec", spec.encryption.as_ref()));
     found.extend(foreign_names_of_restore(spec));
     for (hooks, path) in [
@@ -87,5 +114,66 @@ pub fn until(spec: &EtcdRestoreSpec) -> Option<Until> {
         (RestoreMode::PointInTime, None, Some(time)) => Some(Until::Time(time)),
         (RestoreMode::Incremental, ..) => Some(Until::End),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const INTO: &str = "etcdCluster: {statefulSet: {name: etcd}}";
+
+    fn said(spec: &str) -> String {
+        let spec: EtcdRestoreSpec =
+            serde_saphyr::from_str(&format!("{{backupName: b, {spec}}}")).unwrap();
+        let words: Vec<String> = problems(&spec).iter().map(ToString::to_string).collect();
+        words.join("; ")
+    }
+
+    #[test]
+    fn a_target_goes_with_a_restore_to_a_point_in_time_alone() {
+        for mode in ["Full", "Incremental"] {
+            for (target, path) in [
+                ("targetRevision: 7", "spec.targetRevision: "),
+                ("targetTime: '2026-11-20T09:00:00Z'", "spec.targetTime: "),
+            ] {
+                let said = said(&format!("restoreMode: {mode}, {target}, {INTO}"));
+                assert!(said.starts_with(path), "{mode} {target}: {said}");
+                assert!(said.contains("set restoreMode: PointInTime"), "{said}");
+            }
+            assert_eq!(said(&format!("restoreMode: {mode}, {INTO}")), "");
+        }
+        let point = |target: &str| said(&format!("restoreMode: PointInTime, {target}{INTO}"));
+        assert_eq!(point("targetRevision: 7, "), "");
+        assert!(point("").starts_with("spec.restoreMode: PointInTime needs"));
+    }
+
+    #[test]
+    fn a_member_is_on_one_node_or_in_one_volume() {
+        for (place, wanted) in [
+            ("nodeName: n, dataDir: /d", ""),
+            ("claimName: c, podName: p, dataDir: /d", ""),
+            (
+                "nodeName: n, podName: p, dataDir: /d",
+                "spec.etcdCluster.members[1].podName: does not go with nodeName",
+            ),
+            (
+                "podName: p, dataDir: /d",
+                "spec.etcdCluster.members[1].nodeName: is needed",
+            ),
+            (
+                "dataDir: /d",
+                "spec.etcdCluster.members[1].nodeName: is needed",
+            ),
+        ] {
+            let good = "{name: a, peerURL: 'http://a:2380', claimName: c, dataDir: /d}";
+            let spec = format!(
+                "restoreMode: Full, etcdCluster: {{members: [{good}, {{name: b, peerURL: 'http://b:2380', {place}}}]}}"
+            );
+            let said = said(&spec);
+            assert!(said.starts_with(wanted), "{place}: {said}");
+            assert_eq!(said.is_empty(), wanted.is_empty(), "{place}: {said}");
+        }
     }
 }

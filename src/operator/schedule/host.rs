@@ -46,6 +46,8 @@ struct Known {
     saved: Option<(plan::Digest, Timestamp)>,
     shown: Option<(plan::Shown, Timestamp)>,
     ready: Option<bool>,
+    /// The UIDs of its backups' objects, by name.
+    objects: HashMap<String, String>,
 }
 
 impl ClusterHost {
@@ -57,6 +59,25 @@ impl ClusterHost {
     /// What a schedule's status says is not what was written here: it is written anew.
     pub fn say_again(&self, name: &ResourceName) {
         self.with(name, |known| known.shown = None);
+    }
+
+    /// The objects that a schedule's status speaks of: some are gone by now, and nothing else tells their UIDs.
+    pub fn met(&self, schedule: &EtcdBackupSchedule) {
+        let history = schedule.status.iter().flat_map(|one| &one.backup_history);
+        let told = history.filter(|entry| !entry.uid.is_empty());
+        self.with(&ResourceName::of(schedule), |known| {
+            for entry in told {
+                let uid = known.objects.entry(entry.name.clone());
+                uid.or_insert_with(|| entry.uid.clone());
+            }
+        });
+    }
+
+    fn met_backup(&self, schedule: &ResourceName, backup: &EtcdBackup) {
+        let uid = backup.uid().unwrap_or_default();
+        self.with(schedule, |known| {
+            known.objects.insert(backup.name_any(), uid);
+        });
     }
 
     /// A schedule is gone: nothing of it is remembered.
@@ -119,8 +140,8 @@ impl ClusterHost {
                 Err(error) => return Err(refused(error)),
             }
         }
-        if let Some(found) = found.filter(|found| !plan::is_ours(found, schedule)) {
-            let failed = plan::end(&found, schedule).and_then(Result::err);
+        if let Some(found) = found.as_ref().filter(|one| !plan::is_ours(one, schedule)) {
+            let failed = plan::end(found, schedule).and_then(Result::err);
             let failed = failed.unwrap_or_else(|| plain("it is not ours".to_owned()));
             context
                 .event(
@@ -132,6 +153,9 @@ impl ClusterHost {
                 )
                 .await;
             return Err(failed);
+        }
+        if let Some(found) = &found {
+            self.met_backup(order.owner, found);
         }
         let ended = |object: Option<&EtcdBackup>| {
             object.is_none_or(|object| plan::end(object, schedule).is_some())
@@ -145,6 +169,9 @@ impl ClusterHost {
                 }
                 Ok(Some(object)) => {
                     if let Some(end) = plan::end(&object, schedule) {
+                        if plan::is_ours(&object, schedule) {
+                            self.met_backup(order.owner, &object);
+                        }
                         return end;
                     }
                 }
@@ -204,6 +231,7 @@ impl Host for ClusterHost {
         self.with(name, |known| {
             *known = Known {
                 version,
+                objects: std::mem::take(&mut known.objects),
                 ..Known::default()
             };
         });
@@ -263,8 +291,15 @@ impl Host for ClusterHost {
     async fn looked(&self, name: &ResourceName, state: &ScheduleState, _decision: &Decision) {
         let Ok(context) = self.context() else { return };
         let now = Timestamp::now();
-        let status = &state.status;
-        let known = self.with(name, |known| known.clone());
+        let mut status = state.status.clone();
+        let known = self.with(name, |known| {
+            let history = &mut status.backup_history;
+            let in_it = |name: &String| history.iter().any(|entry| entry.name == *name);
+            known.objects.retain(|name, _| in_it(name));
+            *history = plan::of_objects(history, &known.objects);
+            known.clone()
+        });
+        let status = &status;
         let says = plan::shown(status);
         if let Some((shown, at)) = &known.shown {
             let within = |limit: SignedDuration| now.duration_since(*at).abs() < limit;
@@ -325,6 +360,9 @@ impl Host for ClusterHost {
         };
         let keep = context.config.history_limit.max(1);
         let failed = schedule.spec.failed_backups_history_limit.unwrap_or(5);
+        for object in &objects {
+            self.met_backup(name, object);
+        }
         let sync = plan::sync(
             &objects,
             backups,

@@ -140,6 +140,7 @@ async fn want(
             status: None,
             ..schedule.clone()
         };
+        host.met(&schedule);
         keeper.want(name.clone(), wanted).await
     } else {
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();

@@ -1,14 +1,14 @@
 //! What a schedule's children look like, which is ours, what its end means, and which objects stay. Pure.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use kube::ResourceExt;
 use kube::api::ObjectMeta;
 use serde::Serialize;
 
 use crate::api::{
-    DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSchedule, EtcdBackupScheduleStatus,
-    EtcdBackupSpec, FieldError, PrometheusSource,
+    BackupHistoryEntry, DeletionPolicy, ErrorClass, EtcdBackup, EtcdBackupSchedule,
+    EtcdBackupScheduleStatus, EtcdBackupSpec, FieldError, PrometheusSource,
 };
 use crate::engine::{Done, Failed, GoodBackup, ResourceName};
 use crate::operator::labels::{
@@ -65,6 +65,18 @@ pub fn found_single(schedule: &EtcdBackupSchedule, backup: &GoodBackup) -> EtcdB
         spec,
         status: None,
     }
+}
+
+/// A schedule's history with the UIDs of its backups' objects, by name, for the ids of their runs; empty where there is no object.
+pub fn of_objects(
+    history: &[BackupHistoryEntry],
+    objects: &HashMap<String, String>,
+) -> Vec<BackupHistoryEntry> {
+    let of_object = |entry: &BackupHistoryEntry| BackupHistoryEntry {
+        uid: objects.get(&entry.name).cloned().unwrap_or_default(),
+        ..entry.clone()
+    };
+    history.iter().map(of_object).collect()
 }
 
 /// Whether an object is a child of the schedule.

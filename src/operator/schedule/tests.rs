@@ -3,8 +3,8 @@
 
 use kube::ResourceExt;
 
-use super::plan::{Sync, child, end, found_child, is_ours, shown, sync};
-use crate::api::{ErrorClass, EtcdBackup, EtcdBackupSchedule};
+use super::plan::{Sync, child, end, found_child, is_ours, of_objects, shown, sync};
+use crate::api::{BackupHistoryEntry, ErrorClass, EtcdBackup, EtcdBackupSchedule};
 use crate::engine::GoodBackup;
 
 fn schedule(name: &str) -> EtcdBackupSchedule {
@@ -134,4 +134,17 @@ fn a_status_that_differs_in_the_changes_at_risk_alone_is_known_as_such() {
     assert!(!one.but_exposure(&later) && one.but_decision(&later));
     let other = shown(&status(1, day, "n")).unwrap();
     assert!(!one.but_exposure(&other) && !one.but_decision(&other));
+}
+
+#[test]
+fn the_history_names_objects_by_their_uid_and_no_run_for_one() {
+    let entry = |name: &str, uid: &str| BackupHistoryEntry {
+        name: name.to_owned(),
+        uid: uid.to_owned(),
+        creation_timestamp: None,
+        status: "Completed".to_owned(),
+    };
+    let objects = [("s-1".to_owned(), "uid-1".to_owned())].into();
+    let shown = of_objects(&[entry("s-2", "run-2"), entry("s-1", "run-1")], &objects);
+    assert_eq!(shown, [entry("s-2", ""), entry("s-1", "uid-1")]);
 }

@@ -110,19 +110,21 @@ fn a_bad_object_holds_up_no_other_and_says_what_to_do_next() {
         ),
     );
     let good = format!(
-        "executor: InProcess, storageLocation: {}",
+        "executor: InProcess, schedule: '@daily', storageLocation: {}",
         site.storage(site.store.port)
     );
     site.backup("guardian", "good", &good);
-    assert_eq!(
-        site.ended("guardian", "good")["status"]["phase"],
-        "Completed"
-    );
+    let done = site.ended("guardian", "good");
+    assert_eq!(done["status"]["phase"], "Completed");
+    let warning = done["status"]["warnings"][0].as_str().unwrap_or_default();
+    assert!(warning.contains("create an EtcdBackupSchedule"), "{done}");
+    site.wait_event("guardian", "good", "ScheduleIgnored");
     let refused = site.ended("guardian", "sealed");
+    assert_eq!(refused["status"]["phase"], "Rejected");
     assert_eq!(condition(&refused, "Succeeded"), "False/SpecInvalid");
     let message = refused["status"]["message"].as_str().unwrap();
     assert!(
-        message.contains("-- next: correct the spec in a new EtcdBackup"),
+        message.starts_with("spec.encryption.kmsKeyID: 'not-a-key' names no key: write arn:"),
         "{message}"
     );
     until("the attempt without a Secret waits for another", || {
@@ -136,7 +138,7 @@ fn a_bad_object_holds_up_no_other_and_says_what_to_do_next() {
     let described = site
         .cluster
         .kubectl(&["describe", "egb", "-n", "guardian", "sealed"]);
-    for part in ["Phase:", "Failed", "next: correct the spec", "SpecInvalid"] {
+    for part in ["Phase:", "Rejected", "names no key: write", "SpecInvalid"] {
         assert!(described.contains(part), "{part}: {described}");
     }
 }

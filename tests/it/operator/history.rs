@@ -61,6 +61,13 @@ fn objects_show_the_newest_and_every_change_is_in_the_audit_log() {
             let done = |one: &Value| one["name"] == name.as_str() && one["status"] == "Completed";
             history.iter().any(done).then_some(())
         });
+        let object = site.cluster.get("egb", "guardian", &name).unwrap();
+        until("the history names the object by its UID", || {
+            let history = site.cluster.get("egs", "guardian", "main")?;
+            let history = history["status"]["backupHistory"].as_array()?.clone();
+            let entry = history.iter().find(|one| one["name"] == name.as_str())?;
+            (entry["uid"] == object["metadata"]["uid"]).then_some(())
+        });
         made.push(name);
     }
     let mut newest = made[2..].to_vec();

@@ -38,10 +38,18 @@ fn every_sample_of_the_founding_documents_applies_unchanged() {
     let defaults = cluster
         .get("etcdbackup", "etcd-guardian-system", "daily-backup")
         .unwrap();
-    assert_eq!(
-        defaults["spec"]["serviceAccountName"], "default",
-        "defaults live in the schema"
-    );
+    for (field, default) in [
+        ("serviceAccountName", "default"),
+        ("source", "Auto"),
+        ("compression", "Zstd"),
+        ("deletionPolicy", "Retain"),
+        ("executor", "Job"),
+    ] {
+        assert_eq!(
+            defaults["spec"][field], default,
+            "{field}: defaults live in the schema"
+        );
+    }
 }
 
 #[test]
@@ -78,6 +86,16 @@ fn the_api_server_refuses_what_breaks_a_rule_and_says_which() {
             "EtcdRestore",
             "restoreMode: PointInTime, backupName: b".to_owned(),
             "exactly one of targetRevision and targetTime",
+        ),
+        (
+            "EtcdRestore",
+            "restoreMode: Full, backupName: b, targetRevision: 7".to_owned(),
+            "targetRevision and targetTime go with restoreMode PointInTime",
+        ),
+        (
+            "EtcdRestore",
+            "restoreMode: Full, backupName: b, etcdCluster: {members: [{name: m, peerURL: u, nodeName: node-1, podName: m-0}]}".to_owned(),
+            "by nodeName or by podName, not by both",
         ),
     ];
     for (kind, spec, named) in wrong {
@@ -168,6 +186,12 @@ fn the_operator_repeats_every_rule_where_the_api_server_knows_none() {
             "pointless",
             format!("restoreMode: PointInTime, backupName: b, {cluster_of}"),
             "exactly one of targetRevision and targetTime",
+        ),
+        (
+            "EtcdRestore",
+            "aimless",
+            format!("restoreMode: Full, targetRevision: 7, backupName: b, {cluster_of}"),
+            "spec.targetRevision: goes with restoreMode PointInTime",
         ),
     ] {
         taken(kind, name, &spec);
