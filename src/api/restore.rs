@@ -167,8 +167,7 @@ pub struct RestoreCluster {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("!(has(self.nodeName) && has(self.podName))").message("a member is named by nodeName or by podName, not by both"),
-    validation = Rule::new("has(self.nodeName) || has(self.claimName)").message("a member needs nodeName, or claimName where its data lies in a volume")
+    validation = Rule::new("!(has(self.nodeName) && has(self.podName))").message("a member is named by nodeName or by podName, not by both")
 )]
 pub struct RestoreMemberSpec {
     /// etcd's name of the member.
@@ -178,7 +177,7 @@ pub struct RestoreMemberSpec {
     #[serde(rename = "peerURL")]
     #[schemars(length(min = 1, max = 2048))]
     pub peer_url: String,
-    /// Node that it runs on, for static pods; needed where no claimName is.
+    /// Node that it runs on, for static pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
     pub node_name: Option<String>,

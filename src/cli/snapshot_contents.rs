@@ -43,6 +43,9 @@ pub struct Get {
     file: String,
     /// The key.
     key: String,
+    /// KEY is hexadecimal, as `keyHex` of `ls -o json` is: for keys that are no text.
+    #[arg(long)]
+    hex: bool,
     /// As of this revision; the newest unless given.
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     revision: Option<i64>,
@@ -72,6 +75,9 @@ pub struct Diff {
 #[serde(rename_all = "camelCase")]
 struct Item {
     key: String,
+    /// The key's bytes when they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hex: Option<String>,
     size: u64,
     create_revision: i64,
     mod_revision: i64,
@@ -90,6 +96,9 @@ struct Listing {
 #[serde(rename_all = "camelCase")]
 struct Found {
     key: String,
+    /// The key's bytes when they are no text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_hex: Option<String>,
     /// The value when it is text.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<String>,
@@ -142,7 +151,14 @@ impl Get {
         context: &Context,
     ) -> Result<ExitCode, CliError> {
         let file = self.source.open(context, &self.file).await?;
-        let found = contents::get(file.bytes(), self.key.as_bytes(), self.revision)?;
+        let key = match self.hex {
+            true => hex::decode(&self.key).map_err(|error| {
+                let words = format!("KEY '{}' is not hexadecimal: {error}", self.key);
+                CliError::new(ErrorClass::Usage, words)
+            })?,
+            false => self.key.as_bytes().to_vec(),
+        };
+        let found = contents::get(file.bytes(), &key, self.revision)?;
         let kv = found.ok_or_else(|| {
             let words = format!(
                 "the key '{}' is not in {}; list keys with 'etcdguardian snapshot ls'",
@@ -155,6 +171,7 @@ impl Get {
         } else {
             let found = Found {
                 key: contents::text(kv.key),
+                key_hex: key_hex(kv.key),
                 value: std::str::from_utf8(kv.value).ok().map(str::to_owned),
                 value_base64: ByteString(kv.value.to_vec()),
                 size: contents::size(&kv),
@@ -188,9 +205,14 @@ impl Diff {
     }
 }
 
+fn key_hex(key: &[u8]) -> Option<String> {
+    std::str::from_utf8(key).is_err().then(|| hex::encode(key))
+}
+
 fn item(kv: &KeyValue<'_>) -> Item {
     Item {
         key: contents::text(kv.key),
+        key_hex: key_hex(kv.key),
         size: contents::size(kv),
         create_revision: kv.create_revision,
         mod_revision: kv.mod_revision,

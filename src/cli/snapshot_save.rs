@@ -63,6 +63,12 @@ impl Save {
         drop(bar);
         let proved = pipeline::prove_drained(&etcd, &drained, &partial.0, true).await?;
         partial.become_file(file)?;
+        if drained.member.leader == 0 {
+            output::say(format!(
+                "warning: member {} knows no leader: what the other members wrote last may be missing; save each that runs, and compare their revisions with 'etcdguardian snapshot status'",
+                drained.member.endpoint
+            ));
+        }
         for problem in known_problems(&drained.member.version) {
             output::say(format!("warning: {problem}"));
         }

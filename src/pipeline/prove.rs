@@ -35,8 +35,10 @@ pub async fn prove_drained(
         .await?
         .map(|(newest, _)| newest)
         .ok();
+    // A member alone agrees with itself, whatever the cluster has decided.
+    let alone = drained.member.leader == 0;
     let hash = async {
-        match revision.filter(|_| ask_live) {
+        match revision.filter(|_| ask_live && !alone) {
             Some(revision) => Some(etcd.hash_kv(revision).await),
             None => None,
         }
@@ -44,6 +46,10 @@ pub async fn prove_drained(
     let (proof, hash) = tokio::join!(on_map(plain, snapshot::prove), hash);
     let proof = proof?;
     let live = match hash {
+        None if ask_live && alone => Live::Incomparable(format!(
+            "member {} knows no leader, so it cannot tell what the cluster's newest state is",
+            drained.member.endpoint
+        )),
         None => Live::NotAsked,
         Some(Err(error)) => Live::Incomparable(error.to_string()),
         Some(Ok(live)) => own_hash(plain, &proof, live).await?,

@@ -58,7 +58,11 @@ pub async fn make(
         match single_backup(&record, now) {
             SingleBackup::Done => return Ok(()),
             SingleBackup::GaveUp => return Err(last_class(&record)),
-            SingleBackup::RetryAt(_) if once => return Err(last_class(&record)),
+            SingleBackup::RetryAt(at) if once => {
+                let last = record.failure.as_ref().map(|one| one.message.as_str());
+                tracing::warn!(backup = %name, "it failed, and is not tried again before {at:.0}: {}", last.unwrap_or_default());
+                return Err(last_class(&record));
+            }
             SingleBackup::RetryAt(at) => {
                 let wait = Duration::try_from(at.duration_since(now)).unwrap_or_default();
                 tokio::time::sleep(wait).await;

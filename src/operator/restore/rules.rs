@@ -48,10 +48,10 @@ pub fn problems(spec: &EtcdRestoreSpec) -> Vec<FieldError> {
                 "does not go with nodeName: leave out one of the two",
             );
         }
-        if member.node_name.is_none() && member.claim_name.is_none() {
+        if member.pod_name.is_some() && member.claim_name.is_none() {
             push(
-                &at("nodeName"),
-                "is needed where claimName names no volume: the node on which dataDir is",
+                &at("podName"),
+                "goes with claimName, the volume in which its data lies; for a folder of a node name nodeName",
             );
         }
     }
@@ -160,12 +160,9 @@ mod tests {
             ),
             (
                 "podName: p, dataDir: /d",
-                "spec.etcdCluster.members[1].nodeName: is needed",
+                "spec.etcdCluster.members[1].podName: goes with claimName",
             ),
-            (
-                "dataDir: /d",
-                "spec.etcdCluster.members[1].nodeName: is needed",
-            ),
+            ("dataDir: /d", ""),
         ] {
             let good = "{name: a, peerURL: 'http://a:2380', claimName: c, dataDir: /d}";
             let spec = format!(

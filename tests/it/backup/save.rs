@@ -1,9 +1,10 @@
 //! `snapshot save`: a plain file that etcd's own tools take.
 
+use std::os::unix::ffi::OsStrExt;
 use std::process::Command;
 
 use super::{Desk, files};
-use crate::support::{Etcd, tool};
+use crate::support::{Etcd, guardian, tool};
 
 #[test]
 fn a_saved_snapshot_is_proved_and_etcd_s_own_tool_restores_it() {
@@ -47,6 +48,26 @@ fn without_a_quorum_one_member_s_data_is_still_saved() {
         (desk.run(&["backup", "create"]).code == 13).then_some(())
     });
     let file = desk.path("rescue.db").display().to_string();
-    let saved = desk.run(&["snapshot", "save", &file, "-o", "json"]).json();
+    let ran = desk.run(&["snapshot", "save", &file, "-o", "json"]);
+    assert!(ran.stderr.contains("knows no leader"), "{}", ran.stderr);
+    let saved = ran.json();
     assert_eq!(saved["ok"], true, "{saved}");
+    assert_eq!(saved["level"], "Verified", "nobody confirms it: {saved}");
+}
+
+#[test]
+fn a_key_that_is_no_text_is_read_by_its_bytes() {
+    let etcd = Etcd::start("3.6");
+    let odd = std::ffi::OsStr::from_bytes(b"r\xff");
+    let put = etcd.ctl_command().arg("put").arg(odd).arg("value").output();
+    assert!(put.unwrap().status.success());
+    let desk = Desk::local(&etcd);
+    let file = desk.path("odd.db").display().to_string();
+    desk.run(&["snapshot", "save", &file]).ok();
+    let listed = guardian(&["snapshot", "ls", &file, "-o", "json"]).json();
+    let hex = listed["items"][0]["keyHex"].as_str().unwrap();
+    assert_eq!(hex, "72ff", "{listed}");
+    let value = guardian(&["snapshot", "get", &file, hex, "--hex"]).ok();
+    assert_eq!(value, "value");
+    guardian(&["snapshot", "get", &file, "7", "--hex"]).code(2);
 }

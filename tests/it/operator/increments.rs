@@ -191,7 +191,7 @@ fn the_operator_publishes_across_compactions_and_a_job_makes_each_full_backup() 
 #[test]
 fn a_chain_becomes_a_full_backup_in_a_job_and_goes_on_in_the_operator() {
     let site = Site::new(Kubernetes::with_controllers());
-    let _operator = site.operator("one", JOBS);
+    let operator = site.operator("one", JOBS);
     let more = "  recording: {enabled: true}\n  fullEvery: {increments: 1, synthetic: true}";
     let mut chain = Chain::begin(site, more).recorded();
     let first = chain.first();
@@ -211,6 +211,15 @@ fn a_chain_becomes_a_full_backup_in_a_job_and_goes_on_in_the_operator() {
     let full = full.unwrap();
     assert_eq!(full["revision"], merged["etcdRevision"], "{full}");
     assert_eq!(full["level"], "Consistent", "{full}");
+    // What is compacted while one watch follows another would be lost, and told.
+    let base = full["id"].as_str().unwrap();
+    until("the watch stands on the merged backup", || {
+        let log = operator.log_text();
+        let mut lines = log.lines();
+        let stands =
+            |line: &str| line.contains("changes are being recorded") && line.contains(base);
+        lines.any(stands).then_some(())
+    });
     chain.write("three");
     chain.increment("three", &full["id"], full["revision"].as_i64().unwrap());
     assert_eq!(chain.site.cluster.list("pods", "guardian").len(), 2);
