@@ -149,3 +149,22 @@ fn backups_are_listed_from_the_store_and_restores_need_a_server() {
         refused.stderr
     );
 }
+
+#[test]
+fn mistakes_on_the_command_line_are_json_where_json_is_wanted() {
+    for words in [
+        ["snapshot", "status", "-o", "json"].as_slice(),
+        &["snapshot", "status", "x", "--bogus", "--output=json"],
+        &[
+            "schedule", "simulate", "--traces", "x", "--policy", "y", "-ojson",
+        ],
+    ] {
+        let ran = guardian(words).code(2);
+        let said: Value = serde_json::from_str(&ran.stderr)
+            .unwrap_or_else(|error| panic!("{error}: {}", ran.stderr));
+        assert_eq!(said["error"]["class"], "Usage", "{said}");
+        assert!(ran.stdout.is_empty());
+    }
+    let ran = guardian(&["snapshot", "status"]).code(2);
+    assert!(ran.stderr.starts_with("error: "), "{}", ran.stderr);
+}

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::jobs::JOBS;
 use super::{Site, condition};
-use crate::support::{Kubernetes, until};
+use crate::support::{Kubernetes, Process, until};
 
 /// [`JOBS`], and a lease that another replica takes soon.
 fn quick() -> String {
@@ -146,10 +146,19 @@ impl Chain {
     }
 }
 
+/// Waits until the watch has gone over to another full backup: what is compacted between the two would be lost, and told.
+fn stands_on(operator: &Process, base: &Value) {
+    let base = base.as_str().unwrap();
+    let begun = |line: &str| line.contains("changes are being recorded") && line.contains(base);
+    until("the watch stands on the new full backup", || {
+        operator.log_text().lines().any(begun).then_some(())
+    });
+}
+
 #[test]
 fn the_operator_publishes_across_compactions_and_a_job_makes_each_full_backup() {
     let site = Site::new(Kubernetes::with_controllers());
-    let _operator = site.operator("one", JOBS);
+    let operator = site.operator("one", JOBS);
     let more = "  recording: {enabled: true}\n  fullEvery: {increments: 2}";
     let mut chain = Chain::begin(site, more).recorded();
     let first = chain.first();
@@ -183,6 +192,7 @@ fn the_operator_publishes_across_compactions_and_a_job_makes_each_full_backup() 
     // No moment between the chains is lost, nor one behind the new full backup.
     let revision = full["etcdRevision"].as_i64().unwrap();
     assert!(chain.reach(&base) >= revision);
+    stands_on(&operator, &full["backupID"]);
     chain.write("four");
     chain.increment("four", &full["backupID"], revision);
     assert_eq!(chain.site.cluster.list("pods", "guardian").len(), 3);
@@ -211,15 +221,7 @@ fn a_chain_becomes_a_full_backup_in_a_job_and_goes_on_in_the_operator() {
     let full = full.unwrap();
     assert_eq!(full["revision"], merged["etcdRevision"], "{full}");
     assert_eq!(full["level"], "Consistent", "{full}");
-    // What is compacted while one watch follows another would be lost, and told.
-    let base = full["id"].as_str().unwrap();
-    until("the watch stands on the merged backup", || {
-        let log = operator.log_text();
-        let mut lines = log.lines();
-        let stands =
-            |line: &str| line.contains("changes are being recorded") && line.contains(base);
-        lines.any(stands).then_some(())
-    });
+    stands_on(&operator, &full["id"]);
     chain.write("three");
     chain.increment("three", &full["id"], full["revision"].as_i64().unwrap());
     assert_eq!(chain.site.cluster.list("pods", "guardian").len(), 2);
