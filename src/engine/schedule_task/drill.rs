@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
 use super::ScheduleTask;
@@ -53,7 +54,9 @@ impl ScheduleTask {
             self.name.clone(),
             self.schedule.spec.backup_template.spec.clone(),
         );
-        let over = Arc::clone(&self.drill_over);
+        // Its own: what is left of the drill before must not have anybody wait for this one.
+        let over = Arc::<Notify>::default();
+        self.drill_over = Arc::clone(&over);
         self.drilling = Some(tokio::spawn(async move {
             let drilled = work.await;
             over.notify_one();
